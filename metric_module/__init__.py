@@ -1,0 +1,56 @@
+"""Train embeddings with the triplet loss: encoders, distances, miners, criterion, evaluation."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from metric_module.batch import Batch, PairBatch
+    from metric_module.census import Census
+    from metric_module.criterion import CriterionOutput, TripletCriterion
+    from metric_module.encoders import Encoder
+    from metric_module.errors import UserError
+    from metric_module.miners import Triplets
+    from metric_module.module import TripletModule
+    from metric_module.triplets import triplet_loss
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Census",
+    "CriterionOutput",
+    "Encoder",
+    "PairBatch",
+    "TripletCriterion",
+    "TripletModule",
+    "Triplets",
+    "UserError",
+    "triplet_loss",
+]
+
+_HOME = {
+    "Batch": "batch",
+    "Census": "census",
+    "CriterionOutput": "criterion",
+    "Encoder": "encoders",
+    "PairBatch": "batch",
+    "TripletCriterion": "criterion",
+    "TripletModule": "module",
+    "Triplets": "miners",
+    "UserError": "errors",
+    "triplet_loss": "triplets",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: the command line must answer before torch has loaded."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

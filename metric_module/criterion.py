@@ -1,0 +1,234 @@
+"""Distance + miner + margin -> loss and census.
+
+Shapes: B = anchors, M = references, A = anchors in a block, D = embedding size.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from metric_module.blockwise import BlockResult, Totals, blockwise_loss
+from metric_module.census import Census
+from metric_module.checks import check_embeddings, check_ids, check_labels, check_masks
+from metric_module.distances import Distance
+from metric_module.errors import UserError
+from metric_module.functional import at_least_float32
+from metric_module.miners import SelectingMiner, WindowMiner
+from metric_module.pairs import PairRule
+from metric_module.random import combine, keyed_uniform
+from metric_module.sums import block_census, selected_sum, window_sum
+from metric_module.triplets import check_loss
+
+REDUCTIONS = ("mean_active", "mean", "sum")
+
+
+class CriterionOutput(NamedTuple):
+    """The loss, ``()`` and differentiable, and the census of the same call."""
+
+    loss: Tensor
+    census: Census
+
+
+class TripletCriterion(nn.Module):
+    """Triplet loss over the triplets that a miner chooses, exact and in bounded memory.
+
+    ``loss = sum over the chosen (a, p, n) of l(d_ap - d_an + margin) / normaliser`` with ``l`` the hinge (Schroff et
+    al. 2015, equation 3) or softplus (Hermans et al. 2017). The normaliser is the number of triplets with a non-zero
+    loss (``mean_active``), of chosen triplets (``mean``), or 1 (``sum``). Without any triplet the loss is 0, with zero
+    gradient. Everything is computed in float32 or better, also under autocast.
+
+    Args:
+        distance: What measures how far two embeddings are apart.
+        miner: What chooses the triplets.
+        margin: In units of the distance; above 0 for hinge, 0 or more for soft.
+        loss: ``"hinge"`` or ``"soft"``.
+        reduction: ``"mean_active"``, ``"mean"`` or ``"sum"``.
+        census: Whether to count the triplets of each category on every call.
+        seed: Of the miner's random choices, if it makes any.
+
+    Raises:
+        UserError: If an argument is not allowed; on a call, if the input has the wrong shape or type, or is not finite.
+
+    Example:
+        >>> from metric_module.distances import Euclidean
+        >>> from metric_module.miners import All
+        >>> criterion = TripletCriterion(Euclidean(), All(), margin=0.2)
+        >>> embeddings = torch.tensor([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0], [0.8, 0.6]], requires_grad=True)
+        >>> output = criterion(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> output.census.semihard.item(), output.census.hard.item()
+        (0, 4)
+    """
+
+    step: Tensor
+
+    def __init__(
+        self,
+        distance: Distance,
+        miner: WindowMiner | SelectingMiner,
+        margin: float = 0.2,
+        loss: str = "hinge",
+        reduction: str = "mean_active",
+        census: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_loss(loss, margin)
+        if reduction not in REDUCTIONS:
+            raise UserError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+        for name, part, kinds in (("distance", distance, Distance), ("miner", miner, WindowMiner | SelectingMiner)):
+            if not isinstance(part, kinds):
+                expected = getattr(kinds, "__name__", "WindowMiner or SelectingMiner")
+                raise UserError(f"{name}: expected a {expected}, got {type(part).__name__}")
+        self.distance = distance
+        self.miner = miner
+        self.margin = margin
+        self.loss = loss
+        self.reduction = reduction
+        self.census = census
+        self.seed = seed
+        # Counts the training calls: the random choices of a step depend on it, so it is part of the state.
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    @override
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None,
+        reference: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+        *,
+        ids: Tensor | None = None,
+        reference_ids: Tensor | None = None,
+        positives: Tensor | None = None,
+        negatives: Tensor | None = None,
+        census: bool | None = None,
+    ) -> CriterionOutput:
+        """Mine and measure one batch.
+
+        Args:
+            embeddings: Anchors ``(B, D)``.
+            labels: Class of each anchor, integers ``(B,)``; may be None if ``positives`` is given.
+            reference: Where positives and negatives come from, ``(M, D)``. None: the batch is its own reference, and
+                the diagonal is never a pair.
+            reference_labels: Class of each reference, integers ``(M,)``.
+            ids: Identity of each anchor, integers ``(B,)``.
+            reference_ids: Identity of each reference, integers ``(M,)``. Equal ids are never a pair.
+            positives: Bool mask ``(B, M)`` that replaces the labels.
+            negatives: Bool mask ``(B, M)``; without it, every pair that is not positive is negative.
+            census: Overrides the criterion's own ``census`` for this call.
+
+        Returns:
+            Loss and census.
+
+        Raises:
+            UserError: If an input has the wrong shape or type, or an embedding is not finite.
+        """
+        rule = self._pair_rule(
+            embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives
+        )
+        take_census = self.census if census is None else census
+        with torch.autocast(embeddings.device.type, enabled=False):
+            query = at_least_float32(embeddings)  # (B, D)
+            target = None if reference is None else at_least_float32(reference)  # (M, D)
+            if isinstance(self.miner, SelectingMiner):
+                self.miner.check(self.distance, (query if target is None else target).detach())
+            loss, totals = blockwise_loss(
+                query,
+                target,
+                self.distance,
+                lambda distances, rows, gradient: self._block(rule, distances, rows, gradient, take_census),
+                self._divisor,
+            )
+        if self.training:
+            self.step += 1
+        return CriterionOutput(loss, _census(totals, len(embeddings)))
+
+    def _block(self, rule: PairRule, distances: Tensor, rows: slice, gradient: bool, census: bool) -> BlockResult:
+        """Mine the anchors in ``rows`` and sum their loss."""
+        masks = rule.masks(rows)
+        if isinstance(self.miner, WindowMiner):
+            found = window_sum(distances, masks, self.miner, self.margin, self.loss, gradient=gradient)
+        else:
+            place = torch.arange(rows.start, rows.stop, device=distances.device)  # (A,)
+            keys = combine(self.seed, self.step, place)  # (A,)
+            found = selected_sum(
+                distances,
+                masks,
+                self.miner,
+                lambda n: keyed_uniform(keys, n),
+                self.margin,
+                self.loss,
+                gradient=gradient,
+            )
+        anchors = (masks.positive.any(dim=1) & masks.negative.any(dim=1)).sum()
+        return BlockResult(found, anchors, block_census(distances, masks, self.margin) if census else None)
+
+    def _divisor(self, totals: Totals) -> Tensor:
+        """What the reduction divides the summed loss by, ``()``."""
+        if self.reduction == "sum":
+            return torch.ones_like(totals.active)
+        return totals.active if self.reduction == "mean_active" else totals.selected
+
+    @staticmethod
+    def _pair_rule(
+        embeddings: Tensor,
+        labels: Tensor | None,
+        reference: Tensor | None,
+        reference_labels: Tensor | None,
+        ids: Tensor | None,
+        reference_ids: Tensor | None,
+        positives: Tensor | None,
+        negatives: Tensor | None,
+    ) -> PairRule:
+        """Check every input and put together what decides about pairs."""
+        own = reference is None
+        check_embeddings("embeddings", embeddings)
+        rows = len(embeddings)
+        columns = rows
+        if reference is not None:
+            check_embeddings("reference", reference, width=embeddings.shape[1])
+            columns = len(reference)
+        elif reference_labels is not None or reference_ids is not None:
+            raise UserError("reference_labels and reference_ids go with reference, which is not given")
+        if labels is not None:
+            labels = check_labels("labels", labels, rows)
+        elif positives is None:
+            raise UserError("labels: expected integers of shape [B], or a mask in positives, got neither")
+        if reference_labels is not None:
+            reference_labels = check_labels("reference_labels", reference_labels, columns)
+        elif not own and positives is None:
+            raise UserError("reference_labels: expected integers of shape [M] beside reference, got None")
+        check_ids(ids, reference_ids, rows, columns, own)
+        check_masks(positives, negatives, rows, columns)
+        return PairRule(
+            labels,
+            labels if own else reference_labels,
+            ids,
+            ids if own else reference_ids,
+            positives,
+            negatives,
+            own,
+        )
+
+
+def _census(totals: Totals, rows: int) -> Census:
+    """The public census from the summed one."""
+    taken = totals.census
+    lone = rows - totals.anchors
+    if taken is None:
+        return Census(None, None, None, totals.selected, totals.active, totals.anchors, lone, None, None)
+    return Census(
+        taken.easy,
+        taken.semihard,
+        taken.hard,
+        totals.selected,
+        totals.active,
+        totals.anchors,
+        lone,
+        taken.sum_d_ap / taken.positive_pairs,
+        taken.sum_d_an / taken.negative_pairs,
+    )

@@ -1,0 +1,8 @@
+"""Distances between embeddings: smaller is closer."""
+
+from metric_module.distances.angular import Cosine, DotProduct
+from metric_module.distances.base import Distance
+from metric_module.distances.euclidean import Euclidean, SquaredEuclidean
+from metric_module.distances.manhattan import Manhattan
+
+__all__ = ["Cosine", "Distance", "DotProduct", "Euclidean", "Manhattan", "SquaredEuclidean"]

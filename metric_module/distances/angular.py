@@ -1,0 +1,45 @@
+"""Distances from inner products."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from typing_extensions import override
+
+from metric_module.distances.base import Distance
+from metric_module.distances.euclidean import euclidean
+from metric_module.functional import unit
+
+
+class Cosine(Distance):
+    """Cosine distance, ``1 - cos(q, r)``, in [0, 2].
+
+    Computed as half the squared distance of the unit vectors, which keeps the digits of near duplicates. A zero vector
+    is at distance 1/2 from every other. It is no metric (no triangle inequality).
+
+    Example:
+        >>> import torch
+        >>> Cosine()(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3.0], [-1.0, 0.0]])).tolist()
+        [[1.0, 2.0]]
+    """
+
+    @override
+    def forward(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Cosine distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        return euclidean(unit(query), unit(reference), squared=True) / 2
+
+
+class DotProduct(Distance):
+    """Negated inner product, ``-<q, r>``, for embeddings that are not normalised.
+
+    It is no metric: ``d(q, q)`` is not zero, values may be negative, and there is no triangle inequality.
+
+    Example:
+        >>> import torch
+        >>> DotProduct()(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])).tolist()
+        [[-11.0]]
+    """
+
+    @override
+    def forward(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Negated inner products ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        return -(query @ reference.T)

@@ -1,0 +1,23 @@
+"""The sum of absolute differences."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from metric_module.distances.base import Distance
+
+
+class Manhattan(Distance):
+    """Manhattan distance, ``sum_k |q_k - r_k|``; where a coordinate is equal its gradient is zero.
+
+    Example:
+        >>> Manhattan()(torch.zeros(1, 2), torch.tensor([[3.0, -4.0]])).tolist()
+        [[7.0]]
+    """
+
+    @override
+    def forward(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Manhattan distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        return torch.cdist(query, reference, p=1)

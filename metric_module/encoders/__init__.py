@@ -1,0 +1,8 @@
+"""Encoders: from inputs to embeddings."""
+
+from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.conv_net import ConvNet
+from metric_module.encoders.mlp import MLP
+from metric_module.encoders.timm import TimmEncoder
+
+__all__ = ["MLP", "ConvNet", "EmbeddingHead", "Encoder", "TimmEncoder"]

@@ -1,0 +1,95 @@
+"""Any image model of the timm library, with an embedding head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.errors import UserError
+
+
+class TimmEncoder(Encoder):
+    """A timm model without its classifier, then a linear embedding head.
+
+    Args:
+        name: The model's name in timm, for example ``resnet18``.
+        embedding_dim: Size D of an embedding.
+        normalize: Whether embeddings have length one.
+        pretrained: Whether to fetch timm's own weights from its hub.
+        weights: A local file of weights instead: a state dict of the timm model, or of the same layers in the
+            same order under other names. It is read with ``weights_only=True``.
+        in_channels: Channels of the images.
+
+    Raises:
+        UserError: If timm has no such model, both kinds of weights are asked for, or the file does not fit.
+    """
+
+    def __init__(
+        self,
+        name: str = "resnet18",
+        embedding_dim: int = 128,
+        normalize: bool = True,
+        pretrained: bool = False,
+        weights: str | None = None,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        import timm  # here, because it takes a second that only its users should pay
+
+        if not timm.is_model(name):
+            near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8]) or "see timm.list_models()"
+            raise UserError(f"encoder.name: timm has no model {name!r}; some that it has: {near}")
+        if pretrained and weights is not None:
+            raise UserError("encoder: expected pretrained=true or weights=<file>, got both")
+        self.embedding_dim = embedding_dim
+        self.backbone: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels)
+        if weights is not None:
+            load_in_order(self.backbone, Path(weights))
+        self.backbone.reset_classifier(0)  # type: ignore[operator]
+        self.head = EmbeddingHead(int(self.backbone.num_features), embedding_dim, normalize)  # type: ignore[arg-type]
+
+    @override
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Embeddings ``(B, D)`` of images ``(B, C, H, W)``."""
+        features: Tensor = self.backbone(inputs)
+        embeddings: Tensor = self.head(features)
+        return embeddings
+
+
+def load_in_order(model: nn.Module, path: Path) -> None:
+    """Load a state dict whose tensors come in the model's order and shapes, whatever their names.
+
+    Names that agree are matched by name. Otherwise every tensor must have the shape of its place in the order.
+
+    Args:
+        model: What to load into.
+        path: File written by ``torch.save``.
+
+    Raises:
+        UserError: If the file is missing, is no plain state dict, or does not fit.
+    """
+    if not path.is_file():
+        raise UserError(f"encoder.weights: no such file: {path}")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"encoder.weights: {path} is not a file of plain tensors ({type(error).__name__})") from error
+    if not isinstance(found, Mapping):
+        raise UserError(f"encoder.weights: expected a state dict in {path}, got {type(found).__name__}")
+    own = model.state_dict()
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if set(tensors) != set(own):
+        if len(tensors) != len(own):
+            raise UserError(f"encoder.weights: expected {len(own)} tensors, {path} has {len(tensors)}")
+        tensors = dict(zip(own, tensors.values(), strict=True))
+    for name, value in own.items():
+        if tensors[name].shape != value.shape:
+            raise UserError(
+                f"encoder.weights: expected shape {list(value.shape)} for {name}, got {list(tensors[name].shape)}"
+            )
+    model.load_state_dict(tensors)

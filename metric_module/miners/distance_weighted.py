@@ -1,0 +1,93 @@
+"""Negatives drawn so that all distances are seen alike."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from metric_module.distances import Distance, Euclidean
+from metric_module.errors import UserError
+from metric_module.miners.base import SelectingMiner, Triplets, Uniform
+
+
+class DistanceWeighted(SelectingMiner):
+    """Per positive pair one negative, drawn with probability inverse to how common its distance is.
+
+    Points spread evenly on the unit sphere lie at distance ``d`` with density
+    ``q(d) ~ d^(D-2) (1 - d^2/4)^((D-3)/2)`` (Wu et al. 2017, equation 4). A negative is drawn with probability
+    proportional to ``1 / q(max(d, cutoff))`` (section 3.1), and never from beyond ``nonzero_loss_cutoff``, where it
+    would hardly ever violate a margin. An anchor without a negative within that distance contributes nothing.
+
+    Args:
+        cutoff: Distances below it count as it, which bounds the weight of the very hardest, in (0, 2).
+        nonzero_loss_cutoff: No negative is drawn from this distance on, in (cutoff, 2].
+
+    Raises:
+        UserError: If a cut-off is out of range; in use, if the distance is not :class:`Euclidean`, or an embedding is
+            not a unit vector, or has fewer than 3 dimensions: the density holds nowhere else.
+    """
+
+    def __init__(self, cutoff: float = 0.5, nonzero_loss_cutoff: float = 1.4) -> None:
+        super().__init__()
+        if not 0 < cutoff < nonzero_loss_cutoff <= 2:
+            raise UserError(
+                "distance weighted: expected 0 < cutoff < nonzero_loss_cutoff <= 2, got "
+                f"cutoff={cutoff}, nonzero_loss_cutoff={nonzero_loss_cutoff}"
+            )
+        self.cutoff = cutoff
+        self.nonzero_loss_cutoff = nonzero_loss_cutoff
+        self._dimension = 0
+
+    @override
+    def check(self, distance: Distance, embeddings: Tensor) -> None:
+        """Accept unit vectors under Euclidean distance alone."""
+        if not isinstance(distance, Euclidean):
+            raise UserError(
+                f"distance weighted: holds for Euclidean distance, got {type(distance).__name__}; "
+                "use distance=euclidean or another miner"
+            )
+        self._dimension = embeddings.shape[1]
+        if self._dimension < 3:
+            raise UserError(f"distance weighted: expected embeddings of at least 3 dimensions, got {self._dimension}")
+        if len(embeddings) == 0:
+            return
+        norm = torch.linalg.vector_norm(embeddings, dim=1)  # (M,)
+        worst = norm[(norm - 1).abs().argmax()].item()
+        if abs(worst - 1) > 1e-3:
+            raise UserError(
+                f"distance weighted: expected unit vectors, got one of length {worst:.4g}; "
+                "normalize the embeddings or use another miner"
+            )
+
+    @override
+    def select(
+        self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
+    ) -> Triplets:
+        """One negative for every positive pair whose anchor has a negative within reach."""
+        weight = self._weight(distances, negative)  # (A, M)
+        cumulative = weight.cumsum(dim=1)  # (A, M)
+        total = cumulative[:, -1:]  # (A, 1)
+        anchor, column = (positive & (total > 0)).nonzero(as_tuple=True)  # (T,), (T,)
+        count = positive.sum(dim=1)  # (A,)
+        if len(anchor) == 0:
+            return Triplets(anchor, column, column)
+        # Draws are numbered along each row, so that an anchor's draws do not depend on which block it is in.
+        place = positive.cumsum(dim=1)[anchor, column] - 1  # (T,)
+        draw = uniform(int(count.max())).to(total) * total  # (A, K)
+        index = torch.searchsorted(cumulative, draw, right=True)  # (A, K)
+        # Rounding may put a draw at the very end of the row: step back to the last negative that has weight.
+        last = (weight > 0).long().mul(torch.arange(1, weight.shape[1] + 1, device=weight.device)).argmax(dim=1)  # (A,)
+        index = torch.minimum(index, last[:, None])
+        return Triplets(anchor, column, index[anchor, place])
+
+    def _weight(self, distances: Tensor, negative: Tensor) -> Tensor:
+        """Unnormalised probabilities ``(A, M)``, the largest of each row 1, computed in logarithms."""
+        clamped = distances.clamp(min=self.cutoff, max=2 - 1e-4)  # (A, M)
+        density = (self._dimension - 2) * clamped.log() + (self._dimension - 3) / 2 * torch.log1p(-clamped.square() / 4)
+        allowed = negative & (distances < self.nonzero_loss_cutoff)  # (A, M)
+        logit = (-density).masked_fill(~allowed, -math.inf)  # (A, M)
+        peak = logit.amax(dim=1, keepdim=True)  # (A, 1)
+        return torch.where(allowed, (logit - torch.where(peak.isfinite(), peak, 0.0)).exp(), 0.0)

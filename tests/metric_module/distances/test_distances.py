@@ -1,0 +1,148 @@
+"""Every distance against its definition in float64, and where floating point is hard."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from metric_module import distances as module
+from metric_module.distances import Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
+from metric_module.distances import euclidean as euclidean_module
+from metric_module.functional import nonfinite_rows, unit
+from tests.oracles.criterion import pair
+
+ALL: list[type[Distance]] = [Euclidean, SquaredEuclidean, Cosine, Manhattan, DotProduct]
+
+
+def rows(count: int, columns: int = 6, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(count, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def test_every_distance_is_tested() -> None:
+    shipped = {name for name in module.__all__ if name != "Distance"}
+    assert shipped == {kind.__name__ for kind in ALL}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_equals_its_definition(kind: type[Distance]) -> None:
+    query, reference = rows(5), rows(7, seed=1)
+    expected = torch.stack([torch.stack([pair(kind.__name__, q, r) for r in reference]) for q in query])
+    assert expected.abs().min() > 0
+    torch.testing.assert_close(kind()(query, reference), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_gradcheck(kind: type[Distance]) -> None:
+    query, reference = rows(4).requires_grad_(), rows(5, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(kind(), (query, reference), eps=1e-7, atol=1e-6)
+    near = (query.detach()[:2] + 1e-4 * rows(2, seed=3)).requires_grad_()
+    if kind is not Manhattan:
+        assert torch.autograd.gradcheck(kind(), (query, near), eps=1e-9, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [Euclidean, SquaredEuclidean, Cosine, Manhattan])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_self_distance_is_exactly_zero(kind: type[Distance], dtype: torch.dtype) -> None:
+    values = rows(30, columns=64, dtype=dtype) + 100
+    assert (kind()(values, values).diagonal() == 0).all()
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("case", ["duplicates", "zeros", "1e-20 apart", "zero and one"])
+def test_gradient_is_finite(kind: type[Distance], case: str) -> None:
+    base = rows(4, dtype=torch.float32)
+    values = {
+        "duplicates": base[[0, 0, 1, 1]],
+        "zeros": torch.zeros(4, 6),
+        "1e-20 apart": torch.cat([torch.zeros(2, 6), torch.full((2, 6), 1e-20)]),
+        "zero and one": torch.cat([torch.zeros(2, 6), torch.ones(2, 6)]),
+    }[case].requires_grad_()
+    result = kind()(values, values)
+    result.sum().backward()
+    assert result.isfinite().all()
+    assert values.grad is not None
+    assert values.grad.isfinite().all()
+    assert values.grad.abs().max() < 1e4
+
+
+@pytest.mark.parametrize("apart", [1.4e-2, 1e-3, 1e-5])
+def test_near_duplicates_keep_their_digits(apart: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query = unit(torch.randn(64, 128, generator=generator)) + 3.0
+    step = unit(torch.randn(64, 128, generator=generator)) * apart
+    reference = query + step
+    weight = torch.rand(64, 64, generator=generator)
+
+    def run(dtype: torch.dtype, distance: object) -> tuple[Tensor, Tensor]:
+        leaf = query.to(dtype).requires_grad_()
+        result = distance(leaf, reference.to(dtype))  # type: ignore[operator]
+        (result.diagonal() * weight.to(dtype).diagonal()).sum().backward()
+        assert leaf.grad is not None
+        return result.detach().double(), leaf.grad.double()
+
+    exact, slope = run(torch.float64, lambda q, r: (q[:, None] - r[None]).square().sum(-1).sqrt())
+    ours, gradient = run(torch.float32, Euclidean())
+    error = ((ours - exact) / exact).abs()
+    assert error.max() < 1e-5
+    assert error.diagonal().max() < 1e-6
+    assert ((gradient - slope).norm() / slope.norm()) < 1e-5
+
+
+def test_the_direct_form_is_what_saves_near_duplicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    query = unit(torch.randn(64, 128, generator=torch.Generator().manual_seed(0)))
+    reference = query + 1e-4
+    exact = (query.double()[:, None] - reference.double()[None]).square().sum(-1).sqrt().diagonal()
+
+    def error() -> float:
+        return ((Euclidean()(query, reference).double().diagonal() - exact) / exact).abs().max().item()
+
+    assert error() < 1e-5
+    monkeypatch.setitem(euclidean_module._CLOSE, torch.float32, -1.0)
+    assert error() > 1e-3
+
+
+def test_collapsed_embeddings_stay_within_memory_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(euclidean_module, "_PAIRS_AT_ONCE", 7)
+    values = (torch.ones(12, 5) * torch.tensor([[1.0], [-1.0]]).repeat(6, 1)).requires_grad_()
+    result = Euclidean()(values, values)
+    expected = torch.cdist(values.detach().double(), values.detach().double())
+    torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=0)
+    result.square().sum().backward()
+    exact = values.detach().double().requires_grad_()
+    (exact[:, None] - exact[None]).square().sum().backward()
+    assert values.grad is not None and exact.grad is not None
+    torch.testing.assert_close(values.grad.double(), exact.grad, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_comes_back_as_float32(dtype: torch.dtype) -> None:
+    values = rows(6, dtype=dtype)
+    result = Euclidean()(values, values)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result.double(), torch.cdist(values.double(), values.double()), rtol=1e-5, atol=1e-6)
+
+
+def test_a_distance_must_define_forward() -> None:
+    with pytest.raises(NotImplementedError, match="Empty must define forward"):
+        type("Empty", (Distance,), {})()(torch.zeros(1, 1), torch.zeros(1, 1))
+
+
+def test_unit_has_no_infinite_gradient() -> None:
+    values = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-20, 0.0]], requires_grad=True)
+    result = unit(values)
+    torch.testing.assert_close(result, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, 0.0]]))
+    result.sum().backward()
+    assert values.grad is not None
+    assert values.grad[0].abs().max() > 0
+    assert (values.grad[1:] == 0).all()
+    assert unit(torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=torch.float16)).isfinite().all()
+
+
+def test_unit_does_not_hide_a_nan() -> None:
+    assert unit(torch.tensor([[1.0, float("nan")]])).isnan().all()
+
+
+def test_nonfinite_rows() -> None:
+    values = torch.tensor([[1.0, float("nan")], [0.0, 0.0], [float("inf"), 1.0]])
+    assert nonfinite_rows(values).tolist() == [0, 2]

@@ -1,0 +1,124 @@
+"""What every encoder must keep to, and what each adds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from metric_module import Encoder, UserError
+from metric_module.encoders import MLP, ConvNet, TimmEncoder
+from metric_module.encoders.conv_net import GeneralizedMean
+
+IMAGES = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def build(name: str, normalize: bool = True) -> Encoder:
+    torch.manual_seed(0)
+    if name == "conv_net":
+        return ConvNet(embedding_dim=16, width=8, depths=(1, 2), normalize=normalize)
+    if name == "mlp":
+        return MLP(in_features=3 * 32 * 32, embedding_dim=16, hidden=(32,), normalize=normalize)
+    return TimmEncoder("test_resnet", embedding_dim=16, normalize=normalize)
+
+
+@pytest.mark.parametrize("name", ["conv_net", "mlp", "timm"])
+def test_contract(name: str) -> None:
+    encoder = build(name).train()
+    embeddings = encoder(IMAGES)
+    assert embeddings.shape == (6, encoder.embedding_dim)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(6))
+    embeddings[:, 0].sum().backward()
+    missing = [key for key, value in encoder.named_parameters() if value.grad is None]
+    assert missing == []
+    encoder.eval()
+    torch.testing.assert_close(encoder(IMAGES)[:2], encoder(IMAGES[:2]), rtol=1e-4, atol=1e-5)
+    assert encoder(torch.zeros(2, 3, 32, 32)).isfinite().all()
+    free = build(name, normalize=False).eval()(IMAGES)
+    assert (free.norm(dim=1) - 1).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["conv_net", "mlp", "timm"])
+def test_state_dict_holds_everything(name: str) -> None:
+    first = build(name)
+    with torch.no_grad():
+        for value in first.parameters():
+            value += 0.01
+    second = build(name)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.eval()(IMAGES), second.eval()(IMAGES))
+
+
+def test_conv_net_takes_any_image_size_and_channels() -> None:
+    encoder = ConvNet(embedding_dim=4, width=4, depths=(1, 1), in_channels=1)
+    assert encoder(torch.rand(2, 1, 20, 28)).shape == (2, 4)
+
+
+def test_generalized_mean_is_the_formula() -> None:
+    pool = GeneralizedMean()
+    maps = torch.rand(2, 3, 4, 4) + 0.1
+    expected = (maps**3).mean(dim=(2, 3)) ** (1 / 3)
+    torch.testing.assert_close(pool(maps), expected)
+
+
+def test_an_encoder_must_define_forward() -> None:
+    with pytest.raises(NotImplementedError, match="Empty must define forward"):
+        type("Empty", (Encoder,), {})()(IMAGES)
+
+
+@pytest.mark.parametrize("kind", ["torch", "other names"])
+def test_timm_takes_a_local_file(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(1)
+    source = timm.create_model("test_resnet")
+    state = source.state_dict()
+    if kind == "other names":
+        state = {f"layer{number}": value for number, value in enumerate(state.values())}
+    torch.save(state, tmp_path / "weights.pth")
+    encoder = TimmEncoder("test_resnet", weights=str(tmp_path / "weights.pth")).eval()
+    features = source.eval().forward_head(source.forward_features(IMAGES), pre_logits=True)
+    torch.testing.assert_close(encoder.backbone(IMAGES), features)
+
+
+def test_timm_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"encoder\.name: timm has no model 'resnet19x'; some that it has: .*resnet"):
+        TimmEncoder("resnet19x")
+    with pytest.raises(UserError, match="expected pretrained=true or weights=<file>, got both"):
+        TimmEncoder("test_resnet", pretrained=True, weights="x")
+    with pytest.raises(UserError, match=r"encoder\.weights: no such file: .*nowhere\.pth"):
+        TimmEncoder("test_resnet", weights=str(tmp_path / "nowhere.pth"))
+    broken = tmp_path / "broken.pth"
+    broken.write_bytes(b"not a file of tensors")
+    with pytest.raises(UserError, match=r"broken\.pth is not a file of plain tensors"):
+        TimmEncoder("test_resnet", weights=str(broken))
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UserError, match=r"expected a state dict in .*list\.pth, got list"):
+        TimmEncoder("test_resnet", weights=str(tmp_path / "list.pth"))
+    torch.save({"a": torch.zeros(2)}, tmp_path / "short.pth")
+    with pytest.raises(UserError, match=r"expected \d+ tensors, .*short\.pth has 1"):
+        TimmEncoder("test_resnet", weights=str(tmp_path / "short.pth"))
+    state = timm.create_model("test_resnet").state_dict()
+    name = next(iter(state))
+    state[name] = torch.zeros(3)
+    torch.save(state, tmp_path / "shape.pth")
+    with pytest.raises(UserError, match=rf"expected shape \[.*\] for {name}, got \[3\]"):
+        TimmEncoder("test_resnet", weights=str(tmp_path / "shape.pth"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 0}, "expected width >= 1 and depths >= 1, got width=0"),
+        ({"depths": ()}, r"got width=64, depths=\[\]"),
+        ({"embedding_dim": 0}, r"encoder\.embedding_dim: expected an integer >= 1, got 0"),
+    ],
+)
+def test_conv_net_refuses_what_is_not_allowed(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ConvNet(**settings)  # type: ignore[arg-type]
+
+
+def test_mlp_names_the_size_it_needs() -> None:
+    with pytest.raises(UserError, match=r"in_features: expected 3072 for inputs of shape \[3, 32, 32\], got 10"):
+        MLP(in_features=10)(IMAGES)

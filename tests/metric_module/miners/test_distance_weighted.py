@@ -1,0 +1,81 @@
+"""Distance weighted sampling: the probabilities of the paper, and what it refuses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from metric_module import TripletCriterion, UserError
+from metric_module.distances import Cosine, Euclidean
+from metric_module.functional import unit
+from metric_module.miners import DistanceWeighted
+
+
+def probabilities(distances: list[float], dimension: int, cutoff: float, far: float) -> list[float]:
+    """Wu et al. 2017, equation 4 and section 3.1, number by number."""
+    weights = []
+    for d in distances:
+        clamped = max(d, cutoff)
+        density = clamped ** (dimension - 2) * (1 - clamped**2 / 4) ** ((dimension - 3) / 2)
+        weights.append(1 / density if d < far else 0.0)
+    return [weight / sum(weights) for weight in weights]
+
+
+@pytest.mark.parametrize("dimension", [3, 8, 16])
+def test_frequencies_are_the_papers(dimension: int) -> None:
+    wanted = torch.tensor([0.2, 0.5, 0.7, 0.9, 1.1, 1.3, 1.39, 1.5])  # to the anchor, from 7 negatives and one beyond
+    draws = 20_000
+    distances = torch.cat([torch.tensor([[0.3]]), wanted[None]], dim=1).expand(draws, 9)  # (A, M)
+    positive = torch.tensor([True] + [False] * 8).expand(draws, 9)
+    miner = DistanceWeighted()
+    miner.check(Euclidean(), torch.eye(dimension))
+    numbers = torch.rand(draws, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    anchor, chosen, negative = miner.select(distances, positive, ~positive, 0.2, lambda n: numbers)
+    assert (chosen == 0).all() and len(anchor) == draws
+    frequency = torch.bincount(negative, minlength=9)[1:] / draws
+    expected = torch.tensor(probabilities(wanted.tolist(), dimension, 0.5, 1.4))
+    assert expected[-1] == 0 and frequency[-1] == 0
+    assert expected[0] == expected[1]
+    assert (frequency - expected).abs().max() < 4 * math.sqrt(0.25 / draws)
+
+
+def test_one_negative_for_each_pair_of_anchors_within_reach() -> None:
+    embeddings = unit(torch.tensor([[1.0, 0, 0], [1, 0.1, 0], [0.9, 0.1, 0.2], [0.8, 0.5, 0.1], [-1, 0, 0]]))
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    output = TripletCriterion(Euclidean(), DistanceWeighted(), 0.3)(embeddings, labels)
+    # Six pairs of the first class, one of class 1: row 4 has every negative beyond the cut-off.
+    assert output.census.selected == 7
+
+
+def test_the_largest_number_below_one_still_picks_a_negative() -> None:
+    distances = torch.tensor([[0.1, 0.9, 1.0, 0.2]])
+    positive = torch.tensor([[True, False, False, False]])
+    negative = torch.tensor([[False, True, True, False]])
+    miner = DistanceWeighted()
+    miner.check(Euclidean(), torch.eye(4))
+    for number in (0.0, 1 - 2**-53):
+        chosen = miner.select(distances, positive, negative, 0.2, lambda n, u=number: torch.full((1, n), u).double())
+        assert chosen.negative.item() in {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("distance", "embeddings", "message"),
+    [
+        (Cosine(), torch.eye(3), "distance weighted: holds for Euclidean distance, got Cosine"),
+        (Euclidean(), torch.eye(3) * 2, "distance weighted: expected unit vectors, got one of length 2"),
+        (Euclidean(), torch.eye(2), "distance weighted: expected embeddings of at least 3 dimensions, got 2"),
+    ],
+)
+def test_refuses_where_the_density_does_not_hold(
+    distance: Euclidean | Cosine, embeddings: torch.Tensor, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        TripletCriterion(distance, DistanceWeighted())(embeddings, torch.arange(len(embeddings)) % 2)
+
+
+@pytest.mark.parametrize(("near", "far"), [(0.0, 1.4), (1.0, 0.5), (0.5, 2.5)])
+def test_refuses_cutoffs_out_of_range(near: float, far: float) -> None:
+    with pytest.raises(UserError, match=f"expected 0 < cutoff < .* got cutoff={near}, nonzero_loss_cutoff={far}"):
+        DistanceWeighted(near, far)
