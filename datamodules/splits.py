@@ -1,0 +1,55 @@
+"""Class-disjoint splits: no class of one split is in another, as in the field's protocol for unseen classes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import torch
+
+from datamodules.permutation import keyed_permutation
+from metric_module.errors import UserError
+from metric_module.random import combine
+
+
+class Split(NamedTuple):
+    """Class names of each split, sorted."""
+
+    train: list[str]
+    val: list[str]
+    test: list[str]
+
+
+def split_classes(names: Collection[str], *, seed: int = 0, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Split:
+    """Split classes by a permutation of their sorted names that the seed names.
+
+    Val and test get their fraction of the classes, rounded to the nearest whole number (half up), train the rest.
+
+    Args:
+        names: Distinct names of the classes, in any order.
+        seed: Names the permutation; no other random state has a part in it.
+        fractions: Shares of train, val and test, positive and adding up to 1.
+
+    Raises:
+        UserError: Names repeat, the fractions are no such shares, or a split is left without a class.
+
+    Example:
+        >>> [len(part) for part in split_classes([f"class {i}" for i in range(10)])]
+        [6, 2, 2]
+    """
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if list(names).count(name) > 1})
+        raise UserError(f"class names to split must be distinct, got more than once: {', '.join(twice)}")
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise UserError(f"expected three positive fractions that add up to 1, got {tuple(fractions)}")
+    val, test = (int(len(names) * fraction + 0.5) for fraction in fractions[1:])
+    train = len(names) - val - test
+    if min(train, val, test) < 1:
+        raise UserError(
+            f"splitting {len(names)} classes by {tuple(fractions)} leaves a split without a class: "
+            f"{train} train, {val} val, {test} test"
+        )
+    order = keyed_permutation(combine(seed), torch.arange(len(names)), len(names)).tolist()
+    ranked = sorted(names)
+    shuffled = [ranked[place] for place in order]
+    return Split(sorted(shuffled[:train]), sorted(shuffled[train : train + val]), sorted(shuffled[train + val :]))
