@@ -71,18 +71,18 @@ class Augment:
         True
     """
 
-    rotation: float = 15.0
+    rotation: float = 12.0
     scale: float = 0.2
-    shift: float = 0.1
-    shear: float = 0.0
-    flip: float = 0.0
-    hue: float = 0.0
-    saturation: float = 0.3
-    brightness: float = 0.1
-    contrast: float = 0.2
-    grey: float = 0.0
-    erase: float = 0.0
-    erase_area: float = 0.2
+    shift: float = 0.04
+    shear: float = 6.0
+    flip: float = 0.5
+    hue: float = 14.0
+    saturation: float = 0.25
+    brightness: float = 0.09
+    contrast: float = 0.25
+    grey: float = 0.05
+    erase: float = 0.2
+    erase_area: float = 0.15
     fill: float = 1.0
     low: float = -1.0
     high: float = 1.0

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-import torch
+import numpy as np
 
-from datamodules.permutation import keyed_permutation
 from metric_module.errors import UserError
-from metric_module.random import combine
 
 
 class Split(NamedTuple):
@@ -21,7 +19,7 @@ class Split(NamedTuple):
 
 
 def split_classes(names: Collection[str], *, seed: int = 0, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Split:
-    """Split classes by a permutation of their sorted names that the seed names.
+    """Split classes by ``numpy.random.default_rng(seed).permutation`` of their sorted names.
 
     Val and test get their fraction of the classes, rounded to the nearest whole number (half up), train the rest.
 
@@ -49,7 +47,7 @@ def split_classes(names: Collection[str], *, seed: int = 0, fractions: Sequence[
             f"splitting {len(names)} classes by {tuple(fractions)} leaves a split without a class: "
             f"{train} train, {val} val, {test} test"
         )
-    order = keyed_permutation(combine(seed), torch.arange(len(names)), len(names)).tolist()
+    order = np.random.default_rng(seed).permutation(len(names)).tolist()
     ranked = sorted(names)
     shuffled = [ranked[place] for place in order]
     return Split(sorted(shuffled[:train]), sorted(shuffled[train : train + val]), sorted(shuffled[train + val :]))

@@ -157,6 +157,7 @@ def _add_up(results: list[BlockResult], like: Tensor) -> Totals:
     """Totals over the blocks; zeros if there is none."""
 
     def total(values: list[Tensor], dtype: torch.dtype) -> Tensor:
+        """Sum of one field over the blocks."""
         return torch.stack(values).sum() if values else torch.zeros((), dtype=dtype, device=like.device)
 
     census = [result.census for result in results if result.census is not None]

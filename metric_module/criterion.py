@@ -60,7 +60,7 @@ class TripletCriterion(nn.Module):
         >>> embeddings = torch.tensor([[0.0, 1.0], [0.6, 0.8], [1.0, 0.0], [0.8, 0.6]], requires_grad=True)
         >>> output = criterion(embeddings, torch.tensor([0, 0, 1, 1]))
         >>> output.census.semihard.item(), output.census.hard.item()
-        (0, 4)
+        (0, 2)
     """
 
     step: Tensor

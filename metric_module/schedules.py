@@ -38,6 +38,7 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_fraction: float
     warmup = round(total_steps * warmup_fraction)
 
     def factor(step: int) -> float:
+        """Share of the learning rate at a step."""
         if step < warmup:
             return (step + 1) / warmup
         progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))

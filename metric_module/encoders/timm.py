@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +27,12 @@ class TimmEncoder(Encoder):
             same order under other names. ``package:name/path`` is a file inside an installed package. It is read with
             ``weights_only=True``.
         in_channels: Channels of the images.
+        frozen: Parts of the backbone that never change, weights and BatchNorm statistics alike, by name: for example
+            ``["conv_stem", "bn1", "blocks.0"]``. Early layers are general and the most expensive to train.
 
     Raises:
-        UserError: If timm has no such model, both kinds of weights are asked for, or the file does not fit.
+        UserError: If timm has no such model, both kinds of weights are asked for, the file does not fit, or the
+            backbone has no part of a name in ``frozen``.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class TimmEncoder(Encoder):
         pretrained: bool = False,
         weights: str | None = None,
         in_channels: int = 3,
+        frozen: Sequence[str] = (),
     ) -> None:
         super().__init__()
         import timm  # here, because it takes a second that only its users should pay
@@ -55,7 +60,25 @@ class TimmEncoder(Encoder):
         self.backbone.reset_classifier(0)  # type: ignore[operator]
         # Twice as fast for convolutions on CPUs, and no slower elsewhere.
         self.backbone.to(memory_format=torch.channels_last)
+        self._frozen = [self._part(part) for part in frozen]
+        for part in self._frozen:
+            part.requires_grad_(False).eval()
         self.head = EmbeddingHead(int(self.backbone.num_features), embedding_dim, normalize)  # type: ignore[arg-type]
+
+    def _part(self, name: str) -> nn.Module:
+        parts = dict(self.backbone.named_modules())
+        if name not in parts or not name:
+            top = ", ".join(child for child, _ in self.backbone.named_children())
+            raise UserError(f"encoder.frozen: the backbone has no part {name!r}; at the top it has {top}")
+        return parts[name]
+
+    @override
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation; frozen parts stay in evaluation."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     @override
     def forward(self, inputs: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from datamodules.augment import LARGEST, Augment
 from metric_module.errors import UserError
 from metric_module.random import combine
 
-NONE = Augment(rotation=0, scale=0, shift=0, saturation=0, brightness=0, contrast=0)
+NONE = Augment(**dict.fromkeys(LARGEST, 0.0))
 STRONG = Augment(
     rotation=40,
     scale=0.5,

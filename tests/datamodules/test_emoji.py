@@ -74,6 +74,8 @@ def test_the_split_follows_split_seed_alone(data: EmojiDataModule) -> None:
     for options, same in (({"seed": 1}, True), ({"split_seed": 1}, False)):
         other = EmojiDataModule(image_size=4, **options)  # type: ignore[arg-type]
         assert (other.samples.splits["test"].tolist() == test) is same
+    names = "\n".join(sorted({data.samples.class_names[label] for label in data.samples.labels[test].tolist()}))
+    assert hashlib.sha256(names.encode()).hexdigest().startswith("c7b5d6422962dbf2"), "the split is for good"
     larger = EmojiDataModule(image_size=4, fractions=(0.7, 0.1, 0.2)).samples
     assert [len(set(larger.labels[ids].tolist())) for ids in larger.splits.values()] == [738, 106, 211]
 
@@ -103,7 +105,7 @@ def test_labels_belong_to_pixels(data: EmojiDataModule) -> None:
     labels = data.samples.labels[ids]
     distances = torch.cdist(pixels, pixels).fill_diagonal_(torch.inf)
     recall = (labels[distances.argmin(dim=1)] == labels).float().mean()
-    assert 0.45 < recall < 0.52, "raw pixels find the class of about every second unseen emoji"
+    assert 0.5 < recall < 0.57, "raw pixels find the class of about every second unseen emoji"
 
 
 @pytest.mark.parametrize("size", [20, 64, 96])

@@ -18,7 +18,7 @@ IMAGES = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 def build(name: str, normalize: bool = True) -> Encoder:
     torch.manual_seed(0)
     if name == "conv_net":
-        return ConvNet(embedding_dim=16, width=8, depths=(1, 2), normalize=normalize)
+        return ConvNet(embedding_dim=16, widths=(8, 12), depths=(1, 2), normalize=normalize)
     if name == "mlp":
         return MLP(in_features=3 * 32 * 32, embedding_dim=16, hidden=(32,), normalize=normalize)
     return TimmEncoder("test_resnet", embedding_dim=16, normalize=normalize)
@@ -52,7 +52,7 @@ def test_state_dict_holds_everything(name: str) -> None:
 
 
 def test_conv_net_takes_any_image_size_and_channels() -> None:
-    encoder = ConvNet(embedding_dim=4, width=4, depths=(1, 1), in_channels=1)
+    encoder = ConvNet(embedding_dim=4, widths=(4, 4), depths=(1, 1), in_channels=1)
     assert encoder(torch.rand(2, 1, 20, 28)).shape == (2, 4)
 
 
@@ -79,6 +79,24 @@ def test_timm_takes_a_local_file(tmp_path: Path, kind: str) -> None:
     encoder = TimmEncoder("test_resnet", weights=str(tmp_path / "weights.pth")).eval()
     features = source.eval().forward_head(source.forward_features(IMAGES), pre_logits=True)
     torch.testing.assert_close(encoder.backbone(IMAGES), features)
+
+
+def test_frozen_parts_never_change() -> None:
+    torch.manual_seed(0)
+    encoder = TimmEncoder("test_resnet", frozen=["conv1", "bn1", "layer1"]).train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
+    encoder.eval().train()
+    for _ in range(2):
+        encoder(torch.rand(4, 3, 32, 32))[:, 0].sum().backward()
+        optimizer.step()
+    still = ("backbone.conv1", "backbone.bn1", "backbone.layer1")
+    changed = {name for name, value in encoder.state_dict().items() if not torch.equal(value, before[name])}
+    assert not [name for name in changed if name.startswith(still)]
+    moving = {name for name in before if not name.startswith(still)}
+    assert changed == moving
+    with pytest.raises(UserError, match=r"the backbone has no part 'layer9'; at the top it has conv1, bn1, .*layer4"):
+        TimmEncoder("test_resnet", frozen=["layer9"])
 
 
 def test_timm_refuses_what_does_not_fit(tmp_path: Path) -> None:
@@ -113,8 +131,9 @@ def test_timm_refuses_what_does_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"width": 0}, "expected width >= 1 and depths >= 1, got width=0"),
-        ({"depths": ()}, r"got width=64, depths=\[\]"),
+        ({"widths": (8, 0, 8)}, r"expected as many widths as depths, each at least 1, got widths=\[8, 0, 8\]"),
+        ({"depths": (1,)}, r"got widths=\[40, 80, 160\], depths=\[1\]"),
+        ({"widths": (), "depths": ()}, r"got widths=\[\], depths=\[\]"),
         ({"embedding_dim": 0}, r"encoder\.embedding_dim: expected an integer >= 1, got 0"),
     ],
 )

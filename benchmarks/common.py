@@ -1,0 +1,44 @@
+"""What the benchmarks share: the project's own recipe, and tables."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from conf.schema import register
+from metric_module.tasks.build import Parts, build
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+def recipe(overrides: Sequence[str] = ()) -> Parts:
+    """Module, data and trainer that ``python run.py`` would use with these overrides, without loggers or callbacks."""
+    register()
+    folder = tempfile.mkdtemp(prefix="benchmark_")
+    quiet = ["trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", [f"output_dir={folder}", *quiet, *overrides])
+    cfg.logger, cfg.callbacks = {}, {key: node for key, node in cfg.callbacks.items() if key == "ema"}
+    return build(cfg)
+
+
+def peak_megabytes() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for the terminal and the docs.
+
+    Example:
+        >>> print(markdown(["a", "b"], [["1", "2"]]))
+        | a | b |
+        |---|---|
+        | 1 | 2 |
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" if line[0] != "---" else f"|{'|'.join(line)}|" for line in lines)

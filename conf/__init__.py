@@ -1,0 +1,1 @@
+"""The configuration: one small yaml per choice, and the schema that types them."""

@@ -1,0 +1,45 @@
+"""An average of the weights along training."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+from typing_extensions import override
+
+from metric_module.errors import UserError
+
+
+class EMA(WeightAveraging):
+    """Exponential moving average of weights and buffers, taken after every optimizer step.
+
+    ``average <- d * average + (1 - d) * weights`` with ``d = min(decay, (1 + n) / (10 + n))`` after ``n`` steps: the
+    start is soon forgotten. Validation uses the average, a checkpoint's ``state_dict`` holds it, and the module has
+    it when training ends. The plain weights are beside it in the checkpoint, and training continues from them.
+
+    Args:
+        decay: Weight of the past, in [0, 1).
+
+    Raises:
+        UserError: If ``decay`` is out of range.
+    """
+
+    def __init__(self, decay: float = 0.99) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(f"ema: expected 0 <= decay < 1, got {decay}")
+        self.decay = decay
+        super().__init__(multi_avg_fn=self._average)
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Drop the average after training: Lightning's would come back in a later validation, but not in a test."""
+        self._average_model = None
+
+    def _average(self, averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
+        """Move every average towards its weight, in place; whole numbers are copied."""
+        step = max(1 - self.decay, 9 / (10 + int(count)))
+        for average, weight in zip(averages, weights, strict=True):
+            if average.is_floating_point():
+                average.lerp_(weight, step)
+            else:
+                average.copy_(weight)

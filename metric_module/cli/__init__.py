@@ -1,0 +1,7 @@
+"""The command line: what must answer at once, so nothing here imports torch or lightning."""
+
+from metric_module.cli.checks import check
+from metric_module.cli.entry import job, run
+from metric_module.cli.messages import explain
+
+__all__ = ["check", "explain", "job", "run"]

@@ -1,0 +1,64 @@
+"""What can be said about a configuration before anything is imported or built."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from metric_module.cli.messages import allowed
+from metric_module.errors import UserError
+
+
+def check(cfg: DictConfig) -> None:
+    """Accept a configuration that could run.
+
+    Args:
+        cfg: The composed configuration.
+
+    Raises:
+        UserError: If a value is out of range, is missing, contradicts another, or is one that nothing reads.
+    """
+    _check_keys(cfg)
+    _check_missing(cfg)
+    _check_margin(cfg)
+    if cfg.seed < 0:
+        raise UserError(f"seed: expected an integer >= 0, got {cfg.seed}")
+    _check_checkpoint(cfg)
+
+
+def _check_keys(cfg: DictConfig) -> None:
+    from conf.schema import Config
+
+    known = list(Config.__dataclass_fields__)
+    for key in cfg:
+        if key not in known:
+            raise UserError(f"unknown key {key!r}: {allowed(str(key), known)}")
+
+
+def _check_missing(cfg: DictConfig) -> None:
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        example = "my_encoders.Tiny" if key == "encoder._target_" else "..."
+        raise UserError(f"{key}: expected a value, got none; give {key}={example}")
+
+
+def _check_margin(cfg: DictConfig) -> None:
+    """One margin: above 0 for the hinge, 0 or more for the soft loss."""
+    margin = cfg.margin
+    soft = cfg.criterion.get("loss") == "soft"
+    if not math.isfinite(margin) or margin < 0 or (margin == 0 and not soft):
+        bound = ">= 0 for the soft loss" if soft else "> 0 for the hinge loss"
+        raise UserError(f"margin: expected a finite number {bound}, got {margin}")
+    own: Any = cfg.criterion.get("margin", margin)
+    if own != margin:
+        raise UserError(f"margin={margin} and criterion.margin={own} differ: give it once, as margin={own}")
+
+
+def _check_checkpoint(cfg: DictConfig) -> None:
+    path = cfg.ckpt_path
+    if path is None and cfg.task.get("needs_checkpoint", False):
+        raise UserError("ckpt_path: expected a checkpoint, got none; give ckpt_path=<run>/checkpoints/best.ckpt")
+    if path not in {None, "last"} and not Path(path).is_file():
+        raise UserError(f"ckpt_path: no such file: {path}")

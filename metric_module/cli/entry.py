@@ -1,0 +1,86 @@
+"""Runs a task, and turns a user's mistake into one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import get_method
+from omegaconf import DictConfig
+
+from metric_module.cli.checks import check
+from metric_module.cli.folders import forget_refused
+from metric_module.cli.messages import explain, one_line
+from metric_module.cli.sweep import forget_sweep, run_apart
+
+REFUSED = 2
+
+
+def run(main: Callable[[], Any]) -> int:
+    """Call Hydra's ``main``; a mistake in the command line or the configuration is one line and exit code 2.
+
+    Args:
+        main: What ``hydra.main`` made.
+
+    Returns:
+        The exit code.
+    """
+    sys.path.insert(1, str(Path.cwd()))  # the user's own modules, after this project
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own report
+    try:
+        main()
+    except Exception as error:
+        message = explain(error)
+        if _wants_traces() or (message is None and _is_from_a_job(error)):
+            raise
+        forget_sweep()
+        print(f"error: {message or one_line(error)}", file=sys.stderr)
+        return REFUSED
+    return 0
+
+
+def job(cfg: DictConfig) -> float | None:
+    """Run the task that the configuration names; in a sweep, in a process of its own.
+
+    Args:
+        cfg: The composed configuration.
+
+    Returns:
+        The figure ``cfg.monitor``, or None if there is none.
+
+    Raises:
+        SystemExit: With code 2 after a mistake of the user's.
+    """
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        return run_apart(cfg, hydra)
+    try:
+        check(cfg)
+        task = get_method(cfg.task._target_)
+        logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and keep what it says
+        figures: Mapping[str, float] = task(cfg)
+    except Exception as error:
+        message = explain(error)
+        if message is None or cfg.debug:
+            raise
+        forget_refused(Path(hydra.runtime.output_dir))
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(REFUSED) from None
+    return figures.get(cfg.monitor)
+
+
+def _wants_traces() -> bool:
+    """Whether the command line asks for stack traces; the configuration may not exist yet."""
+    return "debug=true" in [word.lower() for word in sys.argv[1:]]
+
+
+def _is_from_a_job(error: BaseException) -> bool:
+    """Whether a task had started: before that, whatever Hydra raises is about the command line or a yaml."""
+    return any(frame.f_code.co_name == "run_job" for frame, _ in traceback.walk_tb(error.__traceback__))

@@ -1,0 +1,106 @@
+"""From the exceptions of Hydra, OmegaConf and this project to one line that says what is wrong and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    ValidationError,
+)
+
+from metric_module.errors import UserError
+
+_CONF = Path(__file__).resolve().parents[2] / "conf"
+_AMBIGUOUS = "Ambiguous value for argument "
+_ABOUT_THE_CONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
+_DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for a mistake of the user's, None for anything else.
+
+    Args:
+        error: What was raised; its causes are searched too, because Hydra wraps what a constructor raises.
+
+    Returns:
+        The line, or None if the exception is a bug, or comes from the user's own code.
+    """
+    chain = list(_chain(error))
+    for cause in chain:
+        if isinstance(cause, UserError) or type(cause).__name__ == "MisconfigurationException":
+            return one_line(cause)
+    if isinstance(error, MissingConfigException):
+        return _unknown_option(error)
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}, expected key=value ({one_line(error).split('; ')[-1]})"
+    if str(error).startswith(_AMBIGUOUS):
+        return _several_values(str(error).splitlines()[0].removeprefix(_AMBIGUOUS).strip("'"))
+    if isinstance(error, ConfigCompositionException) and len(chain) > 1:
+        return _bad_value(error, chain[-1])
+    return one_line(error) if all(isinstance(cause, _ABOUT_THE_CONFIGURATION) for cause in chain) else None
+
+
+def allowed(got: str, options: Iterable[str]) -> str:
+    """The closest option, if one is close, and all of them."""
+    names = [str(option) for option in options]
+    close = get_close_matches(got, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}allowed: {', '.join(names) or 'none'}"
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception, its line breaks folded."""
+    lines = [line.strip() for line in str(error).split("Config search path:")[0].splitlines()]
+    return "; ".join(line for line in lines if line and not line.startswith(_DETAILS))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _unknown_option(error: MissingConfigException) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    options = error.options or sorted(path.stem for path in (_CONF / group).glob("*.yaml"))
+    return f"{group}={option}: unknown option; {allowed(option, options)}" if group else one_line(error)
+
+
+def _several_values(override: str) -> str:
+    key, _, values = override.partition("=")
+    return f"{key}: expected one value, got {values}; add -m to sweep over them, or write a list as [{values}]"
+
+
+def _bad_value(error: ConfigCompositionException, cause: BaseException) -> str:
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(cause.parent_node, DictConfig):
+        return _unknown_key(cause)
+    if isinstance(cause, ValidationError):
+        return _wrong_type(error, cause)
+    return one_line(error)
+
+
+def _unknown_key(error: Any) -> str:
+    parent, _, key = str(error.full_key).rpartition(".")
+    where = f" in {parent}" if parent else ""
+    names = [str(name) for name in error.parent_node if name not in {"_target_", "_partial_", "hydra"}]
+    add = f"; an argument that its yaml does not list is added with +{error.full_key}=..." if parent else ""
+    return f"unknown key {key!r}{where}: {allowed(key, names)}{add}"
+
+
+def _wrong_type(error: ConfigCompositionException, cause: Any) -> str:
+    key = str(cause.full_key)
+    hint: Any = get_type_hints(cause.object_type).get(key.rpartition(".")[2]) if cause.object_type else None
+    expected = hint.__name__ if isinstance(hint, type) else str(hint or "another type")
+    what = str(error).partition(f"override {key}=")[2].splitlines()
+    got = what[0] if what else one_line(cause)
+    return f"{key}: expected {expected.replace('None', 'null')}, got {got}"

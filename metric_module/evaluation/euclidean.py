@@ -1,0 +1,196 @@
+"""Exact ranks under Euclidean distance: products decide the clear cases, differences the rest.
+
+The distance of a pair is, by definition here, what :func:`pair_distances` gives: float64, from differences, one pair at
+a time. A product ``q.g - |g|^2 / 2`` orders the gallery in the same way up to a bound on its rounding. What lies within
+that bound of a positive is settled by the definition, so that no figure depends on how the products were blocked. Where
+that would be too many pairs, float32 products give way to float64 ones, and those to the distances of all pairs.
+
+Shapes: Q = queries, M = gallery items, A = queries at hand, T = columns in a tile, K = most positives, D = size,
+W = columns in a segment of a row, S = segments at hand.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from threading import RLock
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metric_module.evaluation.counting import count_at_least
+from metric_module.evaluation.matches import Block, nearest_first, own_class
+from metric_module.evaluation.numerics import all_distances, outward, pair_distances, products, rescale, rounding
+
+_CELLS_AT_ONCE = 1 << 18  # about what stays in a cache
+_TILE = 2048  # columns in a tile where there are few positives; whole segments
+_SEGMENT = 256
+_MANY = 24  # from this many positives on, sorted rows of float64 products are cheaper than comparisons
+
+
+class _Rows(NamedTuple):
+    rows: Tensor  # (M', D) the sorted gallery about its mean, filled up with zeros to whole segments
+    half: Tensor  # (M',) minus half of the squared norms, and minus infinity for what was filled up
+    norm: Tensor  # (M',) norms, float64
+
+
+class _Queries(NamedTuple):
+    rows: Tensor  # (A, D)
+    centred: Tensor  # (A, D) about the mean of the gallery, float64
+    limit: Tensor  # (A, K) distances of the positives, ascending, infinite where there are fewer; float64
+    start: Tensor  # (A,) first column of the query's class
+    stop: Tensor  # (A,) one past its last
+
+    def take(self, which: Tensor | slice) -> _Queries:
+        """Some of the queries."""
+        return _Queries(*(part[which] for part in self))
+
+
+class EuclideanRanks:
+    """Counts other classes' items within the distance of each positive.
+
+    Args:
+        query: Queries ``(Q, D)``, float32 or float64.
+        gallery: Gallery ``(M, D)``.
+        order: Row of the gallery at each sorted column ``(M,)``.
+    """
+
+    def __init__(self, query: Tensor, gallery: Tensor, order: Tensor) -> None:
+        self._query, self._gallery = rescale(query, gallery)
+        self._order = order
+        self._center = self._gallery.mean(dim=0, dtype=torch.float64)  # (D,)
+        self._prepared: dict[torch.dtype, _Rows] = {}
+        self._lock = RLock()
+
+    def count(self, block: Block) -> tuple[Tensor, Tensor]:
+        """Count what is as close as each positive.
+
+        Args:
+            block: The queries.
+
+        Returns:
+            For the positives of each query, nearest first: their number ``(A,)``, and how many items of other classes
+            are at their distance or closer ``(A, K)``. Both int64.
+        """
+        rows = self._query.index_select(0, block.rows)  # (A, D)
+        limit = nearest_first(self._own_distances(rows, block), block.positive)  # (A, K)
+        queries = _Queries(rows, rows.double() - self._center, limit, block.start, block.stop)
+        few = limit.shape[1] < _MANY
+        dtype = torch.float32 if few else torch.float64
+        size = len(self._rows(dtype).rows)
+        tile = _TILE if few else min(size, max(_TILE, (1 << 22) // len(rows) // _SEGMENT * _SEGMENT))
+        counts = torch.zeros(limit.shape, dtype=torch.int64, device=limit.device)  # (A, K)
+        for first in range(0, size, tile):
+            counts += self._count_tile(queries, dtype, first, min(first + tile, size))
+        return block.positive.sum(dim=1), counts
+
+    def _count_tile(self, queries: _Queries, dtype: torch.dtype, first: int, last: int) -> Tensor:
+        """Counts ``(A, K)`` within some columns, from products in one type."""
+        gallery, limit = self._rows(dtype), queries.limit
+        score = products(queries.centred.to(dtype), gallery.rows[first:last], gallery.half[first:last])  # (A, T)
+        mask = own_class(queries.start, queries.stop, first, last)  # (A, T)
+        if mask is not None:
+            score.masked_fill_(mask, -torch.inf)  # (A, T)
+        squared = queries.centred.square().sum(dim=1, keepdim=True)  # (A, 1)
+        bound = rounding(squared.sqrt(), gallery.norm[first:last].max(), gallery.rows.shape[1], dtype)  # (A, 1)
+        target = (squared - limit.square()) / 2  # (A, K)
+        above = outward(target + bound, limit, dtype, torch.inf)  # (A, K) a score here is surely as close
+        below = outward(target - bound, limit, dtype, -torch.inf)  # (A, K) a score under this is surely not
+        counts = torch.empty(limit.shape, dtype=torch.int64, device=limit.device)  # (A, K)
+        step = max(1, _CELLS_AT_ONCE // (last - first))
+        for start in range(0, len(score), step):
+            part = slice(start, start + step)
+            counts[part] = self._count_scores(queries.take(part), score[part], above[part], below[part], first)
+        return counts
+
+    def _count_scores(self, queries: _Queries, score: Tensor, above: Tensor, below: Tensor, first: int) -> Tensor:
+        """Counts ``(A, K)`` from scores ``(A, T)``, of which only segments with a candidate are looked at again."""
+        width = _SEGMENT if above.shape[1] < _MANY else score.shape[1]
+        segments = score.view(-1, width)  # (A * T / W, W)
+        peaks = segments.amax(dim=1).view(len(score), -1)  # (A, T / W)
+        active = (peaks >= below.amin(dim=1, keepdim=True)).flatten().nonzero().flatten()  # (S,)
+        owner = active // peaks.shape[1]  # (S,)
+        values = segments if len(active) == len(segments) else segments.index_select(0, active)  # (S, W)
+        edges = torch.cat([above, below], dim=1).index_select(0, owner)  # (S, 2 K)
+        sure, maybe = count_at_least(values, edges).chunk(2, dim=1)  # (S, K) each
+        counts = torch.zeros(above.shape, dtype=torch.int64, device=above.device)  # (A, K)
+        counts.index_add_(0, owner, sure)
+        left_open = counts.new_zeros(len(score)).index_add_(0, owner, (maybe - sure).sum(dim=1))  # (A,)
+        patience = score.shape[1] // 32 if above.shape[1] < _MANY else 0
+        heavy = left_open > patience  # (A,)
+        which = heavy.nonzero().flatten()
+        if len(which):
+            counts[which] = self._count_again(queries.take(which), score.dtype, first, first + score.shape[1])
+        segment, slot = ((maybe > sure) & ~heavy[owner, None]).nonzero(as_tuple=True)  # (P,), (P,)
+        step = max(1, 4 * _CELLS_AT_ONCE // width)
+        for start in range(0, len(segment), step):
+            s, k = segment[start : start + step], slot[start : start + step]
+            row, scores = owner[s], values.index_select(0, s)  # (p,), (p, W)
+            between = (scores >= below[row, k, None]) & (scores < above[row, k, None])  # (p, W)
+            pair, column = between.nonzero(as_tuple=True)  # (N,), (N,)
+            row, k, column = row[pair], k[pair], first + (active[s] % peaks.shape[1])[pair] * width + column
+            close = self._pairs(queries.rows, row, column) <= queries.limit[row, k]  # (N,)
+            counts.index_put_((row, k), close.long(), accumulate=True)
+        return counts
+
+    def _count_again(self, queries: _Queries, dtype: torch.dtype, first: int, last: int) -> Tensor:
+        """Counts ``(A, K)`` by the next better means."""
+        if dtype == torch.float32:
+            return self._count_tile(queries, torch.float64, first, last)
+        last = min(last, len(self._order))
+        with self._lock:
+            twins = self._twins[first:last]  # (T,)
+        distinct, place = torch.unique(twins, return_inverse=True)  # (U,), (T,); equal rows are measured once
+        gallery = self._gallery.index_select(0, self._order[distinct])  # (U, D)
+        distances = all_distances(queries.rows, gallery).index_select(1, place)  # (A, T)
+        mask = own_class(queries.start, queries.stop, first, last)  # (A, T)
+        if mask is not None:
+            distances.masked_fill_(mask, torch.inf)
+        reach = torch.where(queries.limit.isinf(), -torch.inf, queries.limit)  # (A, K)
+        return count_at_least(distances.neg_(), -reach)
+
+    def _own_distances(self, query: Tensor, block: Block) -> Tensor:
+        """Distances ``(A, L)`` to the query's class."""
+        first, last = int(block.start.min()), int(block.stop.max())
+        if last - first > 4 * block.columns.shape[1]:
+            rows = torch.arange(len(query), device=query.device)[:, None].expand_as(block.columns)
+            return self._pairs(query, rows.flatten(), block.columns.flatten()).view_as(rows)
+        distances = all_distances(query, self._gallery.index_select(0, self._order[first:last]))  # (A, last - first)
+        return distances.gather(1, block.columns - first)
+
+    def _pairs(self, query: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Distances ``(N,)`` of pairs of a row of ``query`` and a sorted column, a cacheful at a time."""
+        step = max(1, _CELLS_AT_ONCE // query.shape[1])
+        found = [torch.empty(0, dtype=torch.float64, device=query.device)]
+        for first in range(0, len(rows), step):
+            row, column = rows[first : first + step], self._order[columns[first : first + step]]
+            found.append(pair_distances(query.index_select(0, row), self._gallery.index_select(0, column)))
+        return torch.cat(found)
+
+    def _rows(self, dtype: torch.dtype) -> _Rows:
+        """The sorted gallery for products of one type, made on first use."""
+        with self._lock:
+            if dtype not in self._prepared:
+                self._prepared[dtype] = self._prepare(dtype)
+            return self._prepared[dtype]
+
+    def _prepare(self, dtype: torch.dtype) -> _Rows:
+        size = -(-len(self._order) // _SEGMENT) * _SEGMENT
+        rows = torch.zeros(size, self._gallery.shape[1], dtype=dtype, device=self._gallery.device)  # (M', D)
+        norm = torch.zeros(size, dtype=torch.float64, device=rows.device)  # (M',)
+        for first in range(0, len(self._order), _TILE):
+            order = self._order[first : first + _TILE]
+            centred = self._gallery.index_select(0, order).double() - self._center  # (T, D)
+            rows[first : first + len(order)] = centred
+            norm[first : first + len(order)] = torch.linalg.vector_norm(centred, dim=1)
+        half = (norm.square() / -2).to(dtype)  # (M',)
+        half[len(self._order) :] = -torch.inf
+        return _Rows(rows, half, norm)
+
+    @cached_property
+    def _twins(self) -> Tensor:
+        """For each sorted column the column ``(M,)`` of one gallery row, always the same, that equals it."""
+        inverse = torch.unique(self._gallery, dim=0, return_inverse=True)[1][self._order]  # (M,)
+        chosen = torch.empty_like(inverse)
+        chosen[inverse] = torch.arange(len(inverse), device=inverse.device)
+        return chosen[inverse]

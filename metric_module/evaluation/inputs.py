@@ -1,0 +1,134 @@
+"""What a retrieval evaluation is given, checked.
+
+Shapes: Q = queries, M = gallery items, D = embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metric_module.errors import UserError
+from metric_module.functional import at_least_float32, nonfinite_rows
+
+
+class Items(NamedTuple):
+    """Embeddings ``(N, D)``, in float32 or float64, with int64 labels, ids and groups ``(N,)``."""
+
+    embeddings: Tensor
+    labels: Tensor
+    ids: Tensor | None
+    groups: Tensor | None
+
+
+def check_items(
+    embeddings: Tensor, labels: Tensor, ids: Tensor | None, groups: Tensor | None, *, prefix: str = ""
+) -> Items:
+    """Bring embeddings and what belongs to them into one form, on one device.
+
+    Args:
+        embeddings: Rows ``(N, D)``. float16 and bfloat16 become float32.
+        labels: Integers ``(N,)``.
+        ids: Integers ``(N,)``, or None.
+        groups: Integers ``(N,)``, or None.
+        prefix: What the names of the arguments begin with in a message.
+
+    Returns:
+        The items, detached, on the device of the embeddings (on the CPU if that device has no float64).
+
+    Raises:
+        UserError: If a shape or type is wrong, or an embedding is not finite.
+    """
+    name = "gallery" if prefix else "embeddings"
+    if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or embeddings.shape[1] == 0:
+        got = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+        raise UserError(f"{name}: expected a tensor of shape [N, D], got {got}")
+    if not embeddings.is_floating_point():
+        raise UserError(f"{name}: expected floating point numbers, got {embeddings.dtype}")
+    rows = at_least_float32(embeddings.detach())  # (N, D)
+    rows = rows.cpu() if rows.device.type == "mps" else rows
+    checked = Items(
+        rows,
+        _integers(f"{prefix}labels", labels, rows),
+        None if ids is None else _integers(f"{prefix}ids", ids, rows),
+        None if groups is None else _integers(f"{prefix}groups", groups, rows),
+    )
+    _check_finite(name, checked)
+    return checked
+
+
+def to_device(items: Items, device: torch.device) -> Items:
+    """The items on another device."""
+    ids, groups = (None if part is None else part.to(device) for part in (items.ids, items.groups))
+    return Items(items.embeddings.to(device), items.labels.to(device), ids, groups)
+
+
+def check_pair(query: Items, gallery: Items) -> None:
+    """Check that queries and gallery fit together.
+
+    Raises:
+        UserError: If widths differ, only one side has ids or groups, an id comes twice in the gallery, or one id has
+            two labels.
+    """
+    if query.embeddings.shape[1] != gallery.embeddings.shape[1]:
+        expected, got = query.embeddings.shape[1], gallery.embeddings.shape[1]
+        raise UserError(f"gallery: expected shape [M, {expected}], as wide as the queries, got [M, {got}]")
+    for name, mine, theirs in (("ids", query.ids, gallery.ids), ("groups", query.groups, gallery.groups)):
+        if (mine is None) != (theirs is None):
+            missing = name if mine is None else f"gallery_{name}"
+            raise UserError(f"{name} and gallery_{name}: expected both or neither, {missing} is missing")
+    if query.ids is None or gallery.ids is None:
+        return
+    ordered, order = gallery.ids.sort()  # (M,), (M,)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        name = "ids" if query is gallery else "gallery_ids"
+        raise UserError(f"{name}: expected each id once, got {int(twice[0])} more than once ({len(twice)} repeated)")
+    if query is gallery or not len(ordered):
+        return
+    place = torch.searchsorted(ordered, query.ids).clamp_(max=len(ordered) - 1)  # (Q,)
+    other = gallery.labels[order[place]]  # (Q,)
+    clash = ((ordered[place] == query.ids) & (other != query.labels)).nonzero().flatten()
+    if len(clash):
+        row = clash[0]
+        raise UserError(
+            f"gallery_labels: id {int(query.ids[row])} has label {int(query.labels[row])} as a query "
+            f"and {int(other[row])} in the gallery; expected the same"
+        )
+
+
+def check_cutoffs(recall_at: Sequence[int]) -> tuple[int, ...]:
+    """Check the cut-offs k of recall at k.
+
+    Raises:
+        UserError: If one is not a positive integer, or comes twice.
+    """
+    cutoffs = tuple(recall_at)
+    whole = all(isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in cutoffs)
+    if not whole or len(set(cutoffs)) != len(cutoffs):
+        raise UserError(f"recall_at: expected different integers, 1 or more, got {list(cutoffs)}")
+    return cutoffs
+
+
+def _integers(name: str, values: Tensor, rows: Tensor) -> Tensor:
+    """Int64 ``(N,)``: a label goes through no float on its way."""
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    if not isinstance(values, Tensor) or values.ndim != 1 or len(values) != len(rows):
+        raise UserError(f"{name}: expected a tensor of shape [{len(rows)}], one integer per embedding, got {shape}")
+    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        raise UserError(f"{name}: expected integers, got {values.dtype}")
+    return values.detach().to(rows.device, torch.int64)
+
+
+def _check_finite(name: str, items: Items) -> None:
+    bad = nonfinite_rows(items.embeddings)
+    if not len(bad):
+        return
+    ids = "" if items.ids is None else f", ids {items.ids[bad[:5]].tolist()}"
+    raise UserError(
+        f"{name}: expected finite numbers, got NaN or infinity in {len(bad)} of {len(items.embeddings)} rows "
+        f"(first rows {bad[:5].tolist()}{ids})"
+    )

@@ -1,0 +1,115 @@
+"""Which gallery items match which query: classes as spans of a sorted gallery, queries in blocks.
+
+Shapes: Q = queries, M = gallery items, A = queries in a block, L = largest class in a block, K = most positives.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metric_module.evaluation.inputs import Items
+
+
+class Block(NamedTuple):
+    """Queries that each have a positive, and where their class lies in the sorted gallery."""
+
+    rows: Tensor  # (A,) rows of the queries
+    start: Tensor  # (A,) first column of the query's class
+    stop: Tensor  # (A,) one past its last column
+    columns: Tensor  # (A, L) the columns of the class, any column where the class is smaller
+    positive: Tensor  # (A, L) whether that is a positive: not the query itself, not ignored
+
+
+class Matches:
+    """Sorts queries and gallery by class, small classes first, so that a block of queries is uniform and compact.
+
+    Args:
+        query: The queries.
+        gallery: The gallery, the same object if the queries are their own gallery.
+    """
+
+    def __init__(self, query: Items, gallery: Items) -> None:
+        self._query, self._gallery = query, gallery
+        classes, code, size = torch.unique(gallery.labels, return_inverse=True, return_counts=True)
+        by_size = size.argsort(stable=True)  # (C,)
+        size = size[by_size]
+        place = torch.empty_like(by_size)
+        place[by_size] = torch.arange(len(by_size), device=by_size.device)
+        stop = size.cumsum(0)  # (C,)
+        self.order = place[code].argsort(stable=True)  # (M,) sorted column -> row of the gallery
+        self._ids = None if gallery.ids is None else gallery.ids[self.order]
+        self._groups = None if gallery.groups is None else gallery.groups[self.order]
+
+        known = torch.isin(query.labels, classes).nonzero().flatten()
+        mine = place[torch.searchsorted(classes, query.labels[known])]  # place of each query's class
+        mine, by_class = mine.sort(stable=True)
+        self._rows = known[by_class]
+        self._start, self._stop = stop[mine] - size[mine], stop[mine]
+
+    def spans(self, queries: int, cells: int) -> list[tuple[int, int]]:
+        """Cut the sorted queries into blocks.
+
+        Args:
+            queries: Most queries in a block.
+            cells: Most cells ``A x L`` in a block, except that a single query may have more.
+
+        Returns:
+            First and one past the last query of each block.
+        """
+        size = (self._stop - self._start).cpu()  # ascending
+        spans, first = [], 0
+        while first < len(size):
+            last = min(first + queries, len(size))
+            widths = size[first:last] * torch.arange(1, last - first + 1)
+            last = first + max(1, int((widths <= cells).sum()))
+            spans.append((first, last))
+            first = last
+        return spans
+
+    def block(self, first: int, last: int) -> Block:
+        """Those of the sorted queries from ``first`` to ``last`` that have a positive."""
+        rows, start, stop = self._rows[first:last], self._start[first:last], self._stop[first:last]
+        columns = start[:, None] + torch.arange(int((stop - start).max()), device=rows.device)  # (A, L)
+        positive = columns < stop[:, None]  # (A, L)
+        columns = torch.where(positive, columns, start[:, None])
+        if self._ids is not None and self._query.ids is not None:
+            positive &= self._ids[columns] != self._query.ids[rows, None]
+        if self._groups is not None and self._query.groups is not None:
+            positive &= self._groups[columns] != self._query.groups[rows, None]
+        keep = positive.any(dim=1)  # (A,)
+        return Block(rows[keep], start[keep], stop[keep], columns[keep], positive[keep])
+
+
+def nearest_first(distances: Tensor, positive: Tensor) -> Tensor:
+    """Distances of the positives in ascending order.
+
+    Args:
+        distances: Distances to the query's class ``(A, L)``.
+        positive: Which are positives ``(A, L)``.
+
+    Returns:
+        Ascending distances ``(A, K)``, infinite where a query has fewer than K positives.
+    """
+    most = int(positive.sum(dim=1).max())
+    return distances.masked_fill(~positive, torch.inf).sort(dim=1).values[:, :most]
+
+
+def own_class(start: Tensor, stop: Tensor, first: int, last: int) -> Tensor | None:
+    """Which columns are of the query's class.
+
+    Args:
+        start: First column of each query's class ``(A,)``.
+        stop: One past its last ``(A,)``.
+        first: The first column to look at.
+        last: One past the last.
+
+    Returns:
+        A mask ``(A, last - first)``, or None if there is none at all.
+    """
+    if last <= int(start.min()) or first >= int(stop.max()):
+        return None
+    columns = torch.arange(first, last, device=start.device)
+    return (columns >= start[:, None]) & (columns < stop[:, None])

@@ -1,0 +1,186 @@
+"""Retrieval figures: how early a query finds the other items of its class.
+
+Shapes: Q = queries, M = gallery items, A = queries in a block, K = most positives of a query, D = embedding size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
+from metric_module.errors import UserError
+from metric_module.evaluation.custom import CustomRanks
+from metric_module.evaluation.euclidean import EuclideanRanks
+from metric_module.evaluation.inputs import Items, check_cutoffs, check_items, check_pair, to_device
+from metric_module.evaluation.matches import Matches
+from metric_module.evaluation.threads import in_threads
+from metric_module.functional import unit
+
+QUERIES_AT_ONCE = 1024
+CELLS_AT_ONCE = 1 << 22
+
+
+def retrieval_metrics(
+    embeddings: Tensor,
+    labels: Tensor,
+    ids: Tensor | None = None,
+    *,
+    gallery: Tensor | None = None,
+    gallery_labels: Tensor | None = None,
+    gallery_ids: Tensor | None = None,
+    groups: Tensor | None = None,
+    gallery_groups: Tensor | None = None,
+    distance: Distance | None = None,
+    recall_at: Sequence[int] = (1, 5, 10),
+) -> dict[str, float]:
+    r"""How early each query finds the other items of its class.
+
+    A query has R positives: the gallery items of its class other than itself. With the positives in order of distance,
+    the j-th has ``rank_j = j + #{items of other classes at its distance or closer}``: a tie is a miss. Then
+
+    - ``recall_at_k`` = mean over queries of ``[rank_1 <= k]``
+    - ``r_precision`` = mean of ``#{j : rank_j <= R} / R``
+    - ``map_at_r`` = mean of ``1/R sum of j / rank_j over rank_j <= R``
+    - ``map`` = mean of ``1/R sum of j / rank_j``, and ``mrr`` = mean of ``1 / rank_1``.
+
+    R-precision and MAP@R are those of Musgrave, Belongie and Lim, "A Metric Learning Reality Check" (ECCV 2020), which
+    leaves ties open. Queries without a positive are left out and counted.
+
+    Under ``Euclidean``, ``SquaredEuclidean`` and ``Cosine`` the figures are those of float64 distances, one pair at a
+    time, and the same to the last bit for any order of rows; under any other distance see
+    :class:`~metric_module.evaluation.custom.CustomRanks`. Memory is O((Q + M) D), whatever the number of pairs.
+
+    Args:
+        embeddings: Queries ``(Q, D)``, floating point. Without a gallery they are their own.
+        labels: Integers ``(Q,)``.
+        ids: Integers ``(Q,)``, one per sample: an item with the query's id is the query itself, and left out. Without a
+            gallery the default is the row number; with one, None leaves nothing out.
+        gallery: Items to search ``(M, D)``.
+        gallery_labels: Integers ``(M,)``.
+        gallery_ids: Integers ``(M,)``.
+        groups: Integers ``(Q,)``: an item of the query's class and group is ignored, neither hit nor miss.
+        gallery_groups: Integers ``(M,)``.
+        distance: The distance; None is Euclidean.
+        recall_at: The values of k.
+
+    Returns:
+        The figures, in [0, 1], then ``queries``, how many they are a mean over, and ``queries_without_positive``.
+
+    Raises:
+        UserError: If a shape, type or number is wrong, or no query has a positive.
+
+    Example:
+        >>> points = torch.tensor([[0.0], [1.0], [1.5], [9.0], [20.0]])
+        >>> figures = retrieval_metrics(points, torch.tensor([7, 7, 8, 8, 9]), recall_at=(1, 2))
+        >>> {name: round(value, 3) for name, value in figures.items()}  # doctest: +NORMALIZE_WHITESPACE
+        {'recall_at_1': 0.5, 'recall_at_2': 0.75, 'r_precision': 0.5, 'map_at_r': 0.5, 'map': 0.708, 'mrr': 0.708,
+         'queries': 4.0, 'queries_without_positive': 1.0}
+    """
+    cutoffs = check_cutoffs(recall_at)
+    query = check_items(embeddings, labels, ids, groups)
+    if gallery is None or gallery_labels is None:
+        given = {"gallery": gallery, "gallery_labels": gallery_labels}
+        given |= {"gallery_ids": gallery_ids, "gallery_groups": gallery_groups}
+        _reject_half_a_gallery([name for name, value in given.items() if value is not None])
+        rows = torch.arange(len(query.labels), device=query.labels.device)
+        query = items = query if ids is not None else query._replace(ids=rows)
+    else:
+        items = check_items(gallery, gallery_labels, gallery_ids, gallery_groups, prefix="gallery_")
+        items = to_device(items, query.embeddings.device)
+    check_pair(query, items)
+    with torch.no_grad(), _full_precision(query.embeddings.device.type):
+        found = _measure(query, items, distance)
+    return _summary(found, len(query.labels), cutoffs, groups is not None)
+
+
+class _Found(NamedTuple):
+    """Of each query that has a positive, on the CPU."""
+
+    first: Tensor  # (Q,) rank of the nearest positive, int64
+    r_precision: Tensor  # (Q,) float64
+    map_at_r: Tensor  # (Q,)
+    map: Tensor  # (Q,)
+
+
+_EMPTY = torch.empty(0, dtype=torch.float64)
+_NOTHING = _Found(_EMPTY.long(), _EMPTY, _EMPTY, _EMPTY)
+
+
+def _measure(query: Items, gallery: Items, distance: Distance | None) -> _Found:
+    """Figures of each query, block by block."""
+    matches = Matches(query, gallery)
+    ranks = _ranks(query, gallery, distance, matches.order)
+    queries = QUERIES_AT_ONCE
+    if isinstance(ranks, CustomRanks):
+        queries = max(1, min(queries, CELLS_AT_ONCE // max(1, len(gallery.labels))))
+    spans = matches.spans(queries, CELLS_AT_ONCE // 4)
+
+    def measure(span: tuple[int, int]) -> _Found:
+        """Figures of one block."""
+        block = matches.block(*span)
+        if not len(block.rows):
+            return _NOTHING
+        return _figures(*(part.cpu() for part in ranks.count(block)))
+
+    own = isinstance(ranks, EuclideanRanks) and query.embeddings.device.type == "cpu"
+    parts = in_threads(measure, spans) if own else [measure(span) for span in spans]
+    return _Found(*(torch.cat(part) for part in zip(_NOTHING, *parts, strict=True)))
+
+
+def _ranks(query: Items, gallery: Items, distance: Distance | None, order: Tensor) -> EuclideanRanks | CustomRanks:
+    # The types themselves: a subclass may define another distance.
+    if distance is None or type(distance) in {Euclidean, SquaredEuclidean}:
+        return EuclideanRanks(query.embeddings, gallery.embeddings, order)
+    if type(distance) is Cosine:
+        rows = unit(query.embeddings.double())  # (Q, D)
+        return EuclideanRanks(rows, rows if query is gallery else unit(gallery.embeddings.double()), order)
+    return CustomRanks(distance, query.embeddings, gallery.embeddings, order)
+
+
+def _figures(sizes: Tensor, closer: Tensor) -> _Found:
+    """Figures of each query from the number of its positives ``(A,)`` and the misses before each ``(A, K)``."""
+    slot = torch.arange(1, closer.shape[1] + 1)  # (K,)
+    rank = closer + slot  # (A, K)
+    real = slot <= sizes[:, None]  # (A, K)
+    precision = torch.where(real, slot.double() / rank, 0.0)  # (A, K)
+    within = real & (rank <= sizes[:, None])  # (A, K)
+    # A running sum adds from left to right, so that the padding of a block does not change the rounding.
+    total = precision.cumsum(dim=1)[:, -1]  # (A,)
+    near = precision.where(within, 0.0).cumsum(dim=1)[:, -1]  # (A,)
+    return _Found(rank[:, 0], within.sum(dim=1) / sizes.double(), near / sizes, total / sizes)
+
+
+def _summary(found: _Found, queries: int, cutoffs: tuple[int, ...], grouped: bool) -> dict[str, float]:
+    count = len(found.first)
+    if count == 0:
+        where = "its class in another group" if grouped else "its class"
+        raise UserError(f"labels: expected a query with another item of {where} in the gallery, got none of {queries}")
+    figures = {f"recall_at_{k}": int((found.first <= k).sum()) / count for k in cutoffs}
+    means = {"r_precision": found.r_precision, "map_at_r": found.map_at_r, "map": found.map}
+    means["mrr"] = found.first.double().reciprocal()
+    # fsum rounds once, at the end, so that the order of the queries does not show.
+    figures |= {name: math.fsum(values.tolist()) / count for name, values in means.items()}
+    return figures | {"queries": float(count), "queries_without_positive": float(queries - count)}
+
+
+def _reject_half_a_gallery(given: list[str]) -> None:
+    if given:
+        raise UserError(f"gallery and gallery_labels: expected both or neither, got only {', '.join(given)}")
+
+
+@contextmanager
+def _full_precision(device: str) -> Iterator[None]:
+    """Keep products in float32: their error bound holds neither for TF32 nor for bfloat16."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,206 @@
+"""The whole data flow of training in one place: batch -> encoder -> criterion -> loss, and embeddings -> figures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from typing_extensions import override
+
+from metric_module.batch import Batch
+from metric_module.census import Census
+from metric_module.checks import check_labels
+from metric_module.criterion import TripletCriterion
+from metric_module.encoders import Encoder
+from metric_module.errors import UserError
+from metric_module.evaluation import RetrievalMetric
+from metric_module.functional import nonfinite_rows
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class TripletModule(LightningModule):
+    """Trains an encoder with the triplet loss, and measures retrieval on classes it does not train on.
+
+    Batches are :class:`Batch`, or ``(inputs, labels)`` from any loader. Logged: ``train/loss``, the shares of triplets
+    ``train/easy``, ``train/semihard`` and ``train/hard`` in [0, 1], and over the whole validation and test sets
+    ``val/loss``, ``val/recall_at_1``, ``val/map_at_r`` and so on. A data module that has ``groups``, int64 ``(N,)`` by
+    sample id, also gets the figures across groups.
+
+    Args:
+        encoder: Maps inputs to embeddings ``(B, D)``.
+        criterion: Distance, miner and margin.
+        optimizer: Called with the parameters. Default: AdamW with learning rate 1e-3.
+        scheduler: Called with the optimizer, and with ``total_steps`` if it takes that; stepped after every batch.
+        metric: Collects embeddings and computes the figures. Default: retrieval under the criterion's distance.
+
+    Raises:
+        UserError: While training, if the encoder's output has the wrong shape or is not finite, or a batch has the
+            wrong form.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        criterion: TripletCriterion,
+        optimizer: OptimizerFactory | None = None,
+        scheduler: Callable[..., LRScheduler] | None = None,
+        metric: RetrievalMetric | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.criterion = criterion
+        self.metric: RetrievalMetric = RetrievalMetric(distance=criterion.distance) if metric is None else metric
+        self._optimizer = optimizer or partial(AdamW, lr=1e-3)
+        self._scheduler = scheduler
+        self._seen = 0
+
+    @override
+    def forward(self, inputs: Any) -> Tensor:
+        """Embeddings ``(B, D)`` of a batch of inputs."""
+        embeddings: Tensor = self.encoder(inputs)
+        return embeddings
+
+    @override
+    def on_fit_start(self) -> None:
+        """Say what several processes do not do yet."""
+        if self.trainer.world_size > 1:
+            rank_zero_warn(
+                f"{self.trainer.world_size} processes: each mines triplets among its own share of the batch alone, so "
+                "that more processes mean fewer negatives for each anchor; embeddings are not gathered yet"
+            )
+
+    @override
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Encode, mine, and return the loss of one batch."""
+        inputs, labels, index = self._unpack(batch)
+        embeddings = self._encode(inputs, labels, index)  # (B, D)
+        take_census = self.criterion.census and self._logs_this_step()
+        loss, census = self.criterion(embeddings, labels, census=take_census)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        if take_census:
+            self.log_dict(_shares(census), prog_bar=True, batch_size=len(labels))
+        result: Tensor = loss
+        return result
+
+    @override
+    def on_validation_epoch_start(self) -> None:
+        """Forget the embeddings of the last validation."""
+        self._start_evaluation()
+
+    @override
+    def on_test_epoch_start(self) -> None:
+        """Forget the embeddings of the last test."""
+        self._start_evaluation()
+
+    @override
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Collect the embeddings of one batch."""
+        self._collect(batch)
+
+    @override
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Collect the embeddings of one batch."""
+        self._collect(batch)
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of the whole validation set."""
+        self._finish_evaluation("val")
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        """Log the figures of the whole test set."""
+        self._finish_evaluation("test")
+
+    @override
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Embeddings ``(B, D)`` of a batch: a :class:`Batch`, ``(inputs, labels)``, or inputs alone."""
+        inputs = batch[0] if isinstance(batch, tuple | list) else batch
+        return self._encode(inputs)
+
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer over every parameter, and the scheduler if there is one."""
+        optimizer = self._optimizer(self.parameters())
+        if self._scheduler is None:
+            return optimizer
+        if "total_steps" in inspect.signature(self._scheduler).parameters:
+            scheduler = self._scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        else:
+            scheduler = self._scheduler(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _logs_this_step(self) -> bool:
+        """Whether the logger writes this step; also the first, so that the progress bar is complete from the start."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return self.global_step == 0 or (self.global_step + 1) % every == 0
+
+    def _unpack(self, batch: Any) -> Batch:
+        """Bring a batch into the form of :class:`Batch`; without ids, count the samples as they come."""
+        if not isinstance(batch, tuple | list) or len(batch) not in {2, 3}:
+            raise UserError(f"batch: expected (inputs, labels) or (inputs, labels, index), got {type(batch).__name__}")
+        inputs, labels = batch[0], batch[1]
+        labels = check_labels("labels", labels, len(labels) if isinstance(labels, Tensor) and labels.ndim else -1)
+        if len(batch) == 3:
+            return Batch(inputs, labels, check_labels("index", batch[2], len(labels)))
+        index = torch.arange(self._seen, self._seen + len(labels), device=labels.device)  # (B,)
+        return Batch(inputs, labels, index)
+
+    def _encode(self, inputs: Any, labels: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Embeddings ``(B, D)``, checked."""
+        embeddings = self.encoder(inputs)
+        name = type(self.encoder).__name__
+        width = getattr(self.encoder, "embedding_dim", None)
+        if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or embeddings.shape[1] != width:
+            got = list(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+            raise UserError(f"{name}: expected output of shape [B, {width}] (embedding_dim={width}), got {got}")
+        if labels is not None and len(labels) != len(embeddings):
+            raise UserError(f"{name}: expected one embedding per label, got {len(embeddings)} for {len(labels)} labels")
+        bad = nonfinite_rows(embeddings.detach())
+        if len(bad):
+            ids = "" if index is None else f", sample ids {index.index_select(0, bad)[:5].tolist()}"
+            raise UserError(
+                f"{name}: NaN or infinity in {len(bad)} of {len(embeddings)} embeddings at step {self.global_step}{ids}"
+                "; look at these inputs, or lower the learning rate"
+            )
+        return embeddings
+
+    def _start_evaluation(self) -> None:
+        self._seen = 0
+        self.metric.reset()
+
+    def _collect(self, batch: Any) -> None:
+        inputs, labels, index = self._unpack(batch)
+        embeddings = self._encode(inputs, labels, index)  # (B, D)
+        groups = getattr(getattr(self.trainer, "datamodule", None), "groups", None)
+        picked = None if groups is None else groups.to(index.device).index_select(0, index)  # (B,)
+        self.metric.update(embeddings, labels, index, picked)
+        self._seen += len(labels)
+
+    def _finish_evaluation(self, stage: str) -> None:
+        """Log every figure, and the criterion's loss over the whole set as one batch."""
+        embeddings, labels, *_ = self.metric.gathered()
+        loss, _ = self.criterion(embeddings, labels, census=False)
+        figures = {f"{stage}/{name}": torch.tensor(value) for name, value in self.metric.compute().items()}
+        self.log(f"{stage}/loss", loss, prog_bar=True)
+        main = {f"{stage}/recall_at_1", f"{stage}/map_at_r"}
+        for name, value in figures.items():
+            self.log(name, value.float(), prog_bar=name in main)
+
+
+def _shares(census: Census) -> dict[str, Tensor]:
+    """Share of valid triplets in each category, in [0, 1]; zeros if there is no triplet."""
+    counts = {"easy": census.easy, "semihard": census.semihard, "hard": census.hard}
+    known = {name: count for name, count in counts.items() if count is not None}
+    total = torch.stack(list(known.values())).sum().clamp(min=1)
+    return {f"train/{name}": count / total for name, count in known.items()}

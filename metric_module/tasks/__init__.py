@@ -1,0 +1,6 @@
+"""Whole jobs, callable from Python with a composed configuration: ``train(cfg)``, ``evaluate(cfg)``."""
+
+from metric_module.tasks.evaluate import evaluate
+from metric_module.tasks.train import train
+
+__all__ = ["evaluate", "train"]

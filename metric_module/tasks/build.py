@@ -1,0 +1,114 @@
+"""From a configuration to the parts of a run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from torch.optim import Optimizer
+
+from metric_module.cli.messages import one_line
+from metric_module.errors import UserError
+from metric_module.module import TripletModule
+from metric_module.tasks.arguments import check_arguments
+
+GROUPS = (
+    "encoder",
+    "distance",
+    "miner",
+    "criterion",
+    "datamodule",
+    "optimizer",
+    "scheduler",
+    "evaluation",
+    "trainer",
+    "logger",
+    "callbacks",
+)
+
+# Advice of Lightning's that our defaults have weighed already.
+_WEIGHED = (
+    ".*does not have many workers.*",
+    ".*number of training batches .* is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Experiment logs directory .* exists and is not empty.*",
+    ".*LeafSpec.* is deprecated.*",
+    "The dirpath has changed from .*",
+    ".*recommended to use `self.log.*sync_dist=True.*",
+)
+
+
+class Parts(NamedTuple):
+    """What a task works with."""
+
+    module: TripletModule
+    datamodule: LightningDataModule
+    trainer: Trainer
+
+
+def build(cfg: DictConfig) -> Parts:
+    """Seed every random number generator, check every group, and build module, data module and trainer.
+
+    Args:
+        cfg: The composed configuration.
+
+    Returns:
+        The parts.
+
+    Raises:
+        UserError: If an argument does not fit its part, or a part needs a package that is not installed.
+    """
+    for message in _WEIGHED:
+        warnings.filterwarnings("ignore", message)
+    for group in GROUPS:
+        check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True))
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule: LightningDataModule = _build(cfg, "datamodule")
+    criterion = _build(cfg, "criterion")
+    optimizer = _build(cfg, "optimizer")
+    _try_out(optimizer)
+    module = TripletModule(
+        encoder=_build(cfg, "encoder"),
+        criterion=criterion,
+        optimizer=optimizer,
+        scheduler=_build(cfg, "scheduler"),
+        metric=_build(cfg, "evaluation", distance=criterion.distance),
+    )
+    return Parts(module, datamodule, _trainer(cfg))
+
+
+def _trainer(cfg: DictConfig) -> Trainer:
+    loggers: list[Logger] = list(_build(cfg, "logger").values())
+    callbacks: list[Callback] = list(_build(cfg, "callbacks").values())
+    trainer: Trainer = _build(cfg, "trainer", logger=loggers, callbacks=callbacks)
+    return trainer
+
+
+def _try_out(optimizer: Callable[..., Optimizer]) -> None:
+    """Find values that the optimizer refuses before any data is read."""
+    try:
+        optimizer([torch.zeros(1, requires_grad=True)])
+    except ValueError as error:
+        raise UserError(f"optimizer: {one_line(error)}") from error
+
+
+def _build(cfg: DictConfig, group: str, **parts: Any) -> Any:
+    """Instantiate a group recursively, with plain lists and dicts for its values."""
+    try:
+        return instantiate(cfg[group], _convert_="all", **parts)
+    except InstantiationException as error:
+        cause: BaseException = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, ModuleNotFoundError) and group == "logger":
+            raise UserError(f"{group}: a package is missing ({str(cause).splitlines()[0]})") from None
+        if isinstance(cause, ValueError | TypeError) and group == "trainer":
+            raise UserError(f"{group}: {one_line(cause)}") from None
+        raise cause from None

@@ -1,0 +1,33 @@
+"""Read the figures of a trained encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from metric_module.cli.checks import check
+from metric_module.tasks.build import build
+from metric_module.tasks.files import load_weights, write_config
+from metric_module.tasks.results import measure, report
+
+
+def evaluate(cfg: DictConfig) -> dict[str, float]:
+    """Load ``cfg.ckpt_path`` and read val and test with it.
+
+    Args:
+        cfg: The composed configuration: the encoder, distance and data of the checkpoint's run.
+
+    Returns:
+        The figures, ``{"val/map_at_r": ..., "test/map_at_r": ...}``.
+
+    Raises:
+        UserError: If the configuration or the data is wrong, or the checkpoint does not fit the encoder.
+    """
+    check(cfg)
+    parts = build(cfg)
+    load_weights(parts.module, cfg.ckpt_path)
+    if parts.trainer.is_global_zero:
+        write_config(cfg)
+    stages = ["val"] if cfg.test is False else ["val", "test"]
+    return report(parts, measure(parts, stages), Path(cfg.output_dir))

@@ -1,0 +1,64 @@
+"""The files of a run: configuration, figures, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from metric_module.errors import UserError
+from metric_module.files import write_whole
+from metric_module.module import TripletModule
+
+
+def write_config(cfg: DictConfig) -> None:
+    """Write ``config.yaml``: the composed configuration, in which every interpolation resolves without Hydra."""
+    folder = cfg.output_dir
+    own = cfg.copy()
+    own.output_dir = str(folder)
+    write_whole(Path(folder) / "config.yaml", OmegaConf.to_yaml(own))
+
+
+def write_metrics(folder: Path, figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Write ``metrics.json``, ``{"val": {"recall_at_1": ...}, "test": {...}}``; what is not finite becomes null."""
+    finite = {
+        stage: {name: value if math.isfinite(value) else None for name, value in row.items()}
+        for stage, row in figures.items()
+    }
+    write_whole(folder / "metrics.json", json.dumps(finite, indent=2, sort_keys=True) + "\n")
+
+
+def load_weights(module: TripletModule, path: str) -> None:
+    """Load a checkpoint's weights into the module, as plain tensors.
+
+    Args:
+        module: What to load into.
+        path: A checkpoint of Lightning's.
+
+    Raises:
+        UserError: If the file is no checkpoint, or belongs to another encoder or distance.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise UserError(f"ckpt_path: {path} is not a checkpoint of plain tensors ({type(error).__name__})") from error
+    own = module.state_dict()
+    strange = sorted(set(state) ^ set(own)) or [name for name in own if own[name].shape != state[name].shape]
+    if strange:
+        raise UserError(
+            f"ckpt_path: {path} does not fit {type(module.encoder).__name__}, first at {strange[0]}; "
+            f"give the options it was trained with: {_trained_with(Path(path))}"
+        )
+    module.load_state_dict(state)
+
+
+def _trained_with(checkpoint: Path) -> str:
+    """The overrides of the run that wrote a checkpoint, if it says."""
+    overrides = checkpoint.parent.parent / ".hydra" / "overrides.yaml"
+    if not overrides.is_file():
+        return "see config.yaml of its run"
+    return " ".join(str(word) for word in OmegaConf.load(overrides)) or "the defaults"

@@ -1,0 +1,66 @@
+"""The figures of a run: read once with the best weights, written, and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from metric_module.tasks.build import Parts
+from metric_module.tasks.files import write_metrics
+
+Figures = dict[str, dict[str, float]]
+
+
+def measure(parts: Parts, stages: Sequence[str]) -> Figures:
+    """Run the module as it is over whole sets.
+
+    Args:
+        parts: Module, data and trainer.
+        stages: ``"val"``, ``"test"``.
+
+    Returns:
+        The figures by stage and name.
+    """
+    run = {"val": parts.trainer.validate, "test": parts.trainer.test}
+    figures: Figures = {}
+    for stage in stages:
+        for found in run[stage](parts.module, datamodule=parts.datamodule, verbose=False):
+            figures[stage] = {name.removeprefix(f"{stage}/"): float(value) for name, value in found.items()}
+    return figures
+
+
+def report(parts: Parts, figures: Figures, folder: Path) -> dict[str, float]:
+    """Write ``metrics.json`` and show a table, on the first process alone.
+
+    Args:
+        parts: Module, data and trainer.
+        figures: By stage and name.
+        folder: The run's folder.
+
+    Returns:
+        The same figures in one dict, ``{"val/recall_at_1": ...}``.
+    """
+    if parts.trainer.is_global_zero:
+        write_metrics(folder, figures)
+        Console().print(table(figures))
+        print(f"written to {folder}")
+    return {f"{stage}/{name}": value for stage, row in figures.items() for name, value in row.items()}
+
+
+def table(figures: Mapping[str, Mapping[str, float]]) -> Table:
+    """One row per figure, one column per stage."""
+    made = Table()
+    made.add_column("figure")
+    for stage in figures:
+        made.add_column(stage, justify="right")
+    for name in dict.fromkeys(name for row in figures.values() for name in row):
+        made.add_row(name, *(_spell(row[name]) if name in row else "" for row in figures.values()))
+    return made
+
+
+def _spell(value: float) -> str:
+    """Counts as whole numbers, figures with four digits."""
+    return f"{value:.0f}" if value > 1 and value.is_integer() else f"{value:.4f}"

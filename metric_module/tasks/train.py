@@ -1,0 +1,49 @@
+"""Train an encoder, then read its figures once with the best weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+
+from metric_module.cli.checks import check
+from metric_module.tasks.build import Parts, build
+from metric_module.tasks.files import load_weights, write_config
+from metric_module.tasks.results import measure, report
+
+
+def train(cfg: DictConfig) -> dict[str, float]:
+    """Fit, take the best checkpoint by ``cfg.monitor``, and read val and test with it.
+
+    Test is read at the end, once; not at all with ``test: false``, which is what the jobs of a sweep get.
+
+    Args:
+        cfg: The composed configuration. With ``ckpt_path``, training continues from that checkpoint.
+
+    Returns:
+        The figures, ``{"val/map_at_r": ..., "test/map_at_r": ...}``.
+
+    Raises:
+        UserError: If the configuration or the data is wrong.
+    """
+    check(cfg)
+    parts = build(cfg)
+    if parts.trainer.is_global_zero:
+        write_config(cfg)
+    parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+    if not cfg.trainer.fast_dev_run:
+        _take_best(parts, Path(cfg.output_dir))
+    stages = ["val"] if cfg.test is False else ["val", "test"]
+    return report(parts, measure(parts, stages), Path(cfg.output_dir))
+
+
+def _take_best(parts: Parts, folder: Path) -> None:
+    """Load the best checkpoint; if there was no validation, keep the last weights, and a checkpoint of them."""
+    trainer = parts.trainer
+    savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
+    best = [saver.best_model_path for saver in savers if saver.monitor is not None and saver.best_model_path]
+    if best:
+        load_weights(parts.module, best[0])
+    elif savers:
+        trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")

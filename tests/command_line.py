@@ -1,0 +1,37 @@
+"""The command line called inside the process of the tests, which has torch already."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from datamodules.emoji import read_images
+from metric_module.cli import run
+from run import main
+
+Command = Callable[..., int]
+
+MY_ENCODERS = Path(__file__).with_name("my_encoders.py").read_text()
+
+read_images_once = functools.cache(read_images)
+
+
+def command_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Call run.py's main from a folder, and return the exit code: ``command("margin=0.1")``."""
+
+    def call(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["run.py", *words])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr("datamodules.emoji.read_images", read_images_once)
+        monkeypatch.delitem(sys.modules, "my_encoders", raising=False)
+        try:
+            return run(main)
+        except SystemExit as stop:
+            return int(stop.code or 0)
+
+    return call

@@ -1,0 +1,127 @@
+"""Every shipped yaml composes, fits the signature of its part, and builds it."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from lightning.pytorch import Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from conf.schema import Config, TrainerConfig, register
+from metric_module import distances, encoders, miners
+from metric_module.tasks.arguments import check_arguments, locate
+from metric_module.tasks.build import build
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+GROUPS = [
+    "task",
+    "encoder",
+    "distance",
+    "miner",
+    "criterion",
+    "datamodule",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "logger",
+    "callbacks",
+    "evaluation",
+    "experiment",
+]
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+# What an option needs to be built on any machine: no GPU, no package of weights, no class of a user's.
+NEEDS = {
+    "custom": ["encoder._target_=tests.tasks.small.Tiny"],
+    "ddp": ["trainer.accelerator=cpu"],
+    "emoji_pretrained": ["encoder.weights=null"],
+    "evaluate": ["ckpt_path=some.ckpt"],
+    "freeze_backbone": ["callbacks=[default,freeze_backbone]"],
+}
+
+
+def composed(folder: Path, *overrides: str) -> DictConfig:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=[*overrides, f"output_dir='{folder}'"])
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_builds(group: str, option: str, tmp_path: Path) -> None:
+    cfg = composed(tmp_path, f"{group}={option}", *NEEDS.get(option, []))
+    target = OmegaConf.select(cfg, f"{group}._target_")
+    if group == "task":
+        assert callable(locate("task._target_", str(target)))
+    parts = build(cfg)
+    built = {
+        "encoder": parts.module.encoder,
+        "distance": parts.module.criterion.distance,
+        "miner": parts.module.criterion.miner,
+        "criterion": parts.module.criterion,
+        "datamodule": parts.datamodule,
+        "trainer": parts.trainer,
+        "evaluation": parts.module.metric,
+    }
+    if group in built:
+        assert type(built[group]) is locate(group, str(target))
+    assert parts.module.criterion.margin == cfg.margin
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_a_yaml_is_small(group: str, option: str) -> None:
+    lines = (CONF / group / f"{option}.yaml").read_text().splitlines()
+    most = 20 if group == "experiment" else 10  # an experiment is a whole recipe
+    assert len([line for line in lines if line.strip() and not line.startswith("#")]) <= most
+
+
+@pytest.mark.parametrize(
+    ("group", "package", "base"),
+    [("distance", distances, "Distance"), ("miner", miners, "Miner"), ("encoder", encoders, "Encoder")],
+)
+def test_every_shipped_part_has_a_yaml(group: str, package: Any, base: str) -> None:
+    """Parts of the package that can be built, by the targets of the yamls."""
+    targets = {str(OmegaConf.load(path)) for path in (CONF / group).glob("*.yaml")}
+    classes = [name for name in package.__all__ if inspect.isclass(getattr(package, name))]
+    abstract = {"Distance", "Encoder", "EmbeddingHead", "WindowMiner", "SelectingMiner", "Miner", "Triplets", "Uniform"}
+    for name in set(classes) - abstract:
+        assert any(f".{name}'" in target for target in targets), f"{name} has no yaml in conf/{group}"
+
+
+def test_the_trainer_is_typed_after_lightnings(tmp_path: Path) -> None:
+    """Names and defaults of the schema are those of Lightning's Trainer."""
+    signature = inspect.signature(Trainer).parameters
+    given = {name: field.default for name, field in TrainerConfig.__dataclass_fields__.items() if name != "_target_"}
+    assert set(signature) - set(given) == {"logger", "callbacks"}
+    for name, default in given.items():
+        assert signature[name].default == default, name
+    check_arguments("trainer", OmegaConf.to_container(composed(tmp_path).trainer, resolve=True))
+
+
+def test_shared_values_have_one_owner(tmp_path: Path) -> None:
+    cfg = composed(tmp_path, "margin=0.37", "seed=11")
+    assert cfg.criterion.margin == 0.37
+    assert cfg.criterion.seed == cfg.datamodule.seed == 11
+    assert cfg.datamodule.split_seed == 0
+
+
+@pytest.mark.parametrize("distance", ["squared_euclidean", "cosine", "manhattan", "dot_product"])
+def test_a_distance_comes_with_a_miner_that_takes_it(tmp_path: Path, distance: str) -> None:
+    assert composed(tmp_path, f"distance={distance}").miner._target_ != "metric_module.miners.DistanceWeighted"
+    assert composed(tmp_path, f"distance={distance}", "miner=hard").miner._target_ == "metric_module.miners.Hard"
+
+
+def test_the_soft_loss(tmp_path: Path) -> None:
+    criterion = build(composed(tmp_path, "criterion=soft_triplet", "margin=0")).module.criterion
+    assert (criterion.loss, criterion.margin) == ("soft", 0.0)
+
+
+def test_callbacks_combine(tmp_path: Path) -> None:
+    cfg = composed(tmp_path, "callbacks=[default,ema,freeze_backbone]")
+    assert {"best", "last", "ema", "freeze_backbone", "progress_bar"} <= set(cfg.callbacks)
+
+
+def test_every_key_of_the_schema_is_documented_by_name() -> None:
+    assert set(GROUPS) - {"experiment"} < set(Config.__dataclass_fields__)

@@ -1,0 +1,45 @@
+"""Blocks on several threads: the same figures, and nothing left behind."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from metric_module.evaluation import retrieval, retrieval_metrics
+from metric_module.evaluation.threads import in_threads
+from tests.metric_module.evaluation.points import cloud
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_figures_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    x, labels = cloud(seed=21)
+    expected = retrieval_metrics(x, labels)
+    monkeypatch.setattr(retrieval, "QUERIES_AT_ONCE", 9)
+    torch.set_num_threads(threads)
+    assert retrieval_metrics(x.requires_grad_(), labels) == expected
+    assert torch.get_num_threads() == threads
+    assert 0 < expected["map"] < 1
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_work_runs_without_gradients_in_order(threads: int) -> None:
+    torch.set_num_threads(threads)
+    meet = threading.Barrier(threads)
+
+    def work(number: int) -> tuple[int, bool]:
+        meet.wait(timeout=30)  # passes only if as many tasks run at once
+        return number, torch.is_grad_enabled()
+
+    assert in_threads(work, range(8)) == [(number, False) for number in range(8)]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == threads
+
+
+def test_an_error_comes_through() -> None:
+    torch.set_num_threads(2)
+    with pytest.raises(ZeroDivisionError, match="by zero"):
+        in_threads(lambda number: 1 // number, [2, 1, 0])
+    assert torch.get_num_threads() == 2

@@ -1,0 +1,281 @@
+"""TripletModule in a plain Trainer: every hook fires, figures are those of the pure functions, bad input is named."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningDataModule, Trainer
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, StepLR
+from torch.utils.data import DataLoader, TensorDataset
+
+from metric_module import Batch, Encoder, TripletCriterion, TripletModule, UserError
+from metric_module.distances import Euclidean
+from metric_module.encoders import MLP
+from metric_module.evaluation import retrieval_metrics
+from metric_module.miners import All, Semihard
+from metric_module.schedules import warmup_cosine
+
+
+class Triples(torch.utils.data.Dataset[Batch]):
+    """Clouds around one centre per class, as batches that are already made."""
+
+    def __init__(self, count: int = 8, noise: float = 0.3, batches: int = 4) -> None:
+        generator = torch.Generator().manual_seed(0)
+        centers = torch.randn(count, 5, generator=generator)
+        labels = torch.arange(count).repeat_interleave(4)
+        self.batches = [
+            Batch(
+                centers[labels] + noise * torch.randn(len(labels), 5, generator=generator),
+                labels,
+                torch.arange(len(labels)) + number * len(labels),
+            )
+            for number in range(batches)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        return self.batches[number]
+
+
+def loader(data: Any = None) -> DataLoader[Any]:
+    return DataLoader(Triples() if data is None else data, batch_size=None, shuffle=False)
+
+
+def trainer(folder: Path, **settings: Any) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+    return Trainer(default_root_dir=folder, **{"enable_checkpointing": False, "max_epochs": 2, **quiet, **settings})
+
+
+def module(encoder: Encoder | None = None, **settings: Any) -> TripletModule:
+    torch.manual_seed(0)
+    return TripletModule(
+        encoder or MLP(in_features=5, embedding_dim=3, hidden=(8,)),
+        TripletCriterion(Euclidean(), All(), margin=0.3),
+        **settings,
+    )
+
+
+def test_learns_and_logs(tmp_path: Path) -> None:
+    model = module(optimizer=partial(torch.optim.AdamW, lr=1e-2))
+    fit = trainer(tmp_path, max_epochs=6, log_every_n_steps=1)
+    before = fit.validate(model, loader(), verbose=False)[0]
+    fit.fit(model, loader(), loader())
+    after = {name: value.item() for name, value in fit.callback_metrics.items()}
+    assert 0 < after["val/loss"] < before["val/loss"]
+    assert before["val/map_at_r"] < after["val/map_at_r"] <= 1
+    assert after["train/easy"] + after["train/semihard"] + after["train/hard"] == pytest.approx(1)
+    assert 0 < after["train/easy"] < 1
+    assert fit.test(model, loader(), verbose=False)[0]["test/map_at_r"] == pytest.approx(after["val/map_at_r"])
+
+
+def test_figures_are_those_of_the_pure_functions(tmp_path: Path) -> None:
+    model = module().eval()
+    data = Triples()
+    logged = trainer(tmp_path).validate(model, loader(data), verbose=False)[0]
+    with torch.no_grad():
+        embeddings = torch.cat([model(batch.inputs) for batch in data.batches])
+    labels = torch.cat([batch.labels for batch in data.batches])
+    expected = retrieval_metrics(embeddings, labels)
+    assert 0.1 < expected["map_at_r"] < 0.95
+    for name, value in expected.items():
+        assert logged[f"val/{name}"] == pytest.approx(value), name
+    assert logged["val/loss"] == pytest.approx(model.criterion(embeddings, labels).loss.item())
+
+
+def test_a_plain_loader_of_inputs_and_labels_gives_the_same(tmp_path: Path) -> None:
+    data = Triples()
+    inputs, labels = (torch.cat([getattr(batch, name) for batch in data.batches]) for name in ("inputs", "labels"))
+    plain = DataLoader(TensorDataset(inputs, labels), batch_size=13)
+    by_batch = trainer(tmp_path).validate(module(), loader(data), verbose=False)[0]
+    by_tuple = trainer(tmp_path).validate(module(), plain, verbose=False)[0]
+    assert by_tuple == pytest.approx(by_batch)
+    fit = trainer(tmp_path, max_epochs=1)
+    fit.fit(module(), DataLoader(TensorDataset(inputs, labels), batch_size=16))
+    assert fit.callback_metrics["train/loss"] > 0
+
+
+def test_groups_of_the_data_module_give_cross_group_figures(tmp_path: Path) -> None:
+    class Grouped(LightningDataModule):
+        groups = torch.arange(128) % 2
+
+        def val_dataloader(self) -> DataLoader[Any]:
+            return loader()
+
+    logged = trainer(tmp_path).validate(module(), datamodule=Grouped(), verbose=False)[0]
+    assert 0 < logged["val/cross_group_map_at_r"] < 1
+    assert logged["val/cross_group_map_at_r"] != logged["val/map_at_r"]
+
+
+def test_predict_takes_every_form_of_batch(tmp_path: Path) -> None:
+    data = Triples()
+    model = module()
+    full = torch.cat(trainer(tmp_path).predict(model, loader(data)))  # type: ignore[arg-type]
+    alone = trainer(tmp_path).predict(model, loader([batch.inputs for batch in data.batches]))
+    pairs = trainer(tmp_path).predict(model, loader([(batch.inputs, batch.labels) for batch in data.batches]))
+    assert full.shape == (128, 3)
+    assert torch.equal(full, torch.cat(alone))  # type: ignore[arg-type]
+    assert torch.equal(full, torch.cat(pairs))  # type: ignore[arg-type]
+
+
+def test_checkpoint_comes_back_with_the_parts_given(tmp_path: Path) -> None:
+    model = module()
+    fit = trainer(tmp_path, max_epochs=1)
+    fit.fit(model, loader())
+    fit.save_checkpoint(tmp_path / "a.ckpt")
+    again = TripletModule.load_from_checkpoint(
+        tmp_path / "a.ckpt",
+        encoder=MLP(in_features=5, embedding_dim=3, hidden=(8,)),
+        criterion=TripletCriterion(Euclidean(), All(), margin=0.3),
+    )
+    inputs = Triples().batches[0].inputs
+    assert torch.equal(again.eval()(inputs), model.eval()(inputs))
+    assert again.criterion.step == model.criterion.step == 4
+    torch.load(tmp_path / "a.ckpt", weights_only=True)
+
+
+def test_census_is_taken_on_logging_steps_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    model = module()
+    inner = model.criterion.forward
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        taken.append(options["census"])
+        return inner(*arguments, **options)
+
+    monkeypatch.setattr(model.criterion, "forward", spy)
+    trainer(tmp_path, max_epochs=2, log_every_n_steps=3).fit(model, loader())
+    assert taken == [True, False, True, False, False, True, False, False]
+    taken.clear()
+    model.criterion.census = False
+    trainer(tmp_path, max_epochs=1, log_every_n_steps=1).fit(model, loader())
+    assert taken == [False] * 4
+
+
+def one_step(optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
+    return warmup_cosine(optimizer, total_steps, warmup_fraction=0.0)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "last"),
+    [(one_step, 0.0), (partial(StepLR, step_size=4, gamma=0.1), 1e-4), (None, 1e-2)],
+)
+def test_scheduler_steps_with_every_batch_to_the_end_of_training(tmp_path: Path, scheduler: Any, last: float) -> None:
+    model = module(optimizer=partial(torch.optim.SGD, lr=1e-2), scheduler=scheduler)
+    fit = trainer(tmp_path, max_epochs=2)
+    fit.fit(model, loader())
+    assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(last)
+
+
+def test_several_processes_are_told_what_they_do_not_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = module()
+    model.trainer = trainer(tmp_path)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    with pytest.warns(UserWarning, match="2 processes: each mines triplets among its own share of the batch alone"):
+        model.on_fit_start()
+
+
+class Broken(Encoder):
+    embedding_dim = 3
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.output = output
+
+    def forward(self, inputs: Tensor) -> Any:
+        return self.output(inputs) if callable(self.output) else self.output
+
+
+def poisoned(inputs: Tensor) -> Tensor:
+    result = inputs[:, :3].clone()
+    result[5] = math.nan
+    return result
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda x: x, r"Broken: expected output of shape \[B, 3\] \(embedding_dim=3\), got \[32, 5\]"),
+        (lambda x: x[:, 0], r"Broken: expected output of shape \[B, 3\] \(embedding_dim=3\), got \[32\]"),
+        (lambda x: (x, x), r"Broken: expected output of shape \[B, 3\] \(embedding_dim=3\), got tuple"),
+        (lambda x: x[:7, :3], r"Broken: expected one embedding per label, got 7 for 32 labels"),
+        (poisoned, r"Broken: NaN or infinity in 1 of 32 embeddings at step 0, sample ids \[5\]; look at these inputs"),
+    ],
+)
+def test_a_broken_encoder_is_named(tmp_path: Path, output: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        trainer(tmp_path).fit(module(Broken(output)), loader())
+
+
+GOOD = Triples().batches[0]
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (GOOD.inputs, r"batch: expected \(inputs, labels\) or \(inputs, labels, index\), got Tensor"),
+        ((GOOD.inputs, GOOD.labels[:, None]), r"labels: expected a tensor of shape \[32\].* got \(32, 1\)"),
+        ((GOOD.inputs, GOOD.labels.float()), r"labels: expected integers, got torch.float32"),
+        ((GOOD.inputs, GOOD.labels[:9]), r"MLP: expected one embedding per label, got 32 for 9 labels"),
+        ((GOOD.inputs, GOOD.labels, GOOD.index[:9]), r"index: expected a tensor of shape \[32\].* got \(9,\)"),
+        (
+            (GOOD.inputs * math.nan, GOOD.labels),
+            r"MLP: NaN or infinity in 32 of 32 embeddings at step 0, sample ids \[0",
+        ),
+    ],
+)
+def test_a_bad_batch_is_named(tmp_path: Path, batch: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        trainer(tmp_path).fit(module(), loader([batch]))
+
+
+def test_every_lightning_hook_it_overrides_fires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks = [
+        "on_fit_start",
+        "training_step",
+        "validation_step",
+        "test_step",
+        "predict_step",
+        "on_validation_epoch_start",
+        "on_validation_epoch_end",
+        "on_test_epoch_start",
+        "on_test_epoch_end",
+        "configure_optimizers",
+    ]
+    overridden = {name for name in vars(TripletModule) if hasattr(TripletModule.__mro__[1], name)}
+    assert set(hooks) == {name for name in overridden if not name.startswith("_")} - {"forward"}
+    fired: set[str] = set()
+
+    def watch(name: str) -> None:
+        inner = getattr(TripletModule, name)
+
+        def run(self: TripletModule, *arguments: Any, **options: Any) -> Any:
+            fired.add(name)
+            return inner(self, *arguments, **options)
+
+        monkeypatch.setattr(TripletModule, name, run)
+
+    for name in hooks:
+        watch(name)
+    fit, model = trainer(tmp_path, max_epochs=1), module()
+    fit.fit(model, loader(), loader())
+    fit.test(model, loader(), verbose=False)
+    fit.predict(model, loader())
+    assert fired == set(hooks)
+
+
+def test_an_epoch_without_any_triplet_trains_on(tmp_path: Path) -> None:
+    lone = [Batch(torch.randn(4, 5), torch.arange(4), torch.arange(4))] * 3
+    model = TripletModule(MLP(5, 3, hidden=()), TripletCriterion(Euclidean(), Semihard()))
+    fit = trainer(tmp_path, max_epochs=1, log_every_n_steps=1)
+    fit.fit(model, loader(lone))
+    assert fit.callback_metrics["train/loss"] == 0
+    assert fit.callback_metrics["train/hard"] == 0

@@ -1,0 +1,120 @@
+"""Every part is compared with its signature before it is built."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+
+from metric_module import UserError
+from metric_module.cli import explain
+from metric_module.tasks import train
+from metric_module.tasks.arguments import check_arguments, locate
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["+encoder.widht=3"],
+            r"encoder.widht: Tiny has no such argument; did you mean 'width'\? allowed: embedding_dim, ",
+        ),
+        (
+            ["encoder=conv_net", "encoder.embedding_dim=wide"],
+            r"encoder.embedding_dim: ConvNet expected int, got 'wide'",
+        ),
+        (["encoder=conv_net", "encoder.embedding_dim=1.5"], r"encoder.embedding_dim: ConvNet expected int, got 1.5"),
+        (["encoder=conv_net", "encoder.normalize=3"], r"encoder.normalize: ConvNet expected bool, got 3"),
+        (["encoder=conv_net", "encoder.embedding_dim=true"], r"encoder.embedding_dim: ConvNet expected int, got True"),
+        (["encoder=timm", "encoder.weights=3"], r"encoder.weights: TimmEncoder expected str or null, got 3"),
+        (
+            ["encoder=custom", "encoder._target_=metric_module.encoders.MLP"],
+            r"encoder.in_features: MLP needs this argument; give",
+        ),
+        (
+            ["encoder._target_=tests.tasks.small.Tinny"],
+            r"encoder._target_: 'tests.tasks.small' has no 'Tinny'; did you mean 'Tiny'\?",
+        ),
+        (
+            ["encoder._target_=no_such.Encoder"],
+            r"encoder._target_: cannot import 'no_such.Encoder'; expected module.Class",
+        ),
+        (["encoder._target_=Encoder"], r"encoder._target_: cannot import 'Encoder'; expected module.Class"),
+        (
+            ["encoder._target_=tests.tasks.small.SIZE"],
+            r"expected a class or a function, got tests.tasks.small.SIZE, a int",
+        ),
+        (
+            ["trainer.precision=bf17"],
+            r"trainer.precision: Trainer expected 64 or 32 or 16 or .*'bf16-mixed'.*, got 'bf17'",
+        ),
+        (
+            ["trainer.limit_val_batches=few"],
+            r"trainer.limit_val_batches: Trainer expected int or float or null, got 'few'",
+        ),
+        (["optimizer.lr=high"], r"optimizer.lr: AdamW expected float or .*Tensor, got 'high'"),
+        (["+scheduler.warmup=0.1"], r"scheduler.warmup: warmup_cosine has no such argument"),
+        (
+            ["+callbacks.best.monitr=x"],
+            r"callbacks.best.monitr: ModelCheckpoint has no such argument; did you mean 'monitor'\?",
+        ),
+        (["encoder.width=[8]"], r"encoder.width: Tiny expected int, got \[8\]"),
+        (["+miner.depth=3"], r"miner.depth: All has no such argument; allowed: none"),
+        (["criterion.reduction=median"], r"reduction: expected one of mean_active, mean, sum, got 'median'"),
+        (
+            ["distance=cosine", "miner=distance_weighted"],
+            r"distance weighted: holds for Euclidean distance, got Cosine",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(small: Compose, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train(small(*overrides))
+
+
+def test_nothing_is_written_for_a_refused_argument(small: Compose, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="widht"):
+        train(small("+encoder.widht=3"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_figure_to_monitor(small: Compose) -> None:
+    with pytest.raises(
+        MisconfigurationException, match=r"monitor='val/nothing'.* could not find the monitored key"
+    ) as error:
+        train(small("monitor=val/nothing"))
+    assert "val/nothing" in (explain(error.value) or "")
+
+
+def test_nodes_inside_lists_and_dicts() -> None:
+    node: dict[str, Any] = {"a": [{"_target_": "metric_module.miners.All", "foo": 1}]}
+    with pytest.raises(UserError, match=r"x.a.0.foo: All has no such argument; allowed:"):
+        check_arguments("x", node)
+    check_arguments("x", {"a": [{"_target_": "metric_module.miners.All"}], "b": {"c": None}})
+
+
+def test_an_error_in_the_users_module_keeps_its_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_encoders.py").write_text("import surely_not_installed\n")
+    (tmp_path / "failing_encoders.py").write_text("1 / 0\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises(ModuleNotFoundError, match="surely_not_installed"):
+        locate("encoder._target_", "broken_encoders.Tiny")
+    with pytest.raises(ZeroDivisionError):
+        locate("encoder._target_", "failing_encoders.Tiny")
+
+
+def test_a_method_of_a_class_may_build_a_part() -> None:
+    assert locate("x", "pathlib.Path.cwd")() == Path.cwd()
+
+
+def test_a_logger_whose_package_is_missing(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", False)
+    with pytest.raises(UserError, match=r"logger: a package is missing \(False\)"):
+        train(small("logger=wandb"))

@@ -1,0 +1,115 @@
+"""Every mistake on the command line is one line and an exit code, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import MY_ENCODERS, Command, command_in
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    return command_in(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["encoder=mpl"], "encoder=mpl: unknown option; did you mean 'mlp'? allowed: conv_net, custom, mlp, timm"),
+        (["trainer=foo"], "trainer=foo: unknown option; allowed: ddp, ddp_cpu, default"),
+        (["callbacks=[default,foo]"], "callbacks=foo: unknown option; allowed: checkpoint, default, ema, "),
+        (["encoder=3"], "Config group override must be a string or a list. Got int"),
+        (["encodr=mlp"], "unknown key 'encodr': did you mean 'encoder'? allowed: margin, seed, "),
+        (["margni=3"], "unknown key 'margni': did you mean 'margin'? allowed: margin, seed, "),
+        (["+margni=3"], "unknown key 'margni': did you mean 'margin'? allowed: margin, seed, "),
+        (
+            ["encoder.widht=4"],
+            "unknown key 'widht' in encoder: did you mean 'widths'? allowed: embedding_dim, widths, ",
+        ),
+        (["encoder.widht=4"], "an argument that its yaml does not list is added with +encoder.widht=..."),
+        (
+            ["trainer.max_epoch=3"],
+            "unknown key 'max_epoch' in trainer: did you mean 'max_epochs'? allowed: accelerator, ",
+        ),
+        (["margin=abc"], "margin: expected float, got abc"),
+        (["margin=null"], "margin: expected float, got null"),
+        (["seed=1.5"], "seed: expected int, got 1.5"),
+        (["test=maybe"], "test: expected bool | null, got maybe"),
+        (["trainer.max_epochs=x"], "trainer.max_epochs: expected int | null, got x"),
+        (["margin=-1"], "margin: expected a finite number > 0 for the hinge loss, got -1.0"),
+        (["margin=0"], "margin: expected a finite number > 0 for the hinge loss, got 0.0"),
+        (["margin=nan"], "margin: expected a finite number > 0 for the hinge loss, got nan"),
+        (["margin=-1", "criterion=soft_triplet"], "margin: expected a finite number >= 0 for the soft loss, got -1.0"),
+        (
+            ["margin=0.1", "criterion.margin=0.3"],
+            "margin=0.1 and criterion.margin=0.3 differ: give it once, as margin=0.3",
+        ),
+        (["seed=-1"], "seed: expected an integer >= 0, got -1"),
+        (
+            ["margin=0.1,0.2"],
+            "margin: expected one value, got 0.1,0.2; add -m to sweep over them, or write a list as [0.1,0.2]",
+        ),
+        (["margin"], "cannot read 'margin', expected key=value (missing EQUAL at '<EOF>')"),
+        (["encoder=custom"], "encoder._target_: expected a value, got none; give encoder._target_=my_encoders.Tiny"),
+        (["task=evaluate"], "ckpt_path: expected a checkpoint, got none; give ckpt_path=<run>/checkpoints/best.ckpt"),
+        (["ckpt_path=nowhere.ckpt"], "ckpt_path: no such file: nowhere.ckpt"),
+        (["datamodule.seed=${nothing}"], "Interpolation key 'nothing' not found; full_key: datamodule.seed"),
+        (
+            ["--config-name", "nothing"],
+            "Cannot find primary config 'nothing'. Check that it's in your config search path.",
+        ),
+        (["-m", "margin=0.1,abc"], "margin: expected float, got abc"),
+        (
+            ["+encoder.widht=4"],
+            "encoder.widht: ConvNet has no such argument; did you mean 'widths'? allowed: embedding_dim, ",
+        ),
+        (
+            ["encoder=custom", "encoder._target_=nowhere.Tiny"],
+            "encoder._target_: cannot import 'nowhere.Tiny'; expected",
+        ),
+        (
+            ["encoder=custom", "encoder._target_=my_encoders.Tinny"],
+            "'my_encoders' has no 'Tinny'; did you mean 'Tiny'? allowed:",
+        ),
+        (
+            ["encoder=custom", "encoder._target_=my_encoders.Wide"],
+            "Wide: expected output of shape [B, 16] (embedding_dim=16), got",
+        ),
+        (["datamodule.samples_per_class=9", "datamodule.short_classes=error"], "9"),
+        (["encoder=timm", "encoder.name=resnet1"], "encoder.name: timm has no model 'resnet1'; some that it has: "),
+        (["trainer.accelerator=abacus"], "trainer: You selected an invalid accelerator name: `accelerator='abacus'`."),
+        (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
+    assert command(*words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    errors = [line for line in lines if not line.startswith(("INFO", "WARNING"))]
+    assert len(errors) == 1, lines
+    assert errors[0].startswith("error: ") and message in errors[0]
+    left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
+    assert left == {"my_encoders.py"}, "a refused run leaves nothing behind"
+
+
+def test_a_bug_in_the_users_code_keeps_its_trace(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
+    with pytest.raises(IndexError):
+        command("encoder=custom", "encoder._target_=my_encoders.Broken", "trainer.fast_dev_run=true")
+
+
+@pytest.mark.parametrize("words", [["margin=-1"], ["encodr=mlp"]])
+def test_debug_shows_the_trace_of_a_mistake(command: Command, words: list[str]) -> None:
+    with pytest.raises(Exception, match=r"margin|encodr"):
+        command(*words, "debug=true")
+
+
+def test_a_folder_that_holds_a_run_is_never_removed(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "metrics.json").write_text("{}")
+    assert command("margin=-1", "hydra.run.dir=old") == 2
+    assert (tmp_path / "old" / "metrics.json").read_text() == "{}"

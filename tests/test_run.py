@@ -1,0 +1,150 @@
+"""The command line, as a user meets it: commands of the README, a sweep, an encoder of one's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import MY_ENCODERS, Command, command_in
+
+ROOT = Path(__file__).resolve().parents[1]
+MLP = ["encoder=mlp", "encoder.hidden=[16]"]
+QUICK = [
+    "trainer.accelerator=cpu",
+    "trainer.limit_val_batches=1",
+    "trainer.limit_test_batches=1",
+    "datamodule.classes_per_batch=8",
+    "datamodule.eval_batch_size=64",
+]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    return command_in(tmp_path, monkeypatch)
+
+
+def shell(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "run.py"), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
+
+
+def only(folder: Path) -> Path:
+    found = list(folder.iterdir())
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_an_encoder_of_ones_own(tmp_path: Path) -> None:
+    """From a folder outside the repository, with a class in the user's own file."""
+    (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
+    done = shell(tmp_path, "encoder=custom", "encoder._target_=my_encoders.Tiny", "trainer.max_steps=2", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "Tiny, " in done.stdout and "map_at_r" in done.stdout
+    folder = only(tmp_path / "runs" / "train")
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.yaml", "metrics.json", "metrics.csv", "checkpoints", "tensorboard", ".hydra"} <= names
+    assert 0 <= json.loads((folder / "metrics.json").read_text())["test"]["recall_at_1"] <= 1
+    assert not [path for path in tmp_path.rglob("*") if "=" in path.name or "," in path.name]
+
+
+def test_an_encoder_of_ones_own_by_a_yaml(tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
+    (tmp_path / "my_conf" / "encoder").mkdir(parents=True)
+    (tmp_path / "my_conf" / "encoder" / "tiny.yaml").write_text(
+        "_target_: my_encoders.Tiny\nembedding_dim: 5\ngrow: 2\n"
+    )
+    assert (
+        command("--config-dir", "my_conf", "encoder=tiny", "encoder.grow=3", "trainer.fast_dev_run=true", *QUICK) == 0
+    )
+    assert "Tiny, 2,895 parameters" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["miner=semihard", "seed=7"],
+        ["distance=cosine", *MLP],
+        ["margin=0.1", *MLP],
+        ["criterion=soft_triplet", "margin=0", *MLP],
+        ["encoder=timm", "encoder.name=resnet18"],
+        ["trainer.precision=bf16-mixed", *MLP],
+    ],
+)
+def test_commands_of_the_readme(command: Command, tmp_path: Path, words: list[str]) -> None:
+    assert command("trainer.fast_dev_run=true", *QUICK, *words) == 0
+    assert json.loads((only(tmp_path / "runs" / "train") / "metrics.json").read_text()).keys() == {"val", "test"}
+
+
+def test_train_then_evaluate(command: Command, tmp_path: Path) -> None:
+    short = ["trainer.max_epochs=3", "trainer.limit_train_batches=1", "test=false"]
+    assert command(*MLP, *short, *QUICK) == 0
+    folder = only(tmp_path / "runs" / "train")
+    best = folder / "checkpoints" / "best.ckpt"
+    assert command("task=evaluate", f"ckpt_path={best}", *MLP, *QUICK) == 0
+    found = json.loads((only(tmp_path / "runs" / "evaluate") / "metrics.json").read_text())
+    trained = json.loads((folder / "metrics.json").read_text())
+    assert trained.keys() == {"val"}
+    assert found["val"] == pytest.approx(trained["val"])
+    assert "test" in found
+
+
+def test_evaluation_with_other_options_names_the_right_ones(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*MLP, "trainer.max_steps=1", "test=false", *QUICK) == 0
+    best = only(tmp_path / "runs" / "train") / "checkpoints" / "best.ckpt"
+    assert command("task=evaluate", f"ckpt_path={best}", *QUICK) == 2
+    assert "give the options it was trained with: encoder=mlp encoder.hidden=[16]" in capsys.readouterr().err
+
+
+def test_wandb_offline(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert command("logger=wandb", *MLP, "trainer.max_steps=1", "test=false", *QUICK) == 0
+    folder = only(tmp_path / "runs" / "train")
+    assert any((folder / "wandb").glob("offline-run-*"))
+    assert (folder / "metrics.csv").is_file()
+
+
+def test_a_sweep_survives_a_failing_job(tmp_path: Path) -> None:
+    """Jobs have processes of their own; the failed one is named, the other finishes, and test is not looked at."""
+    done = shell(tmp_path, "-m", "margin=-1,0.3", *MLP, "trainer.fast_dev_run=true", *QUICK)
+    assert done.returncode == 1
+    assert "error: margin: expected a finite number > 0 for the hinge loss, got -1.0" in done.stderr
+    assert "error: job 0 (margin=-1 " in done.stderr and "failed with exit code 2" in done.stderr
+    sweep = only(tmp_path / "sweeps")
+    assert json.loads((sweep / "0" / "failed.json").read_text())["exit_code"] == 2
+    assert json.loads((sweep / "1" / "metrics.json").read_text()).keys() == {"val"}
+    assert "margin: 0.3" in (sweep / "1" / "config.yaml").read_text()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_mistakes_answer_at_once(tmp_path: Path) -> None:
+    for words, code in ((["encodr=mlp"], 2), (["--cfg", "job"], 0), (["--help"], 0), (["margin=-1"], 2)):
+        start = time.monotonic()
+        done = shell(tmp_path, *words)
+        assert time.monotonic() - start < 3, words
+        assert done.returncode == code, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_explains_the_groups(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--help") == 0
+    out = capsys.readouterr().out
+    for line in (
+        "encoder: conv_net, custom, mlp, timm",
+        "criterion: soft_triplet, triplet",
+        "trainer: ddp, ddp_cpu, default",
+    ):
+        assert line in out
+    for example in (
+        "python run.py -m margin=0.05,0.1,0.2",
+        "encoder._target_=my_encoders.Tiny",
+        "task=evaluate ckpt_path=",
+    ):
+        assert example in out
