@@ -66,7 +66,7 @@ class TimmEncoder(Encoder):
         self.head = EmbeddingHead(int(self.backbone.num_features), embedding_dim, normalize)  # type: ignore[arg-type]
 
     def _part(self, name: str) -> nn.Module:
-        parts = dict(self.backbone.named_modules())
+        parts: dict[str, nn.Module] = dict(self.backbone.named_modules())
         if name not in parts or not name:
             top = ", ".join(child for child, _ in self.backbone.named_children())
             raise UserError(f"encoder.frozen: the backbone has no part {name!r}; at the top it has {top}")

@@ -40,6 +40,7 @@ _WEIGHED = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*Experiment logs directory .* exists and is not empty.*",
     ".*LeafSpec.* is deprecated.*",
+    ".*module.* in eval mode at the start of training.*",  # encoder.frozen
     "The dirpath has changed from .*",
     ".*recommended to use `self.log.*sync_dist=True.*",
 )

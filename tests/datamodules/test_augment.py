@@ -13,7 +13,7 @@ from datamodules.augment import LARGEST, Augment
 from metric_module.errors import UserError
 from metric_module.random import combine
 
-NONE = Augment(**dict.fromkeys(LARGEST, 0.0))
+NONE = Augment(**{**dict.fromkeys(LARGEST, 0.0), "erase_area": 0.2})
 STRONG = Augment(
     rotation=40,
     scale=0.5,

@@ -27,8 +27,8 @@ def compare(criterion: TripletCriterion, embeddings: Tensor, labels: list[int]) 
         criterion.reduction,
     )
     torch.testing.assert_close(output.loss, expected.loss, rtol=1e-10, atol=1e-12)
-    output.loss.backward()
-    expected.loss.backward()
+    torch.autograd.backward(output.loss)
+    torch.autograd.backward(expected.loss)
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-11)
     census = output.census
     assert (census.easy, census.semihard, census.hard) == (expected.easy, expected.semihard, expected.hard)
@@ -83,7 +83,7 @@ def test_block_size_changes_nothing(miner: type, loss: str, monkeypatch: pytest.
         monkeypatch.setattr(blockwise, "MEMORY_BUDGET", budget)
         leaf = embeddings.clone().requires_grad_()
         output = TripletCriterion(Euclidean(), miner(), 0.3, loss)(leaf, labels)
-        output.loss.backward()
+        torch.autograd.backward(output.loss)
         results.append((output.loss.detach(), leaf.grad, output.census))
     for loss_value, gradient, census in results[1:]:
         torch.testing.assert_close(loss_value, results[0][0], rtol=1e-12, atol=0)
@@ -121,8 +121,8 @@ def test_reference_set_and_equal_ids(miner: type) -> None:
         same=lambda a, m: bool(ids[a] == reference_ids[m]),
     )
     assert expected.active > 0
-    output.loss.backward()
-    expected.loss.backward()
+    torch.autograd.backward(output.loss)
+    torch.autograd.backward(expected.loss)
     torch.testing.assert_close(output.loss, expected.loss, rtol=1e-10, atol=0)
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-9, atol=1e-12)
@@ -159,8 +159,8 @@ def test_sampled_triplets_are_summed_exactly() -> None:
     )
     assert len(expected.selected) == len(miner.named) == output.census.selected > 20
     assert 0 < expected.active < len(miner.named)
-    output.loss.backward()
-    expected.loss.backward()
+    torch.autograd.backward(output.loss)
+    torch.autograd.backward(expected.loss)
     torch.testing.assert_close(output.loss, expected.loss, rtol=1e-10, atol=0)
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
 
@@ -172,27 +172,29 @@ def test_learnable_distance_gets_its_gradient() -> None:
             self.scale = torch.nn.Parameter(torch.tensor([1.0, 0.5, 2.0, 0.1], dtype=torch.float64))
 
         def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-            return Euclidean()(query * self.scale, reference * self.scale)
+            result: Tensor = Euclidean()(query * self.scale, reference * self.scale)
+            return result
 
     labels = torch.tensor(LABELS["uneven"])
     embeddings = embed(12).requires_grad_()
-    criterion = TripletCriterion(Weighted(), All(), 0.5, "soft")
+    distance = Weighted()
+    criterion = TripletCriterion(distance, All(), 0.5, "soft")
 
     def run(values: Tensor, scale: Tensor) -> Tensor:
-        criterion.distance.scale.data = scale.detach()
+        distance.scale.data = scale.detach()
         loss: Tensor = criterion(values, labels).loss
         return loss
 
-    loss = run(embeddings, criterion.distance.scale)
-    loss.backward()
+    loss = run(embeddings, distance.scale)
+    torch.autograd.backward(loss)
     numeric = torch.zeros(4, dtype=torch.float64)
-    start = criterion.distance.scale.detach().clone()
+    start = distance.scale.detach().clone()
     for k in range(4):
         step = torch.zeros(4, dtype=torch.float64)
         step[k] = 1e-6
         numeric[k] = (run(embeddings, start + step) - run(embeddings, start - step)).detach() / 2e-6
     assert numeric.abs().min() > 0
-    torch.testing.assert_close(criterion.distance.scale.grad, numeric, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(distance.scale.grad, numeric, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("miner", [All, Semihard, BatchHard])

@@ -76,7 +76,8 @@ def test_lets_go_of_no_more_than_it_froze() -> None:
     callback.on_train_end(trainer, module)
     assert {name for name, value in encoder.named_parameters() if not value.requires_grad} == kept
     assert 0 < len(kept) < len(list(encoder.parameters()))
-    assert encoder.backbone.layer1.training and not encoder.backbone.bn1.training
+    parts = dict(encoder.backbone.named_modules())
+    assert parts["layer1"].training and not parts["bn1"].training
 
 
 def test_no_backbone(small: Compose) -> None:
