@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from itertools import islice
+from collections.abc import Iterator
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ class Clock(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Start after the warm-up; note the time passed after each later batch."""
-        if batch_idx == WARMUP - 1:
+        if trainer.global_step == WARMUP:
             self.start = time.perf_counter()
         self.seconds = time.perf_counter() - self.start
 
@@ -58,8 +59,8 @@ def bare(steps: int, overrides: list[str]) -> float:
     data.setup("fit")
     loader: DataLoader[Batch] = data.train_dataloader()
     start = 0.0
-    for number, batch in enumerate(islice(loader, steps + WARMUP)):
-        augmented = data.augment_batch(batch, 0)
+    for number, (epoch, batch) in enumerate(islice(forever(loader), steps + WARMUP)):
+        augmented = data.augment_batch(batch, epoch)
         optimizer.zero_grad()
         loss = criterion(encoder(augmented.inputs), augmented.labels, census=False).loss
         loss.backward()
@@ -67,6 +68,14 @@ def bare(steps: int, overrides: list[str]) -> float:
         if number == WARMUP - 1:
             start = time.perf_counter()
     return steps * batch_size(data) / (time.perf_counter() - start)
+
+
+def forever(loader: DataLoader[Batch]) -> Iterator[tuple[int, Batch]]:
+    """Epoch and batch, epoch after epoch."""
+    for epoch in count():
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        for batch in loader:
+            yield epoch, batch
 
 
 def batch_size(data: Any) -> int:

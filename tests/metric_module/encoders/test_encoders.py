@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -71,7 +72,7 @@ def test_an_encoder_must_define_forward() -> None:
 @pytest.mark.parametrize("kind", ["torch", "other names"])
 def test_timm_takes_a_local_file(tmp_path: Path, kind: str) -> None:
     torch.manual_seed(1)
-    source = timm.create_model("test_resnet")
+    source: Any = timm.create_model("test_resnet")
     state = source.state_dict()
     if kind == "other names":
         state = {f"layer{number}": value for number, value in enumerate(state.values())}
