@@ -71,7 +71,7 @@ def build(cfg: DictConfig) -> Parts:
     for group in GROUPS:
         check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True))
     # Otherwise trainer.deterministic also fills every new tensor with NaN first, a tenth of the time on CPUs.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule: LightningDataModule = _build(cfg, "datamodule")
     criterion = _build(cfg, "criterion")
