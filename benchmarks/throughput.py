@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("overrides", nargs="*", help="of the recipe, for example encoder.width=32")
+    parser.add_argument("overrides", nargs="*", help="of the recipe, for example encoder.widths=[32,64,128]")
     options = parser.parse_args()
     pairs = [
         (framework(options.steps, options.overrides), bare(options.steps, options.overrides))
