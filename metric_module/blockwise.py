@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
+from metric_module.census import BlockCensus
 from metric_module.distances import Distance
-from metric_module.sums import BlockCensus, BlockSum
+from metric_module.sums import BlockSum
 
 MEMORY_BUDGET = 64 * 2**20
 """Bytes that the ``(A, M)`` tensors of one block may take together."""
@@ -27,10 +28,10 @@ _TENSORS_PER_BLOCK = 8
 
 
 class Totals(NamedTuple):
-    """Sums over all anchors, before normalisation, each ``()``; ``census`` is None if it was not taken."""
+    """Sums over all anchors, before normalisation, each ``()``; ``selected`` and ``census`` are None if not counted."""
 
     loss: Tensor
-    selected: Tensor
+    selected: Tensor | None
     active: Tensor
     anchors: Tensor
     census: BlockCensus | None
@@ -160,10 +161,11 @@ def _add_up(results: list[BlockResult], like: Tensor) -> Totals:
         """Sum of one field over the blocks."""
         return torch.stack(values).sum() if values else torch.zeros((), dtype=dtype, device=like.device)
 
+    selected = [result.sum.selected for result in results if result.sum.selected is not None]
     census = [result.census for result in results if result.census is not None]
     return Totals(
         loss=total([result.sum.loss for result in results], torch.float64),
-        selected=total([result.sum.selected for result in results], torch.int64),
+        selected=total(selected, torch.int64) if len(selected) == len(results) else None,
         active=total([result.sum.active for result in results], torch.int64),
         anchors=total([result.anchors for result in results], torch.int64),
         census=BlockCensus(*(torch.stack(values).sum() for values in zip(*census, strict=True))) if census else None,

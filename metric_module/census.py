@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from metric_module.sums import Negatives, far, whole
 
 
 class Census(NamedTuple):
@@ -21,15 +24,46 @@ class Census(NamedTuple):
         mean_d_ap: Mean distance of positive pairs, over the anchors counted in ``anchors``; NaN if there are none.
         mean_d_an: Mean distance of negative pairs, over the same anchors.
 
-    ``easy``, ``semihard``, ``hard`` and the two means are ``None`` when the census is switched off.
+    ``easy``, ``semihard``, ``hard`` and the two means are None when the census is switched off; so is ``selected``
+    with a window miner, unless the reduction needs it: the hinge counts active triplets alone.
     """
 
     easy: Tensor | None
     semihard: Tensor | None
     hard: Tensor | None
-    selected: Tensor
+    selected: Tensor | None
     active: Tensor
     anchors: Tensor
     lone_anchors: Tensor
     mean_d_ap: Tensor | None
     mean_d_an: Tensor | None
+
+
+class BlockCensus(NamedTuple):
+    """Counts int64 ``()`` and sums float64 ``()`` over every valid triplet and pair of a block."""
+
+    easy: Tensor
+    semihard: Tensor
+    hard: Tensor
+    positive_pairs: Tensor
+    negative_pairs: Tensor
+    sum_d_ap: Tensor
+    sum_d_an: Tensor
+
+
+def block_census(block: Negatives, margin: float) -> BlockCensus:
+    """Count the triplets of each category, and sum the distances of pairs, over anchors that have both kinds."""
+    usable = block.slots.valid & (block.number > 0)[:, None]  # (A, K)
+    paired = usable.any(dim=1)  # (A,)
+    hard, within = whole(block.ranks.at_most(block.d_ap)), whole(block.ranks.at_most(block.d_ap + margin))
+    triplets = whole(block.number * usable.sum(dim=1))
+    near = block.values.where(block.values <= far(block.values.dtype), 0)  # (A, M)
+    return BlockCensus(
+        easy=triplets - within,
+        semihard=within - hard,
+        hard=hard,
+        positive_pairs=usable.sum(),
+        negative_pairs=whole(block.number[paired]),
+        sum_d_ap=torch.where(usable, block.d_ap, 0).sum(dtype=torch.float64),
+        sum_d_an=near[paired].sum(dtype=torch.float64),
+    )

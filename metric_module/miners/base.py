@@ -1,6 +1,6 @@
 """The two kinds of miner, and what they work with.
 
-Shapes: A = anchors in the block, M = references, T = triplets.
+Shapes: A = anchors in the block, M = references, K = most positives of any of these anchors, T = triplets.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class WindowMiner(nn.Module):
         """The span of negative distances to use, half open: ``low < d_an <= high``.
 
         Args:
-            d_ap: Distances of positive pairs, ``(A, 1)``.
+            d_ap: Distances of positive pairs, ``(A, K)``; ``-inf`` where an anchor has fewer than K positives.
             margin: The criterion's margin, in units of the distance.
 
         Returns:
-            ``(low, high)``, each a number or a tensor that broadcasts against ``(A, M)``.
+            ``(low, high)``, each a number or a tensor that broadcasts to ``(A, K)``; ``-inf`` and ``inf`` for no edge.
 
         Raises:
             NotImplementedError: If a subclass does not define it.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 from typing_extensions import override
 
+from metric_module.functional import out_of_reach
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
 
 
@@ -18,7 +17,8 @@ class BatchHard(SelectingMiner):
         self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
     ) -> Triplets:
         """Farthest positive and nearest negative of every anchor that has both."""
-        farthest = distances.masked_fill(~positive, -math.inf).argmax(dim=1)  # (A,)
-        nearest = distances.masked_fill(~negative, math.inf).argmin(dim=1)  # (A,)
-        anchor = (positive.any(dim=1) & negative.any(dim=1)).nonzero().flatten()  # (T,)
-        return Triplets(anchor, farthest.index_select(0, anchor), nearest.index_select(0, anchor))
+        farthest = out_of_reach(distances, positive, sign=-1).max(dim=1, keepdim=True).indices  # (A, 1)
+        nearest = out_of_reach(distances, negative).min(dim=1, keepdim=True).indices  # (A, 1)
+        # Without any positive or negative, what was found is none.
+        anchor = (positive.gather(1, farthest) & negative.gather(1, nearest)).nonzero()[:, 0]  # (T,)
+        return Triplets(anchor, farthest[anchor, 0], nearest[anchor, 0])

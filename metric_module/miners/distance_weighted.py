@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -11,6 +9,9 @@ from typing_extensions import override
 from metric_module.distances import Distance, Euclidean
 from metric_module.errors import UserError
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
+from metric_module.pairs import positive_slots
+
+_NEVER = 1e30  # taken off the logarithm of a weight that is to be zero
 
 
 class DistanceWeighted(SelectingMiner):
@@ -70,24 +71,25 @@ class DistanceWeighted(SelectingMiner):
         weight = self._weight(distances, negative)  # (A, M)
         cumulative = weight.cumsum(dim=1)  # (A, M)
         total = cumulative[:, -1:]  # (A, 1)
-        anchor, column = (positive & (total > 0)).nonzero(as_tuple=True)  # (T,), (T,)
-        count = positive.sum(dim=1)  # (A,)
-        if len(anchor) == 0:
-            return Triplets(anchor, column, column)
+        slots = positive_slots(positive)  # (A, K)
         # Draws are numbered along each row, so that an anchor's draws do not depend on which block it is in.
-        place = positive.cumsum(dim=1)[anchor, column] - 1  # (T,)
-        draw = uniform(int(count.max())).to(total) * total  # (A, K)
-        index = torch.searchsorted(cumulative, draw, right=True)  # (A, K)
-        # Rounding may put a draw at the very end of the row: step back to the last negative that has weight.
-        last = (weight > 0).long().mul(torch.arange(1, weight.shape[1] + 1, device=weight.device)).argmax(dim=1)  # (A,)
-        index = torch.minimum(index, last[:, None])
-        return Triplets(anchor, column, index[anchor, place])
+        draw = uniform(slots.column.shape[1]).to(total) * total  # (A, K)
+        index = torch.searchsorted(cumulative, draw, right=True).clamp_(max=weight.shape[1] - 1)  # (A, K)
+        anchor, place = (slots.valid & (total > 0)).nonzero(as_tuple=True)  # (T,), (T,)
+        chosen = index[anchor, place]  # (T,)
+        missed = (weight[anchor, chosen] == 0).nonzero().flatten()
+        if len(missed):
+            # Rounding put these draws at the very end of the row: step back to the last negative that has weight.
+            order = torch.arange(weight.shape[1], device=weight.device)
+            chosen[missed] = ((weight[anchor[missed]] > 0) * order).argmax(dim=1)
+        return Triplets(anchor, slots.column[anchor, place], chosen)
 
     def _weight(self, distances: Tensor, negative: Tensor) -> Tensor:
         """Unnormalised probabilities ``(A, M)``, the largest of each row 1, computed in logarithms."""
         clamped = distances.clamp(min=self.cutoff, max=2 - 1e-4)  # (A, M)
-        density = (self._dimension - 2) * clamped.log() + (self._dimension - 3) / 2 * torch.log1p(-clamped.square() / 4)
-        allowed = negative & (distances < self.nonzero_loss_cutoff)  # (A, M)
-        logit = (-density).masked_fill(~allowed, -math.inf)  # (A, M)
+        far = torch.ge(distances, self.nonzero_loss_cutoff, out=torch.empty_like(distances))  # (A, M)
+        logit = clamped.log().mul_(2 - self._dimension).sub_((~negative).to(far), alpha=_NEVER)  # (A, M)
+        rest = clamped.square_().div_(-4).add_(1).log_()  # (A, M), log(1 - d^2 / 4)
+        logit.add_(rest, alpha=(3 - self._dimension) / 2).sub_(far, alpha=_NEVER)
         peak = logit.amax(dim=1, keepdim=True)  # (A, 1)
-        return torch.where(allowed, (logit - torch.where(peak.isfinite(), peak, 0.0)).exp(), 0.0)
+        return logit.sub_(peak).exp_().mul_(peak > -_NEVER / 2)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metric_module import TripletCriterion, UserError
 from metric_module.distances import Euclidean
-from metric_module.miners import All, Miner, SelectingMiner, Triplets
+from metric_module.miners import All, Miner, SelectingMiner, Triplets, WindowMiner
 
 GOOD, CLASSES = torch.eye(3), torch.tensor([0, 0, 1])
 NAN = torch.tensor([[0.0, 1.0], [math.nan, 0.0], [1.0, 1.0]])
@@ -88,3 +88,14 @@ def test_a_miner_that_names_a_wrong_triplet_is_refused() -> None:
     miner: Miner = Wrong()
     with pytest.raises(UserError, match=r"Wrong\.select: named a triplet whose pairs are not in the masks"):
         TripletCriterion(Euclidean(), miner)(GOOD, CLASSES)
+
+
+def test_a_window_of_the_wrong_shape() -> None:
+    class Wide(WindowMiner):
+        def window(self, d_ap: torch.Tensor, margin: float) -> tuple[float, torch.Tensor]:
+            return -1.0, torch.zeros(7)
+
+    criterion = TripletCriterion(Euclidean(), Wide())
+    message = r"window: expected edges that broadcast to \[A, K\] = \[4, 1\], got shape \[7\]"
+    with pytest.raises(UserError, match=message):
+        criterion(torch.eye(4), torch.tensor([0, 0, 1, 1]))

@@ -122,7 +122,10 @@ def test_census_can_be_left_out() -> None:
     none = TripletCriterion(Euclidean(), Semihard(), 0.5, census=False)(embeddings, labels)
     assert none.loss == full.loss
     assert none.census.easy is none.census.mean_d_ap is None
-    assert none.census[3:7] == full.census[3:7]
+    assert none.census.selected is None
+    assert none.census[4:7] == full.census[4:7]
+    counted = TripletCriterion(Euclidean(), Semihard(), 0.5, reduction="mean", census=False)(embeddings, labels)
+    assert counted.census.selected == full.census.selected, "the mean needs it"
     again = TripletCriterion(Euclidean(), Semihard(), 0.5, census=False)(embeddings, labels, census=True)
     assert again.census[:7] == full.census[:7]
 

@@ -7,7 +7,6 @@ import torch
 
 from metric_module import UserError, triplet_loss
 from metric_module.distances import Euclidean
-from metric_module.pairs import PairRule, positive_slots
 
 
 @pytest.mark.parametrize("margin", [0.05, 0.4, 2.0])
@@ -52,15 +51,3 @@ def test_soft_is_softplus_and_finite_far_out() -> None:
 def test_refuses_what_is_not_allowed(margin: float, loss: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         triplet_loss(torch.zeros(1), torch.zeros(1), margin, loss)
-
-
-def test_slots_of_anchors_without_positives() -> None:
-    slots = positive_slots(torch.tensor([[False, False], [True, True], [False, True]]))
-    assert slots.column.tolist() == [[0, 0], [0, 1], [1, 0]]
-    assert slots.valid.tolist() == [[False, False], [True, True], [True, False]]
-    assert positive_slots(torch.zeros(2, 3, dtype=torch.bool)).column.shape == (2, 0)
-
-
-def test_pairs_need_labels_or_masks() -> None:
-    with pytest.raises(ValueError, match="pairs need labels or masks"):
-        PairRule(None, None, None, None, None, None, own=True).masks(slice(0, 1))

@@ -1,0 +1,227 @@
+"""Which references are positives and negatives of which anchors: by label, or by mask.
+
+Shapes: B = anchors, A = anchors in the block, M = references, K = most positives of any anchor in the block.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from metric_module.checks import check_embeddings, check_ids, check_labels, check_masks
+from metric_module.errors import UserError
+from metric_module.pairs import PairMasks, Pairs, Slots, dense_codes, equal, positive_slots
+
+
+def pair_rule(
+    embeddings: Tensor,
+    labels: Tensor | None,
+    reference: Tensor | None,
+    reference_labels: Tensor | None,
+    ids: Tensor | None,
+    reference_ids: Tensor | None,
+    positives: Tensor | None,
+    negatives: Tensor | None,
+) -> PairRule:
+    """Check everything that a user hands to the criterion, and put together what decides about pairs.
+
+    The arguments are those of :class:`metric_module.TripletCriterion`.
+
+    Raises:
+        UserError: If an input has the wrong shape or type, does not go with another, or is not finite.
+    """
+    own = reference is None
+    check_embeddings("embeddings", embeddings)
+    rows = len(embeddings)
+    columns = rows
+    if reference is not None:
+        check_embeddings("reference", reference, width=embeddings.shape[1])
+        columns = len(reference)
+    elif reference_labels is not None or reference_ids is not None:
+        raise UserError("reference_labels and reference_ids go with reference, which is not given")
+    if labels is not None:
+        labels = check_labels("labels", labels, rows)
+    elif positives is None:
+        raise UserError("labels: expected integers of shape [B], or a mask in positives, got neither")
+    if reference_labels is not None:
+        reference_labels = check_labels("reference_labels", reference_labels, columns)
+    elif not own and positives is None:
+        raise UserError("reference_labels: expected integers of shape [M] beside reference, got None")
+    check_ids(ids, reference_ids, rows, columns, own)
+    check_masks(positives, negatives, rows, columns)
+    target_ids = ids if own else reference_ids
+    if positives is not None:
+        return MaskPairs(positives, negatives, ids, target_ids, own)
+    target_labels = labels if own else reference_labels
+    assert labels is not None
+    assert target_labels is not None
+    return LabelPairs(labels, target_labels, negatives, ids, target_ids, own)
+
+
+class PairRule(ABC):
+    """Decides about pairs, for all anchors; asked for one block of them at a time.
+
+    Args:
+        ids: Identity of each anchor, ``(B,)``, or None.
+        reference_ids: Identity of each reference, ``(M,)``, or None. Equal ids are never a pair.
+        own: True if the references are the anchors themselves: the diagonal is never a pair.
+    """
+
+    def __init__(self, ids: Tensor | None, reference_ids: Tensor | None, own: bool) -> None:
+        self.own = own
+        self.ids: Tensor | None = None
+        self.reference_ids: Tensor | None = None
+        if ids is not None and reference_ids is not None:
+            self.ids, self.reference_ids = dense_codes(ids, reference_ids)
+
+    @abstractmethod
+    def pairs(self, rows: slice, dtype: torch.dtype) -> Pairs:
+        """The pairs of the anchors in ``rows``, with ``barred`` in ``dtype``."""
+
+    @abstractmethod
+    def masks(self, rows: slice) -> PairMasks:
+        """The masks of the anchors in ``rows``."""
+
+    def usable(self, rows: slice, masks: PairMasks) -> Tensor:
+        """Which anchors in ``rows``, whose masks these are, have a positive and a negative, bool ``(A,)``."""
+        return masks.positive.any(dim=1) & masks.negative.any(dim=1)
+
+    def _bar_same_ids(self, barred: Tensor, rows: slice) -> Tensor:
+        """Bar references that are the anchor itself, by id."""
+        if self.ids is None or self.reference_ids is None:
+            return barred
+        return torch.maximum(barred, equal(self.ids[rows], self.reference_ids, barred.dtype), out=barred)
+
+
+class LabelPairs(PairRule):
+    """Pairs by class.
+
+    Args:
+        labels: Class of each anchor, int64 ``(B,)``.
+        reference_labels: Class of each reference, int64 ``(M,)``.
+        negatives: Bool mask ``(B, M)``: which references of other classes are negatives. None: all.
+        ids: See :class:`PairRule`.
+        reference_ids: See :class:`PairRule`.
+        own: See :class:`PairRule`.
+    """
+
+    def __init__(
+        self,
+        labels: Tensor,
+        reference_labels: Tensor,
+        negatives: Tensor | None,
+        ids: Tensor | None,
+        reference_ids: Tensor | None,
+        own: bool,
+    ) -> None:
+        super().__init__(ids, reference_ids, own)
+        self.negatives = negatives
+        self.codes, self.reference_codes = dense_codes(labels, None if own else reference_labels)
+        number = self.reference_codes.long().bincount()  # (C,), references in each class
+        self.size = torch.cat([number, number.new_zeros(len(labels))]).index_select(0, self.codes.long())  # (B,)
+
+    @cached_property
+    def _spans(self) -> tuple[Tensor, Tensor]:
+        """References sorted by class, ``(M,)``, and where among them the class of each anchor starts, ``(B,)``."""
+        order = self.reference_codes.argsort(stable=True)  # (M,)
+        return order, torch.searchsorted(self.reference_codes.index_select(0, order), self.codes)
+
+    @cached_property
+    def _place(self) -> Tensor:
+        """Where each anchor of a batch that is its own reference stands within the span of its class, ``(B,)``."""
+        order, start = self._spans
+        step = torch.arange(len(order), device=order.device)
+        return torch.empty_like(order).index_copy_(0, order, step) - start
+
+    @override
+    def pairs(self, rows: slice, dtype: torch.dtype) -> Pairs:
+        """The pairs of the anchors in ``rows``, with ``barred`` in ``dtype``."""
+        barred = self._bar_same_ids(equal(self.codes[rows], self.reference_codes, dtype), rows)  # (A, M)
+        if self.negatives is not None:
+            torch.maximum(barred, (~self.negatives[rows]).to(dtype), out=barred)
+        return Pairs(self._slots(rows), barred)
+
+    @override
+    def masks(self, rows: slice) -> PairMasks:
+        """The masks of the anchors in ``rows``."""
+        positive = equal(self.codes[rows], self.reference_codes, torch.float32).bool()  # (A, M)
+        negative = ~positive if self.negatives is None else self.negatives[rows] & ~positive
+        if self.own:
+            positive.diagonal(rows.start).zero_()
+        if self.ids is not None and self.reference_ids is not None:
+            other = ~equal(self.ids[rows], self.reference_ids, torch.float32).bool()
+            positive, negative = positive & other, negative & other
+        return PairMasks(positive, negative)
+
+    @override
+    def usable(self, rows: slice, masks: PairMasks) -> Tensor:
+        """Which anchors in ``rows`` have a positive and a negative, read off the spans where these are all."""
+        if self.ids is not None or self.negatives is not None:
+            return super().usable(rows, masks)
+        size = self.size[rows]  # (A,)
+        return (size > int(self.own)) & (size < len(self.reference_codes))
+
+    def _slots(self, rows: slice) -> Slots:
+        """The positives, read off the spans; no pass over ``(A, M)`` is needed."""
+        order, starts = self._spans
+        start, size = starts[rows, None], self.size[rows, None]  # (A, 1), (A, 1)
+        width = int(size.max()) - int(self.own) if len(size) else 0
+        step = torch.arange(max(0, width), device=size.device)  # (K,)
+        if self.own:
+            valid = step < size - 1  # (A, K)
+            step = step + (step >= self._place[rows, None])  # (A, K), over the anchor itself
+        else:
+            valid = step < size  # (A, K)
+        column = order[(start + step).clamp_(max=len(order) - 1)]  # (A, K)
+        if self.ids is None or self.reference_ids is None:
+            return Slots(column, valid)
+        valid &= self.reference_ids[column] != self.ids[rows, None]
+        packed = valid.logical_not().sort(dim=1, stable=True)
+        return Slots(column.gather(1, packed.indices), ~packed.values)
+
+
+class MaskPairs(PairRule):
+    """Pairs by mask.
+
+    Args:
+        positives: Bool ``(B, M)``.
+        negatives: Bool ``(B, M)``. None: every pair that is not positive is negative.
+        ids: See :class:`PairRule`.
+        reference_ids: See :class:`PairRule`.
+        own: See :class:`PairRule`.
+    """
+
+    def __init__(
+        self,
+        positives: Tensor,
+        negatives: Tensor | None,
+        ids: Tensor | None,
+        reference_ids: Tensor | None,
+        own: bool,
+    ) -> None:
+        super().__init__(ids, reference_ids, own)
+        self.positives = positives
+        self.negatives = negatives
+
+    @override
+    def pairs(self, rows: slice, dtype: torch.dtype) -> Pairs:
+        """The pairs of the anchors in ``rows``, with ``barred`` in ``dtype``."""
+        masks = self.masks(rows)
+        return Pairs(positive_slots(masks.positive), (~masks.negative).to(dtype))
+
+    @override
+    def masks(self, rows: slice) -> PairMasks:
+        """The masks of the anchors in ``rows``."""
+        positive = self.positives[rows].clone()  # (A, M)
+        negative = ~positive if self.negatives is None else self.negatives[rows] & ~positive
+        if self.own:
+            positive.diagonal(rows.start).zero_()
+            negative.diagonal(rows.start).zero_()
+        if self.ids is not None and self.reference_ids is not None:
+            other = ~equal(self.ids[rows], self.reference_ids, torch.float32).bool()
+            positive, negative = positive & other, negative & other
+        return PairMasks(positive, negative)

@@ -1,0 +1,170 @@
+"""How many negatives lie at or below an edge, for every anchor and every positive of it, without a triplet in sight.
+
+All windows and categories of triplets come down to such counts. Two ways to get them: a pass over the block for each
+positive slot, which is fast for few positives, or one sort of the block, whose cost hardly depends on their number.
+
+Shapes: A = anchors in the block, M = references, K = most positives of any anchor in the block.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from metric_module.pairs import Slots
+
+SORT_FROM = 64
+"""Mean number of positives from which on one sort costs less than a pass for each of them."""
+
+
+TILE = 1 << 16
+"""Values that one pass works on, so that several such tensors fit a processor's cache."""
+
+
+class Span(NamedTuple):
+    """Negatives with ``low < d_an <= high``, for each slot.
+
+    Attributes:
+        number: How many there are, floating point ``(A, K)``.
+        cover: Minus the number of slots whose span holds a reference, ``(A, M)``.
+        total: The sum of ``cover`` times the values, ``(A,)``.
+    """
+
+    number: Tensor
+    cover: Tensor
+    total: Tensor
+
+
+class Ranks(ABC):
+    """Counts over the references of one block.
+
+    Args:
+        values: Distances ``(A, M)``, far beyond every edge where a reference is no negative.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    @abstractmethod
+    def at_most(self, edge: Tensor) -> Tensor:
+        """Number of values at or below each edge, ``(A, K) -> (A, K)``, floating point."""
+
+    @abstractmethod
+    def between(self, low: Tensor | None, high: Tensor) -> Span:
+        """What lies above ``low`` (None: from the bottom) and at or below ``high``, each ``(A, K)``, low <= high."""
+
+
+def ranks(values: Tensor, slots: Slots) -> Ranks:
+    """The faster way to count for a block ``(A, M)`` with these positives; edges of empty slots must be ``-inf``."""
+    number = slots.valid.sum(dim=1)  # (A,)
+    if int(number.sum()) > SORT_FROM * len(number):
+        return SortedRanks(values)
+    return SlotRanks(values, number)
+
+
+class SlotRanks(Ranks):
+    """One pass over the block for each slot, over those anchors that fill it.
+
+    Args:
+        values: See :class:`Ranks`.
+        number: How many slots each anchor fills, int64 ``(A,)``.
+    """
+
+    def __init__(self, values: Tensor, number: Tensor) -> None:
+        most = int(number.max()) if len(number) else 0
+        self.order: Tensor | None = None
+        if len(number) and int(number.min()) != most:
+            # Anchors with most positives first: those that fill a slot are then the first rows of a tile.
+            self.order = number.argsort(descending=True, stable=True)  # (A,)
+            values, number = values.index_select(0, self.order), number.index_select(0, self.order)
+        super().__init__(values)
+        height = max(1, TILE // max(1, values.shape[1]))
+        self.tiles = [slice(start, min(start + height, len(values))) for start in range(0, len(values), height)]
+        # How many rows of each tile fill its first slot, its second, ...
+        self.filled = [
+            _filled(number[tile], most) if self.order is not None else [height] * most for tile in self.tiles
+        ]
+
+    @override
+    def at_most(self, edge: Tensor) -> Tensor:
+        """Number of values at or below each edge, ``(A, K) -> (A, K)``."""
+        edge = self._by_slot(edge)  # (K, A, 1)
+        count = torch.zeros_like(edge[..., 0])  # (K, A)
+        for tile, filled in zip(self.tiles, self.filled, strict=True):
+            whole, edges, counts = self.values[tile], edge[:, tile], count[:, tile]
+            scratch = torch.empty_like(whole)
+            for slot, rows in enumerate(filled):
+                inside = torch.le(whole[:rows], edges[slot, :rows], out=scratch[:rows])  # (rows, M)
+                torch.sum(inside, dim=1, out=counts[slot, :rows])
+        return self._by_anchor(count)
+
+    @override
+    def between(self, low: Tensor | None, high: Tensor) -> Span:
+        """What lies above ``low`` and at or below ``high``."""
+        high, low = self._by_slot(high), None if low is None else self._by_slot(low)  # (K, A, 1)
+        count, cover = torch.zeros_like(high[..., 0]), torch.zeros_like(self.values)  # (K, A), (A, M)
+        total = torch.empty_like(cover[:, 0])  # (A,)
+        for tile, filled in zip(self.tiles, self.filled, strict=True):
+            whole, covers, highs, counts = self.values[tile], cover[tile], high[:, tile], count[:, tile]
+            lows = None if low is None else low[:, tile]
+            upper, lower = torch.empty_like(whole), torch.empty_like(whole)
+            for slot, rows in enumerate(filled):
+                inside = torch.le(whole[:rows], highs[slot, :rows], out=upper[:rows])  # (rows, M)
+                if lows is not None:
+                    inside.sub_(torch.le(whole[:rows], lows[slot, :rows], out=lower[:rows]))
+                torch.sum(inside, dim=1, out=counts[slot, :rows])
+                covers[:rows].sub_(inside)
+            torch.sum(torch.mul(covers, whole, out=upper), dim=1, out=total[tile])
+        if self.order is not None:
+            cover = torch.empty_like(cover).index_copy_(0, self.order, cover)
+            total = torch.empty_like(total).index_copy_(0, self.order, total)
+        return Span(self._by_anchor(count), cover, total)
+
+    def _by_slot(self, edge: Tensor) -> Tensor:
+        """Edges ``(A, K)`` as ``(K, A, 1)``, in the order of the rows."""
+        return (edge if self.order is None else edge.index_select(0, self.order)).T.contiguous()[..., None]
+
+    def _by_anchor(self, count: Tensor) -> Tensor:
+        """Counts ``(K, A)`` as ``(A, K)``, in the order of the anchors."""
+        return count.T if self.order is None else torch.empty_like(count.T).index_copy_(0, self.order, count.T)
+
+
+def _filled(number: Tensor, most: int) -> list[int]:
+    """How many of these anchors, most positives first, have more than 0, 1, ... positives."""
+    histogram = number.bincount(minlength=most + 1)  # (K + 1,)
+    filled: list[int] = (len(number) - histogram.cumsum(0))[:most].tolist()
+    return [rows for rows in filled if rows]
+
+
+class SortedRanks(Ranks):
+    """One sort of each anchor's references; every edge is then a binary search."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__(values)
+        self.ascending, self.order = values.sort(dim=1)  # (A, M), (A, M)
+
+    @override
+    def at_most(self, edge: Tensor) -> Tensor:
+        """Number of values at or below each edge, ``(A, K) -> (A, K)``."""
+        return self._place(edge).to(edge.dtype)
+
+    @override
+    def between(self, low: Tensor | None, high: Tensor) -> Span:
+        """What lies above ``low`` and at or below ``high``."""
+        last = self._place(high)  # (A, K)
+        first = torch.zeros_like(last) if low is None else self._place(low)
+        # A span opens at its first place and closes after its last: running sums give the spans over each place.
+        change = torch.zeros(len(last), self.values.shape[1] + 1, dtype=high.dtype, device=high.device)
+        one = torch.ones_like(high)
+        change.scatter_add_(1, first, -one).scatter_add_(1, last, one)
+        cover = change.cumsum(dim=1)[:, :-1]  # (A, M), by place
+        total = (cover * self.ascending).sum(dim=1)  # (A,)
+        cover = torch.empty_like(cover).scatter_(1, self.order, cover)  # (A, M), by reference
+        return Span((last - first).to(high.dtype), cover, total)
+
+    def _place(self, edge: Tensor) -> Tensor:
+        return torch.searchsorted(self.ascending, edge.contiguous(), right=True)

@@ -1,0 +1,47 @@
+"""The sum over the triplets that a selecting miner names, for one block of anchors.
+
+Shapes: A = anchors in the block, M = references, T = triplets.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from metric_module.errors import UserError
+from metric_module.miners import SelectingMiner, Uniform
+from metric_module.pairs import PairMasks
+from metric_module.sums import BlockSum
+
+
+def selected_sum(
+    distances: Tensor,
+    masks: PairMasks,
+    miner: SelectingMiner,
+    uniform: Uniform,
+    margin: float,
+    loss: str,
+    *,
+    gradient: bool,
+) -> BlockSum:
+    """Sum over the triplets that the miner names."""
+    anchor, positive, negative = miner.select(distances, masks.positive, masks.negative, margin, uniform)
+    width = distances.shape[1]
+    flat = distances.flatten()  # (A * M,)
+    ap, an = anchor * width + positive, anchor * width + negative  # (T,), (T,)
+    valid = masks.positive.flatten().index_select(0, ap) & masks.negative.flatten().index_select(0, an)  # (T,)
+    if not bool(valid.all()):
+        raise UserError(f"{type(miner).__name__}.select: named a triplet whose pairs are not in the masks it was given")
+    excess = (flat.index_select(0, ap) + margin) - flat.index_select(0, an)  # (T,)
+    if loss == "hinge":
+        weight = (excess > 0).to(distances)  # (T,)
+        value, active = excess.clamp(min=0), (excess > 0).sum()
+    else:
+        weight, value = excess.sigmoid(), -logsigmoid(-excess)  # (T,), (T,)
+        active = torch.tensor(len(anchor), device=distances.device)
+    slope = None
+    if gradient:
+        slope = torch.zeros_like(flat).index_add_(0, ap, weight).index_add_(0, an, -weight).view_as(distances)  # (A, M)
+    selected = torch.tensor(len(anchor), device=distances.device)
+    return BlockSum(value.sum(dtype=torch.float64), selected, active, slope)
