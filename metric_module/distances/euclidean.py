@@ -67,12 +67,17 @@ class _EuclideanFunction(torch.autograd.Function):
     @override
     def forward(ctx: Any, query: Tensor, reference: Tensor, squared: bool) -> Tensor:
         center = reference.mean(dim=0)  # (D,)
-        centered_query, centered_reference = query - center, reference - center  # (A, D), (M, D)
-        query_norm = centered_query.square().sum(dim=1)  # (A,)
+        centered_reference = reference - center  # (M, D)
         reference_norm = centered_reference.square().sum(dim=1)  # (M,)
+        first = _first_own_row(query, reference)
+        if first is None:
+            centered_query = query - center  # (A, D)
+            query_norm = centered_query.square().sum(dim=1)  # (A,)
+        else:
+            own = slice(first, first + len(query))
+            centered_query, query_norm = centered_reference[own], reference_norm[own]  # (A, D), (A,)
         result = torch.addmm(reference_norm[None, :], centered_query, centered_reference.T, alpha=-2)  # (A, M)
         result.add_(query_norm[:, None])
-        first = _first_own_row(query, reference)
         rows, columns = _close_pairs(result, query_norm, reference_norm, first)  # (C,), (C,)
         for part in _parts(len(rows)):
             row, column = rows[part], columns[part]
@@ -81,14 +86,14 @@ class _EuclideanFunction(torch.autograd.Function):
         if not squared:
             result.sqrt_()
         ctx.squared, ctx.first = squared, first
-        ctx.save_for_backward(query, reference, center, result, rows, columns)
+        ctx.save_for_backward(query, reference, centered_query, centered_reference, result, rows, columns)
         return result
 
     @staticmethod
     @override
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
-        query, reference, center, distance, rows, columns = ctx.saved_tensors
+        query, reference, centered_query, centered_reference, distance, rows, columns = ctx.saved_tensors
         # Zero distances are among the close pairs or on the diagonal, so what they divide to is overwritten.
         weight = 2 * grad_outputs[0] if ctx.squared else grad_outputs[0] / distance  # (A, M)
         close = weight[rows, columns] if len(rows) else weight.new_zeros(0)  # (C,)
@@ -97,7 +102,6 @@ class _EuclideanFunction(torch.autograd.Function):
             weight[rows, columns] = 0
         if ctx.first is not None:
             weight.diagonal(ctx.first).zero_()
-        centered_query, centered_reference = query - center, reference - center  # (A, D), (M, D)
         grad_query = weight.sum(dim=1)[:, None] * centered_query  # (A, D)
         grad_query.addmm_(weight, centered_reference, alpha=-1)
         grad_reference = weight.sum(dim=0)[:, None] * centered_reference  # (M, D)
