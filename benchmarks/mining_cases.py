@@ -79,7 +79,7 @@ CASES = {
     "small_distance_weighted": Case("DistanceWeighted, B=128", Work("distance_weighted", 128), _SMALL),
     "small_soft": Case("All with the soft loss, B=128", Work("all", 128, loss="soft"), _SMALL),
 }
-"""The bars of issue 3, row by row; D=128 and K=4 unless the title says otherwise."""
+"""The bars, row by row; D=128 and K=4 unless the title says otherwise."""
 
 
 class Inputs(NamedTuple):

@@ -61,6 +61,21 @@ class TrainerConfig:
 
 
 @dataclass
+class ModuleConfig:
+    """How the module runs the encoder."""
+
+    encode_chunk_size: int | None = None
+
+
+@dataclass
+class MemoryConfig:
+    """Past embeddings as further references; size 0 is none."""
+
+    size: int = 0
+    warmup_steps: int = 0
+
+
+@dataclass
 class Config:
     """The whole configuration: a few values that everything shares, and one node per group."""
 
@@ -71,6 +86,8 @@ class Config:
     test: bool | None = None
     debug: bool = False
     output_dir: str = "${hydra:runtime.output_dir}"
+    module: ModuleConfig = field(default_factory=ModuleConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     task: dict[str, Any] = field(default_factory=dict)
     encoder: dict[str, Any] = field(default_factory=dict)
     distance: dict[str, Any] = field(default_factory=dict)

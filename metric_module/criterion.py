@@ -17,7 +17,7 @@ from metric_module.census import Census, block_census
 from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32
-from metric_module.miners import SelectingMiner, WindowMiner
+from metric_module.miners import Miner, Scheduled, SelectingMiner, WindowMiner
 from metric_module.pair_rules import PairRule, pair_rule
 from metric_module.random import combine, keyed_uniform
 from metric_module.selected import selected_sum
@@ -69,7 +69,7 @@ class TripletCriterion(nn.Module):
     def __init__(
         self,
         distance: Distance,
-        miner: WindowMiner | SelectingMiner,
+        miner: Miner,
         margin: float = 0.2,
         loss: str = "hinge",
         reduction: str = "mean_active",
@@ -80,9 +80,9 @@ class TripletCriterion(nn.Module):
         check_loss(loss, margin)
         if reduction not in REDUCTIONS:
             raise UserError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-        for name, part, kinds in (("distance", distance, Distance), ("miner", miner, WindowMiner | SelectingMiner)):
+        for name, part, kinds in (("distance", distance, Distance), ("miner", miner, Miner)):
             if not isinstance(part, kinds):
-                expected = getattr(kinds, "__name__", "WindowMiner or SelectingMiner")
+                expected = getattr(kinds, "__name__", "WindowMiner, SelectingMiner or Scheduled")
                 raise UserError(f"{name}: expected a {expected}, got {type(part).__name__}")
         self.distance = distance
         self.miner = miner
@@ -134,7 +134,7 @@ class TripletCriterion(nn.Module):
         with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
             query = at_least_float32(embeddings)  # (B, D)
             target = None if reference is None else at_least_float32(reference)  # (M, D)
-            if isinstance(self.miner, SelectingMiner):
+            if isinstance(self.miner, SelectingMiner | Scheduled):
                 self.miner.check(self.distance, (query if target is None else target).detach())
             loss, totals = blockwise_loss(
                 query,
@@ -145,14 +145,22 @@ class TripletCriterion(nn.Module):
             )
         if self.training:
             self.step += 1
+            if isinstance(self.miner, Scheduled):
+                self.miner.step += 1
         return CriterionOutput(loss, _census(totals, len(embeddings)))
+
+    @property
+    def current_miner(self) -> WindowMiner | SelectingMiner:
+        """The miner in force: the criterion's own, or the one whose turn it is."""
+        return self.miner.current if isinstance(self.miner, Scheduled) else self.miner
 
     def _block(self, rule: PairRule, distances: Tensor, rows: slice, gradient: bool, census: bool) -> BlockResult:
         """Mine the anchors in ``rows`` and sum their loss."""
-        if isinstance(self.miner, WindowMiner):
+        miner = self.current_miner
+        if isinstance(miner, WindowMiner):
             block = prepare(distances, rule.pairs(rows, distances.dtype))
             count = census or self.reduction == "mean"
-            found = window_sum(block, self.miner, self.margin, self.loss, gradient=gradient, count=count)
+            found = window_sum(block, miner, self.margin, self.loss, gradient=gradient, count=count)
             anchors = (block.slots.valid.any(dim=1) & (block.number > 0)).sum()
             return BlockResult(found, anchors, block_census(block, self.margin) if census else None)
         masks = rule.masks(rows)
@@ -162,7 +170,7 @@ class TripletCriterion(nn.Module):
             place = torch.arange(rows.start, rows.stop, device=distances.device)  # (A,)
             return keyed_uniform(combine(self.seed, self.step, place), n)
 
-        found = selected_sum(distances, masks, self.miner, uniform, self.margin, self.loss, gradient=gradient)
+        found = selected_sum(distances, masks, miner, uniform, self.margin, self.loss, gradient=gradient)
         anchors = rule.usable(rows, masks).sum()
         if not census:
             return BlockResult(found, anchors, None)

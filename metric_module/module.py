@@ -16,14 +16,16 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
-from metric_module.batch import Batch
+from metric_module.batch import unpack
 from metric_module.census import Census
-from metric_module.checks import check_labels
+from metric_module.chunks import check_size, encode_in_chunks, refuse_batch_norm
 from metric_module.criterion import TripletCriterion
-from metric_module.encoders import Encoder
+from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
 from metric_module.evaluation import RetrievalMetric
 from metric_module.functional import nonfinite_rows
+from metric_module.memory import CrossBatchMemory
+from metric_module.miners import Scheduled
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -42,10 +44,13 @@ class TripletModule(LightningModule):
         optimizer: Called with the parameters. Default: AdamW with learning rate 1e-3.
         scheduler: Called with the optimizer, and with ``total_steps`` if it takes that; stepped after every batch.
         metric: Collects embeddings and computes the figures. Default: retrieval under the criterion's distance.
+        memory: Embeddings of past batches, as references beside the batch in training.
+        encode_chunk_size: In training, encode so many samples at a time and keep no activations: the memory of a
+            chunk, the triplets and the gradient of the whole batch, for the time of a second forward pass.
 
     Raises:
-        UserError: While training, if the encoder's output has the wrong shape or is not finite, or a batch has the
-            wrong form.
+        UserError: If the memory does not fit the encoder, or the chunk size is below 1. While training, if the
+            encoder's output has the wrong shape or is not finite, or a batch has the wrong form.
     """
 
     def __init__(
@@ -55,11 +60,18 @@ class TripletModule(LightningModule):
         optimizer: OptimizerFactory | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
         metric: RetrievalMetric | None = None,
+        memory: CrossBatchMemory | None = None,
+        encode_chunk_size: int | None = None,
     ) -> None:
         super().__init__()
+        check_size(encode_chunk_size)
+        if memory is not None:
+            memory.check_width(encoder)
         self.encoder = encoder
         self.criterion = criterion
         self.metric: RetrievalMetric = RetrievalMetric(distance=criterion.distance) if metric is None else metric
+        self.memory = memory
+        self.encode_chunk_size = encode_chunk_size
         self._optimizer = optimizer or partial(AdamW, lr=1e-3)
         self._scheduler = scheduler
         self._seen = 0
@@ -80,12 +92,20 @@ class TripletModule(LightningModule):
             )
 
     @override
+    def on_train_epoch_start(self) -> None:
+        """Tell a schedule of miners which epoch it is."""
+        if isinstance(self.criterion.miner, Scheduled):
+            self.criterion.miner.epoch.fill_(self.current_epoch)
+
+    @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Encode, mine, and return the loss of one batch."""
-        inputs, labels, index = self._unpack(batch)
+        """Encode, bring in the past, mine, and return the loss of one batch."""
+        inputs, labels, index = unpack(batch)
         embeddings = self._encode(inputs, labels, index)  # (B, D)
+        ids = index if len(batch) == 3 else None
+        references = {} if self.memory is None else self.memory(embeddings, labels, ids)
         take_census = self.criterion.census and self._logs_this_step()
-        loss, census = self.criterion(embeddings, labels, census=take_census)
+        loss, census = self.criterion(embeddings, labels, **references, census=take_census)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         if take_census:
             self.log_dict(_shares(census), prog_bar=True, batch_size=len(labels))
@@ -145,25 +165,10 @@ class TripletModule(LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return self.global_step == 0 or (self.global_step + 1) % every == 0
 
-    def _unpack(self, batch: Any) -> Batch:
-        """Bring a batch into the form of :class:`Batch`; without ids, count the samples as they come."""
-        if not isinstance(batch, tuple | list) or len(batch) not in {2, 3}:
-            raise UserError(f"batch: expected (inputs, labels) or (inputs, labels, index), got {type(batch).__name__}")
-        inputs, labels = batch[0], batch[1]
-        labels = check_labels("labels", labels, len(labels) if isinstance(labels, Tensor) and labels.ndim else -1)
-        if len(batch) == 3:
-            return Batch(inputs, labels, check_labels("index", batch[2], len(labels)))
-        index = torch.arange(self._seen, self._seen + len(labels), device=labels.device)  # (B,)
-        return Batch(inputs, labels, index)
-
     def _encode(self, inputs: Any, labels: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """Embeddings ``(B, D)``, checked."""
-        embeddings = self.encoder(inputs)
+        embeddings = self._embed(inputs)
         name = type(self.encoder).__name__
-        width = getattr(self.encoder, "embedding_dim", None)
-        if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or embeddings.shape[1] != width:
-            got = list(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
-            raise UserError(f"{name}: expected output of shape [B, {width}] (embedding_dim={width}), got {got}")
         if labels is not None and len(labels) != len(embeddings):
             raise UserError(f"{name}: expected one embedding per label, got {len(embeddings)} for {len(labels)} labels")
         bad = nonfinite_rows(embeddings.detach())
@@ -175,12 +180,19 @@ class TripletModule(LightningModule):
             )
         return embeddings
 
+    def _embed(self, inputs: Any) -> Tensor:
+        """Embeddings ``(B, D)``; in training, chunk by chunk if so configured."""
+        if self.encode_chunk_size is None or not self.training:
+            return embed(self.encoder, inputs)
+        refuse_batch_norm(self.encoder)
+        return encode_in_chunks(partial(embed, self.encoder), inputs, self.encode_chunk_size)
+
     def _start_evaluation(self) -> None:
         self._seen = 0
         self.metric.reset()
 
     def _collect(self, batch: Any) -> None:
-        inputs, labels, index = self._unpack(batch)
+        inputs, labels, index = unpack(batch, self._seen)
         embeddings = self._encode(inputs, labels, index)  # (B, D)
         groups = getattr(getattr(self.trainer, "datamodule", None), "groups", None)
         picked = None if groups is None else groups.to(index.device).index_select(0, index)  # (B,)

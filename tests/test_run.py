@@ -69,6 +69,7 @@ def test_an_encoder_of_ones_own_by_a_yaml(tmp_path: Path, command: Command, caps
     [
         ["miner=semihard", "seed=7"],
         ["distance=cosine", *MLP],
+        ["distance=squared_euclidean", "miner=facenet", "margin=0.2", *MLP],
         ["margin=0.1", *MLP],
         ["criterion=soft_triplet", "margin=0", *MLP],
         ["encoder=timm", "encoder.name=resnet18"],

@@ -26,6 +26,7 @@ def check(cfg: DictConfig) -> None:
     _check_margin(cfg)
     if cfg.seed < 0:
         raise UserError(f"seed: expected an integer >= 0, got {cfg.seed}")
+    _check_training(cfg)
     _check_checkpoint(cfg)
 
 
@@ -54,6 +55,18 @@ def _check_margin(cfg: DictConfig) -> None:
     own: Any = cfg.criterion.get("margin", margin)
     if own != margin:
         raise UserError(f"margin={margin} and criterion.margin={own} differ: give it once, as margin={own}")
+
+
+def _check_training(cfg: DictConfig) -> None:
+    """Chunks and memory, as :class:`metric_module.TripletModule` takes them."""
+    chunk = cfg.module.encode_chunk_size
+    if chunk is not None and chunk < 1:
+        raise UserError(f"module.encode_chunk_size: expected an integer >= 1 or null, got {chunk}")
+    for key, value in cfg.memory.items():
+        if value < 0:
+            raise UserError(f"memory.{key}: expected an integer >= 0, got {value}")
+    if cfg.memory.warmup_steps and not cfg.memory.size:
+        raise UserError(f"memory.warmup_steps={cfg.memory.warmup_steps} without a memory: give memory.size=8192, say")
 
 
 def _check_checkpoint(cfg: DictConfig) -> None:

@@ -49,6 +49,28 @@ class Encoder(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define forward(inputs) -> (B, embedding_dim)")
 
 
+def embed(encoder: nn.Module, inputs: Any) -> Tensor:
+    """Call an encoder, and check the shape of what it gives.
+
+    Args:
+        encoder: An :class:`Encoder`.
+        inputs: What it takes, first dimension B.
+
+    Returns:
+        Embeddings ``(B, D)``.
+
+    Raises:
+        UserError: If they are no tensor ``(B, embedding_dim)``.
+    """
+    embeddings = encoder(inputs)
+    width = getattr(encoder, "embedding_dim", None)
+    if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or embeddings.shape[1] != width:
+        got = list(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+        name = type(encoder).__name__
+        raise UserError(f"{name}: expected output of shape [B, {width}] (embedding_dim={width}), got {got}")
+    return embeddings
+
+
 class EmbeddingHead(nn.Module):
     """The last layer of a shipped encoder: linear, then to unit length unless ``normalize`` is off.
 

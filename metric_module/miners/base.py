@@ -88,6 +88,3 @@ class SelectingMiner(nn.Module):
             distance: The criterion's distance.
             embeddings: The references, ``(M, D)``, float32 or float64.
         """
-
-
-Miner = WindowMiner | SelectingMiner

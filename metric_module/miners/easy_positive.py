@@ -6,8 +6,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.errors import UserError
+from metric_module.functional import out_of_reach
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
-from metric_module.miners.search import Found, ScanSearch, far, nearest, only
+from metric_module.miners.search import Found, ScanSearch, far, nearest
 
 NEGATIVES = ("nearest", "semihard")
 
@@ -15,15 +16,15 @@ NEGATIVES = ("nearest", "semihard")
 class EasyPositive(SelectingMiner):
     """One triplet per anchor: its nearest positive, and a near negative (Xuan et al. 2020, "Easy Positive").
 
-    An embedding then has to bring each item to some of its class only, not to all of it. The paper's two choices of the
-    negative are ``"nearest"``, ``argmin d_an`` (easy positive, hard negative: EPHN), and ``"semihard"``, ``argmin d_an``
-    over ``d_an > d_ap`` (easy positive, semi-hard negative: EPSHN), which has no upper edge: the margin plays no part,
-    and a negative beyond it has a hinge loss of zero.
+    An embedding then has to bring each item to some of its class only, not to all of it. The paper's two choices of a
+    negative are ``"nearest"``, the smallest ``d_an`` (easy positive hard negative, EPHN), and ``"semihard"``, the
+    smallest ``d_an > d_ap`` (easy positive semi-hard negative, EPSHN). The latter has no upper edge: the margin plays
+    no part in it, and a negative beyond the margin has a hinge loss of zero.
 
-    We deviate in three points. The loss is the criterion's, where the paper has a softmax of the two cosine
-    similarities (N-pair loss with a temperature); ``distance=cosine criterion=soft_triplet margin=0`` is that loss at
-    temperature 1. A negative exactly as far as the positive is not semi-hard, as in our table of categories. Positives
-    that all but coincide with the anchor count too: the authors' code leaves out cosine similarities above 0.9999.
+    We deviate in three points. The loss is the criterion's, where the paper has a softmax over the two cosine
+    similarities with a temperature; ``distance=cosine criterion=soft_triplet margin=0`` is that loss at temperature 1.
+    A negative exactly as far as the positive is hard, not semi-hard, as everywhere in this project. A positive that
+    all but coincides with the anchor counts; the authors' code passes over cosine similarities above 0.9999.
 
     Args:
         negative: ``"nearest"`` or ``"semihard"``. An anchor whose negatives are all at most as far as its nearest
@@ -53,11 +54,8 @@ class EasyPositive(SelectingMiner):
         self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
     ) -> Triplets:
         """Nearest positive and chosen negative of every anchor that has both."""
-        if not distances.numel():
-            none = distances.new_empty(0).long()
-            return Triplets(none, none, none)
-        near = nearest(only(distances, positive))  # (A, 1)
-        values = only(distances, negative)  # (A, M)
+        near = nearest(out_of_reach(distances, positive))  # (A, 1)
+        values = out_of_reach(distances, negative)  # (A, M)
         if self.negative == "nearest":
             found = nearest(values)  # (A, 1)
         else:

@@ -8,12 +8,14 @@ from typing_extensions import override
 
 from metric_module.errors import UserError
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
+from metric_module.miners.search import place
+from metric_module.pairs import positive_slots
 
 
 class Random(SelectingMiner):
     """For every positive pair some negatives of its anchor, drawn uniformly at random and with replacement.
 
-    The plain choice that others are compared with. Most triplets come out easy once training is under way. With
+    The plain choice that others are compared with; once training is under way most of its triplets are easy. With
     replacement means that a pair may get the same negative twice, which then counts twice.
 
     Args:
@@ -42,11 +44,14 @@ class Random(SelectingMiner):
         self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
     ) -> Triplets:
         """``per_pair`` negatives for every positive pair whose anchor has a negative."""
-        running = negative.cumsum(dim=1, dtype=torch.int32)  # (A, M), negatives so far
+        slots = positive_slots(positive)  # (A, K)
+        running = negative.cumsum(dim=1, dtype=torch.int32)  # (A, M), negatives up to here
         number = running[:, -1:]  # (A, 1)
-        anchor, column = (positive & (number > 0)).nonzero(as_tuple=True)  # (T,), (T,)
-        if len(anchor) == 0:
-            return Triplets(anchor, column, column)
         # Draws are numbered along each row, so that an anchor's draws do not depend on which block it is in.
-        pairs = positive.sum(dim=1)  # (A,)
-        first = pairs.cumsum(0) - pairs
+        draw = uniform(slots.column.shape[1] * self.per_pair)  # (A, K * n)
+        index = torch.searchsorted(running, place(draw, number).to(torch.int32), right=True)  # (A, K * n)
+        anchor, slot = (slots.valid & (number > 0)).nonzero(as_tuple=True)  # (T / n,), (T / n,)
+        chosen = index.view(len(index), slots.column.shape[1], self.per_pair)[anchor, slot]  # (T / n, n)
+        column = slots.column[anchor, slot]  # (T / n,)
+        each = self.per_pair
+        return Triplets(anchor.repeat_interleave(each), column.repeat_interleave(each), chosen.flatten())

@@ -1,7 +1,7 @@
 """Finding, for every positive of every anchor, one negative in a span of distances.
 
 Two ways: a pass over the block for each positive slot, which is fast for few positives, or one sort of the block, whose
-cost hardly depends on their number. Neither needs more memory than the block itself.
+cost hardly depends on their number. Neither needs more memory than a few tensors of the block's size.
 
 Shapes: A = anchors, M = references, K = most positives of any anchor.
 """
@@ -28,28 +28,31 @@ class Found(NamedTuple):
     valid: Tensor
 
 
-def only(distances: Tensor, mask: Tensor) -> Tensor:
-    """Push the distances ``(A, M)`` outside a bool mask ``(A, M)`` beyond :func:`far`.
-
-    Written as a sum, because choosing by bools is not vectorised on CPUs.
-
-    Example:
-        >>> kept = only(torch.tensor([[0.5, 0.1]]), torch.tensor([[True, False]]))
-        >>> (kept < far(kept)).tolist()
-        [[True, False]]
-    """
-    return torch.add(distances, (~mask).to(distances.dtype), alpha=2 * far(distances))
-
-
-def far(distances: Tensor) -> float:
-    """Farther than any distance, and yet so near that sums of a few of them are finite."""
-    return torch.finfo(distances.dtype).max / 16
+def far(values: Tensor) -> float:
+    """Beyond every distance; what ``out_of_reach`` has put away is farther still."""
+    return torch.finfo(values.dtype).max / 8
 
 
 def nearest(values: Tensor) -> Found:
-    """The first of the smallest values ``(A, M)`` of each row, ``(A, 1)``; nothing in a row where all are far."""
+    """The first of the smallest values ``(A, M)`` of each row, ``(A, 1)``; none in a row that is far throughout.
+
+    Example:
+        >>> nearest(torch.tensor([[0.5, 0.1, 0.1]]))
+        Found(column=tensor([[1]]), valid=tensor([[True]]))
+    """
     value, column = values.min(dim=1, keepdim=True)  # (A, 1), (A, 1)
     return Found(column, value < far(values))
+
+
+def place(draw: Tensor, number: Tensor) -> Tensor:
+    """A whole number in ``[0, number)`` for each draw in [0, 1), all alike likely; 0 where the number is 0.
+
+    Example:
+        >>> place(torch.tensor([0.0, 0.4, 0.9]), torch.tensor([3, 3, 0])).tolist()
+        [0, 1, 0]
+    """
+    # Draws that are not float64 may come out at the very end.
+    return torch.minimum((draw * number).long(), number.long() - 1).clamp_(min=0)
 
 
 class Search(ABC):
@@ -82,31 +85,31 @@ class Search(ABC):
 
 
 class ScanSearch(Search):
-    """One or two passes over the block for each slot."""
+    """One pass over the block for each slot."""
 
     @override
     def beyond(self, low: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest negative beyond each edge."""
         value, column = torch.empty_like(low), torch.empty_like(low, dtype=torch.int64)
-        scratch, limit = torch.empty_like(self.values), 2 * far(self.values)
+        scratch, away = torch.empty_like(self.values), 2 * far(self.values)
         for slot in range(low.shape[1]):
             torch.le(self.values, low[:, slot, None], out=scratch)  # (A, M), 1 where it is too near
-            torch.add(self.values, scratch, alpha=limit, out=scratch)
+            torch.add(self.values, scratch, alpha=away, out=scratch)
             value[:, slot], column[:, slot] = scratch.min(dim=1)
         return value, column
 
     @override
     def drawn(self, low: Tensor, high: Tensor, draw: Tensor) -> Found:
         """One negative within each span, counted off from the left of the row."""
-        column, number = torch.empty_like(low, dtype=torch.int64), torch.empty_like(low, dtype=torch.int64)
-        inside, near = torch.empty_like(self.values), torch.empty_like(self.values)
+        column, number = torch.empty_like(low, dtype=torch.int64), torch.empty_like(low)
+        inside, scratch = torch.empty_like(self.values), torch.empty_like(self.values)
         for slot in range(low.shape[1]):
             torch.le(self.values, high[:, slot, None], out=inside)  # (A, M)
-            inside -= torch.le(self.values, low[:, slot, None], out=near)
-            running = inside.cumsum(dim=1)  # (A, M)
-            number[:, slot] = running[:, -1].long()
-            place = _place(draw[:, slot], number[:, slot])[:, None] + 1  # (A, 1)
-            column[:, slot] = torch.searchsorted(running, place.to(running.dtype))[:, 0]
+            inside -= torch.le(self.values, low[:, slot, None], out=scratch)
+            torch.cumsum(inside, dim=1, out=scratch)
+            number[:, slot] = scratch[:, -1]
+            before = place(draw[:, slot, None], scratch[:, -1:]).to(scratch.dtype)  # (A, 1)
+            column[:, slot] = torch.searchsorted(scratch, before, right=True)[:, 0]
         return Found(column.clamp_(max=self.values.shape[1] - 1), number > 0)
 
 
@@ -120,23 +123,18 @@ class SortSearch(Search):
     @override
     def beyond(self, low: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest negative beyond each edge."""
-        # The last column is reached only if nothing is farther, or if it is itself the one.
-        place = self._count(low).clamp_(max=self.values.shape[1] - 1)  # (A, K)
-        value = self.ascending.gather(1, place)  # (A, K)
-        return value.masked_fill(value <= low, 2 * far(value)), self.order.gather(1, place)
+        index = self._count(low)  # (A, K)
+        value, column = (part.gather(1, index.clamp(max=part.shape[1] - 1)) for part in (self.ascending, self.order))
+        return value.masked_fill(index == self.values.shape[1], 2 * far(value)), column
 
     @override
     def drawn(self, low: Tensor, high: Tensor, draw: Tensor) -> Found:
         """One negative within each span, counted off from the nearest."""
         first = self._count(low)  # (A, K)
         number = self._count(high) - first  # (A, K)
-        place = (first + _place(draw, number)).clamp_(max=self.values.shape[1] - 1)  # (A, K)
-        return Found(self.order.gather(1, place), number > 0)
+        index = (first + place(draw, number)).clamp_(max=self.values.shape[1] - 1)  # (A, K)
+        return Found(self.order.gather(1, index), number > 0)
 
     def _count(self, edge: Tensor) -> Tensor:
+        """How many values are at or below each edge."""
         return torch.searchsorted(self.ascending, edge.contiguous(), right=True)
-
-
-def _place(draw: Tensor, number: Tensor) -> Tensor:
-    """A whole number in ``[0, number)`` for each draw in [0, 1); 0 where the number is 0."""
-    return torch.minimum((draw * number).long(), number - 1).clamp_(min=0)

@@ -10,12 +10,15 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
 from metric_module.cli.messages import one_line
+from metric_module.encoders import Encoder
 from metric_module.errors import UserError
+from metric_module.memory import CrossBatchMemory
 from metric_module.module import TripletModule
 from metric_module.tasks.arguments import check_arguments
 
@@ -77,21 +80,41 @@ def build(cfg: DictConfig) -> Parts:
     criterion = _build(cfg, "criterion")
     optimizer = _build(cfg, "optimizer")
     _try_out(optimizer)
+    encoder: Encoder = _build(cfg, "encoder")
     module = TripletModule(
-        encoder=_build(cfg, "encoder"),
+        encoder=encoder,
         criterion=criterion,
         optimizer=optimizer,
         scheduler=_build(cfg, "scheduler"),
         metric=_build(cfg, "evaluation", distance=criterion.distance),
+        memory=_memory(cfg, encoder),
+        encode_chunk_size=cfg.module.encode_chunk_size,
     )
     return Parts(module, datamodule, _trainer(cfg))
 
 
 def _trainer(cfg: DictConfig) -> Trainer:
     loggers: list[Logger] = list(_build(cfg, "logger").values())
-    callbacks: list[Callback] = list(_build(cfg, "callbacks").values())
+    callbacks = [callback for callback in _build(cfg, "callbacks").values() if _has_use(callback, cfg, loggers)]
     trainer: Trainer = _build(cfg, "trainer", logger=loggers, callbacks=callbacks)
     return trainer
+
+
+def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool:
+    """Whether Lightning would take a callback; it refuses one that serves what is switched off."""
+    off = (
+        (ProgressBar, cfg.trainer.enable_progress_bar is False),
+        (Checkpoint, cfg.trainer.enable_checkpointing is False),
+        (LearningRateMonitor, not loggers),
+    )
+    return not any(switched_off and isinstance(callback, kind) for kind, switched_off in off)
+
+
+def _memory(cfg: DictConfig, encoder: Encoder) -> CrossBatchMemory | None:
+    if not cfg.memory.size:
+        return None
+    width = getattr(encoder, "embedding_dim", None)
+    return CrossBatchMemory(cfg.memory.size, width, cfg.memory.warmup_steps)  # type: ignore[arg-type]  # refuses None
 
 
 def _try_out(optimizer: Callable[..., Optimizer]) -> None:

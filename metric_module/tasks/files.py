@@ -14,6 +14,9 @@ from metric_module.errors import UserError
 from metric_module.files import write_whole
 from metric_module.module import TripletModule
 
+_PASSING = ("memory.", "criterion.miner.")
+"""State that serves training alone: a checkpoint can be evaluated with another miner, and without its memory."""
+
 
 def write_config(cfg: DictConfig) -> None:
     """Write ``config.yaml``: the composed configuration, in which every interpolation resolves without Hydra."""
@@ -47,13 +50,14 @@ def load_weights(module: TripletModule, path: str) -> None:
     except Exception as error:
         raise UserError(f"ckpt_path: {path} is not a checkpoint of plain tensors ({type(error).__name__})") from error
     own = module.state_dict()
-    strange = sorted(set(state) ^ set(own)) or [name for name in own if own[name].shape != state[name].shape]
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    strange = [name for name in own | state if name not in fitting and not name.startswith(_PASSING)]
     if strange:
         raise UserError(
             f"ckpt_path: {path} does not fit {type(module.encoder).__name__}, first at {strange[0]}; "
             f"give the options it was trained with: {_trained_with(Path(path))}"
         )
-    module.load_state_dict(state)
+    module.load_state_dict(fitting, strict=False)
 
 
 def _trained_with(checkpoint: Path) -> str:

@@ -107,7 +107,7 @@ def test_shared_values_have_one_owner(tmp_path: Path) -> None:
     assert cfg.datamodule.split_seed == 0
 
 
-@pytest.mark.parametrize("distance", ["squared_euclidean", "cosine", "manhattan", "dot_product"])
+@pytest.mark.parametrize("distance", ["squared_euclidean", "cosine", "manhattan", "dot_product", "snr"])
 def test_a_distance_comes_with_a_miner_that_takes_it(tmp_path: Path, distance: str) -> None:
     assert composed(tmp_path, f"distance={distance}").miner._target_ != "metric_module.miners.DistanceWeighted"
     assert composed(tmp_path, f"distance={distance}", "miner=hard").miner._target_ == "metric_module.miners.Hard"

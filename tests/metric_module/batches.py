@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metric_module.distances import Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
+from metric_module.distances import SNR, Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.miners import All, BatchHard, Easy, Hard, Semihard
 
-DISTANCES: list[type[Distance]] = [Euclidean, SquaredEuclidean, Cosine, Manhattan, DotProduct]
+DISTANCES: list[type[Distance]] = [Euclidean, SquaredEuclidean, Cosine, Manhattan, DotProduct, SNR]
 WINDOWS: list[type] = [All, Easy, Semihard, Hard]
 MINERS = [*WINDOWS, BatchHard]
 

@@ -70,7 +70,7 @@ def test_bad_ids_and_masks() -> None:
         ({"loss": "huber"}, "loss: expected one of hinge, soft, got 'huber'"),
         ({"reduction": "median"}, "reduction: expected one of mean_active, mean, sum, got 'median'"),
         ({"distance": All()}, "distance: expected a Distance, got All"),
-        ({"miner": Euclidean()}, "miner: expected a WindowMiner or SelectingMiner, got Euclidean"),
+        ({"miner": Euclidean()}, "miner: expected a WindowMiner, SelectingMiner or Scheduled, got Euclidean"),
     ],
 )
 def test_bad_settings_are_one_clear_line(arguments: dict[str, object], message: str) -> None:

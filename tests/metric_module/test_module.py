@@ -20,47 +20,7 @@ from metric_module.encoders import MLP
 from metric_module.evaluation import retrieval_metrics
 from metric_module.miners import All, Semihard
 from metric_module.schedules import warmup_cosine
-
-
-class Triples(torch.utils.data.Dataset[Batch]):
-    """Clouds around one centre per class, as batches that are already made."""
-
-    def __init__(self, count: int = 8, noise: float = 0.3, batches: int = 4) -> None:
-        generator = torch.Generator().manual_seed(0)
-        centers = torch.randn(count, 5, generator=generator)
-        labels = torch.arange(count).repeat_interleave(4)
-        self.batches = [
-            Batch(
-                centers[labels] + noise * torch.randn(len(labels), 5, generator=generator),
-                labels,
-                torch.arange(len(labels)) + number * len(labels),
-            )
-            for number in range(batches)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> Batch:
-        return self.batches[number]
-
-
-def loader(data: Any = None) -> DataLoader[Any]:
-    return DataLoader(Triples() if data is None else data, batch_size=None, shuffle=False)
-
-
-def trainer(folder: Path, **settings: Any) -> Trainer:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
-    return Trainer(default_root_dir=folder, **{"enable_checkpointing": False, "max_epochs": 2, **quiet, **settings})
-
-
-def module(encoder: Encoder | None = None, **settings: Any) -> TripletModule:
-    torch.manual_seed(0)
-    return TripletModule(
-        encoder or MLP(in_features=5, embedding_dim=3, hidden=(8,)),
-        TripletCriterion(Euclidean(), All(), margin=0.3),
-        **settings,
-    )
+from tests.metric_module.training import Triples, loader, module, trainer
 
 
 def test_learns_and_logs(tmp_path: Path) -> None:
@@ -240,6 +200,7 @@ def test_a_bad_batch_is_named(tmp_path: Path, batch: Any, message: str) -> None:
 def test_every_lightning_hook_it_overrides_fires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hooks = [
         "on_fit_start",
+        "on_train_epoch_start",
         "training_step",
         "validation_step",
         "test_step",

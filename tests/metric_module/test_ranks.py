@@ -68,3 +68,13 @@ def test_sorting_changes_nothing(miner: type, loss: str, monkeypatch: pytest.Mon
     torch.testing.assert_close(first_gradient, second_gradient, rtol=1e-12, atol=1e-12)
     assert first.census[:7] == second.census[:7]
     assert first.census.active > 0 or (miner is Easy and loss == "hinge")
+
+
+def test_both_sorts_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = embed(7, columns=30)
+    orders = []
+    for threads in (1, 64):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        orders.append(SortedRanks(values).order)
+    assert torch.equal(orders[0], orders[1])
+    assert torch.equal(values.gather(1, orders[0]), values.sort(dim=1).values)

@@ -36,6 +36,9 @@ def pair(name: str, q: Tensor, r: Tensor) -> Tensor:
         return (q - r).abs().sum()
     if name == "Cosine":
         return 1 - (q * r).sum() / (q.square().sum().sqrt() * r.square().sum().sqrt())
+    if name == "SNR":
+        noise = q - r
+        return (noise - noise.mean()).square().mean() / (q - q.mean()).square().mean()
     raise ValueError(name)
 
 

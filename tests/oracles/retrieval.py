@@ -41,6 +41,11 @@ def dot_product(query: Row, item: Row) -> float:
     return -float(query @ item)
 
 
+def snr(query: Row, item: Row) -> float:
+    """Variance of the difference of two vectors, over that of the query."""
+    return float(np.var(query - item) / np.var(query))
+
+
 def positive_ranks(query: int, own: Side, gallery: Side, distance: Measure) -> list[int]:
     """Ranks of the positives of one query."""
     items = []

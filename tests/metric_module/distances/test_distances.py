@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from metric_module import distances as module
-from metric_module.distances import Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
+from metric_module.distances import SNR, Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.distances import euclidean as euclidean_module
 from metric_module.functional import nonfinite_rows, unit
 from tests.oracles.criterion import pair
 
-ALL: list[type[Distance]] = [Euclidean, SquaredEuclidean, Cosine, Manhattan, DotProduct]
+ALL: list[type[Distance]] = [Euclidean, SquaredEuclidean, Cosine, Manhattan, DotProduct, SNR]
 
 
 def rows(count: int, columns: int = 6, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -41,7 +41,7 @@ def test_gradcheck(kind: type[Distance]) -> None:
         assert torch.autograd.gradcheck(kind(), (query, near), eps=1e-9, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kind", [Euclidean, SquaredEuclidean, Cosine, Manhattan])
+@pytest.mark.parametrize("kind", [Euclidean, SquaredEuclidean, Cosine, Manhattan, SNR])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_self_distance_is_exactly_zero(kind: type[Distance], dtype: torch.dtype) -> None:
     values = rows(30, columns=64, dtype=dtype) + 100

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from metric_module.distances import Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
+from metric_module.distances import SNR, Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.evaluation import euclidean, retrieval_metrics
 from tests.metric_module.evaluation.points import check_same, cloud, expect, grid, side
 from tests.oracles import retrieval as oracle
@@ -40,6 +40,7 @@ def test_equals_sorted_lists(
         (Cosine(), oracle.cosine),
         (Manhattan(), oracle.manhattan),
         (DotProduct(), oracle.dot_product),
+        (SNR(), oracle.snr),
     ],
 )
 def test_equals_sorted_lists_under_every_distance(distance: Distance, measure: Measure) -> None:

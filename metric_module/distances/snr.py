@@ -1,0 +1,41 @@
+"""The ratio of noise to signal."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from typing_extensions import override
+
+from metric_module.distances.base import Distance
+from metric_module.distances.euclidean import euclidean
+from metric_module.functional import at_least_float32
+
+SMALLEST_SIGNAL = 1e-6
+"""A query whose coordinates vary less than this counts as though they varied so much."""
+
+
+class SNR(Distance):
+    """Noise over signal, ``Var(q - r) / Var(q)``, both over the D coordinates (Yuan et al. 2019, the SNR distance).
+
+    The query, which is the anchor, is the signal, and what tells the reference from it is the noise; the distance is
+    the inverse of the signal-to-noise ratio. It is no metric: it is not symmetric, has no triangle inequality, and is
+    zero for any two rows that differ by a constant. For one anchor it orders references as the squared Euclidean
+    distance of the rows minus their means does, so that it changes what is compared across anchors alone.
+
+    ``Var(q)`` is taken as at least 1e-6: then a constant query, which holds no signal, has finite distances, and a
+    finite gradient through the noise alone. Coordinates of unit vectors vary by about ``1 / D``, far more than that.
+    The paper adds a regulariser that draws the mean of each row to zero; it is no part of the distance.
+
+    Example:
+        >>> import torch
+        >>> SNR()(torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, 2.0], [3.0, 3.0], [4.0, 2.0]])).tolist()
+        [[0.0, 1.0, 4.0]]
+    """
+
+    @override
+    def forward(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Noise-to-signal ratios ``(A, M)`` of rows ``(A, D)`` and ``(M, D)``."""
+        signal, other = (at_least_float32(rows) for rows in (query, reference))
+        signal, other = signal - signal.mean(dim=1, keepdim=True), other - other.mean(dim=1, keepdim=True)
+        variance = signal.square().mean(dim=1, keepdim=True)  # (A, 1)
+        noise = euclidean(signal, other, squared=True) / signal.shape[1]  # (A, M)
+        return noise / variance.clamp(min=SMALLEST_SIGNAL)
