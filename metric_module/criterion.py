@@ -5,7 +5,6 @@ Shapes: B = anchors, M = references, A = anchors in a block, D = embedding size.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from metric_module.blockwise import BlockResult, Totals, blockwise_loss
 from metric_module.census import Census, block_census
 from metric_module.distances import Distance
 from metric_module.errors import UserError
-from metric_module.functional import at_least_float32
+from metric_module.functional import at_least_float32, full_precision
 from metric_module.miners import Miner, Scheduled, SelectingMiner, WindowMiner
 from metric_module.pair_rules import PairRule, pair_rule
 from metric_module.random import combine, keyed_uniform
@@ -130,8 +129,7 @@ class TripletCriterion(nn.Module):
         """
         rule = pair_rule(embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives)
         take_census = self.census if census is None else census
-        device = embeddings.device.type
-        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+        with full_precision(embeddings.device.type):
             query = at_least_float32(embeddings)  # (B, D)
             target = None if reference is None else at_least_float32(reference)  # (M, D)
             if isinstance(self.miner, SelectingMiner | Scheduled):

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 from torch import Tensor
+
+MATMUL = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]  # not in torch's types
+"""How products are computed on GPU and CPU. Unlike ``torch.set_float32_matmul_precision``, which raises once a user has
+set one of these, they can always be read."""
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -31,6 +38,24 @@ def unit(vectors: Tensor) -> Tensor:
 def at_least_float32(values: Tensor) -> Tensor:
     """Cast float16 and bfloat16 to float32, and leave float32 and float64 as they are."""
     return values.float() if values.dtype in {torch.float16, torch.bfloat16} else values
+
+
+@contextmanager
+def full_precision(device: str) -> Iterator[None]:
+    """Within this context products of float32 are computed in float32: no autocast, no TF32, no bfloat16 inside.
+
+    Args:
+        device: Type of the device, for example ``"cuda"``.
+    """
+    before = [backend.fp32_precision for backend in MATMUL]
+    for backend in MATMUL:
+        backend.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+            yield
+    finally:
+        for backend, precision in zip(MATMUL, before, strict=True):
+            backend.fp32_precision = precision
 
 
 def nonfinite_rows(values: Tensor) -> Tensor:

@@ -6,8 +6,7 @@ Shapes: Q = queries, M = gallery items, A = queries in a block, K = most positiv
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +19,7 @@ from metric_module.evaluation.euclidean import EuclideanRanks
 from metric_module.evaluation.inputs import Items, check_cutoffs, check_items, check_pair, to_device
 from metric_module.evaluation.matches import Matches
 from metric_module.evaluation.threads import in_threads
-from metric_module.functional import unit
+from metric_module.functional import full_precision, unit
 
 QUERIES_AT_ONCE = 1024
 CELLS_AT_ONCE = 1 << 22
@@ -94,7 +93,7 @@ def retrieval_metrics(
         items = check_items(gallery, gallery_labels, gallery_ids, gallery_groups, prefix="gallery_")
         items = to_device(items, query.embeddings.device)
     check_pair(query, items)
-    with torch.no_grad(), _full_precision(query.embeddings.device.type):
+    with torch.no_grad(), full_precision(query.embeddings.device.type):
         found = _measure(query, items, distance)
     return _summary(found, len(query.labels), cutoffs, groups is not None)
 
@@ -172,15 +171,3 @@ def _summary(found: _Found, queries: int, cutoffs: tuple[int, ...], grouped: boo
 def _reject_half_a_gallery(given: list[str]) -> None:
     if given:
         raise UserError(f"gallery and gallery_labels: expected both or neither, got only {', '.join(given)}")
-
-
-@contextmanager
-def _full_precision(device: str) -> Iterator[None]:
-    """Keep products in float32: their error bound holds neither for TF32 nor for bfloat16."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -6,11 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from metric_module import TripletCriterion
 from metric_module.distances import Euclidean
+from metric_module.functional import MATMUL
 from metric_module.miners import All, BatchHard, DistanceWeighted, SelectingMiner, Semihard
 from tests.metric_module.batches import LABELS, MINERS, embed
+from tests.metric_module.precision import LOWERED, Lowered
 
 
 @settings(max_examples=40, deadline=None)
@@ -80,6 +83,29 @@ def test_float16_is_computed_in_float32() -> None:
     assert half.item() == pytest.approx(exact.item(), rel=1e-5)
     half.backward()
     assert values.grad is not None and values.grad.dtype == torch.float16 and values.grad.isfinite().all()
+
+
+class Recording(Euclidean):
+    """Notes the precision of products at the time of the call."""
+
+    seen: tuple[str, ...] = ()
+
+    def forward(self, query: Tensor, reference: Tensor) -> Tensor:
+        self.seen = tuple(backend.fp32_precision for backend in MATMUL)
+        return super().forward(query, reference)
+
+
+@pytest.mark.parametrize("lowered", LOWERED)
+def test_lower_precision_modes_do_not_reach_the_products(lowered: Lowered) -> None:
+    # Whether a product of float32 really loses digits depends on the processor: what it is allowed to does not.
+    labels = torch.arange(64) % 8
+    values = torch.nn.functional.normalize(embed(64, columns=64).float(), dim=1)
+    exact = TripletCriterion(Euclidean(), All(), 0.2)(values.double(), labels).loss
+    distance = Recording()
+    with lowered():
+        loss = TripletCriterion(distance, All(), 0.2)(values, labels).loss
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-5) and exact > 0
+    assert distance.seen == ("ieee", "ieee")
 
 
 def test_softplus_never_overflows() -> None:

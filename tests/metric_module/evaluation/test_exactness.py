@@ -13,6 +13,7 @@ from metric_module.evaluation import counting, euclidean, retrieval, retrieval_m
 from metric_module.evaluation.counting import count_at_least
 from metric_module.evaluation.numerics import pair_distances
 from tests.metric_module.evaluation.points import check_same, cloud, expect, grid, near_ties, side
+from tests.metric_module.precision import LOWERED, Lowered
 from tests.oracles import retrieval as oracle
 from tests.oracles.retrieval import retrieval_figures
 
@@ -96,16 +97,12 @@ def test_the_scale_of_the_embedding_does_not_matter(scale: float) -> None:
     check_same(retrieval_metrics(x * scale, labels), expect(x * scale / scale, labels))
 
 
-def test_lower_precision_modes_do_not_reach_the_products() -> None:
+@pytest.mark.parametrize("lowered", LOWERED)
+def test_lower_precision_modes_do_not_reach_the_products(lowered: Lowered) -> None:
     x, labels = cloud(rows=200, width=64, classes=90, seed=9, noise=3)
     expected = expect(x, labels)
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            check_same(retrieval_metrics(x, labels), expected)
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision("highest")
+    with lowered(), torch.autocast("cpu", dtype=torch.bfloat16):
+        check_same(retrieval_metrics(x, labels), expected)
 
 
 BLOCKS = [(3, 64, 4, 32), (100, 1 << 9, 16, 16), (1024, 1 << 22, 2048, 2048)]
