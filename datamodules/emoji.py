@@ -21,7 +21,10 @@ from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.samples import Samples
 from datamodules.splits import split_classes
+from datamodules.turns import turn_classes
+from metric_module.batch import Batch
 from metric_module.errors import UserError
+from metric_module.random import combine
 
 FOLDER = Path(__file__).parent / "data"
 GROUPS = {
@@ -35,7 +38,8 @@ GROUPS = {
 }
 TILE = 64
 CHUNK = 512
-AUGMENT = Augment()
+AUGMENT = Augment(flip=0.0)  # a mirrored emoji can be another one: arrows, hands, faces that look aside
+CLASS_TURNS = 4
 
 
 class EmojiDataModule(PKDataModule):
@@ -55,6 +59,8 @@ class EmojiDataModule(PKDataModule):
         eval_batch_size: Samples per evaluation batch on each rank.
         num_workers: Processes that load; the images are in memory, so 0 serves well.
         augment: Maps images and one int64 key per image to images while training; None leaves them.
+        class_turns: While training, probability that a class of a batch is turned or mirrored, all its images alike,
+            into a class of its own; see :func:`datamodules.turns.turn_classes`.
         short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
         fractions: Shares of the classes for train, val and test.
 
@@ -72,6 +78,7 @@ class EmojiDataModule(PKDataModule):
         eval_batch_size: int = 512,
         num_workers: int = 0,
         augment: AugmentFunction | None = AUGMENT,
+        class_turns: float = 0.6,
         short_classes: str = "repeat",
         fractions: Sequence[float] = (0.6, 0.2, 0.2),
     ) -> None:
@@ -86,9 +93,21 @@ class EmojiDataModule(PKDataModule):
         )
         if image_size < 1:
             raise UserError(f"expected image_size >= 1, got {image_size}")
+        if not 0 <= class_turns <= 1:
+            raise UserError(f"expected 0 <= class_turns <= 1, got {class_turns}")
         self.image_size = image_size
+        self.class_turns = class_turns
         self.split_seed = split_seed
         self.fractions = fractions
+
+    @override
+    def augment_batch(self, batch: Batch, epoch: int) -> Batch:
+        """Turn whole classes, a function of (seed, epoch, class), then augment each image."""
+        if self.class_turns:
+            keys = combine(self.seed, CLASS_TURNS, epoch, batch.labels)  # (B,)
+            inputs, labels = turn_classes(batch.inputs, batch.labels, keys, self.class_turns)
+            batch = batch._replace(inputs=inputs, labels=labels)
+        return super().augment_batch(batch, epoch)
 
     @override
     def load(self) -> Samples:

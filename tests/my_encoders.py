@@ -11,7 +11,7 @@ class Tiny(Encoder):
     def __init__(self, embedding_dim: int = 16, grow: int = 1) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim * grow
-        self.layers = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, self.embedding_dim))
+        self.layers = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(192, self.embedding_dim))
 
     def forward(self, inputs: Tensor) -> Tensor:
         return nn.functional.normalize(self.layers(inputs), dim=1)

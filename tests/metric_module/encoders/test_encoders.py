@@ -57,6 +57,23 @@ def test_conv_net_takes_any_image_size_and_channels() -> None:
     assert encoder(torch.rand(2, 1, 20, 28)).shape == (2, 4)
 
 
+@pytest.mark.parametrize(("stride", "sides"), [(1, [32, 16]), (2, [16, 8]), (4, [8, 4])])
+def test_conv_net_takes_the_resolution_down(stride: int, sides: list[int]) -> None:
+    encoder, features, found = ConvNet(widths=(4, 4), depths=(1, 1), stem_stride=stride), IMAGES, []
+    for stage in encoder.stages:
+        features = stage(features)
+        found.append(features.shape[-1])
+    assert found == sides
+
+
+def test_conv_net_describes_every_stage() -> None:
+    encoder = ConvNet(embedding_dim=4, widths=(3, 5), depths=(1, 1), normalize=False).eval()
+    first = encoder.stages[0](IMAGES)
+    described = torch.cat([first.mean(dim=(2, 3)), encoder.pool(encoder.stages[1](first))], dim=1)
+    assert described.shape == (6, 8)
+    torch.testing.assert_close(encoder(IMAGES), encoder.head(described))
+
+
 def test_generalized_mean_is_the_formula() -> None:
     pool = GeneralizedMean()
     maps = torch.rand(2, 3, 4, 4) + 0.1
@@ -133,9 +150,14 @@ def test_timm_refuses_what_does_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"widths": (8, 0, 8)}, r"expected as many widths as depths, each at least 1, got widths=\[8, 0, 8\]"),
+        (
+            {"widths": (8, 0, 8), "depths": (1, 1, 1)},
+            r"expected as many widths as depths, each at least 1, got widths=\[8, 0, 8\], depths=\[1, 1, 1\]",
+        ),
+        ({"widths": (8,), "depths": (0,)}, r"got widths=\[8\], depths=\[0\]"),
         ({"depths": (1,)}, r"got widths=\[40, 80, 160\], depths=\[1\]"),
         ({"widths": (), "depths": ()}, r"got widths=\[\], depths=\[\]"),
+        ({"stem_stride": 0}, r"encoder\.stem_stride: expected an integer >= 1, got 0"),
         ({"embedding_dim": 0}, r"encoder\.embedding_dim: expected an integer >= 1, got 0"),
     ],
 )
