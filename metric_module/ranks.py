@@ -22,7 +22,7 @@ SORT_FROM = 40
 """Mean number of positives from which on one sort costs less than a pass for each of them."""
 
 
-TILE = 1 << 16
+TILE = 1 << 17
 """Values that one pass works on for each thread, so that several such tensors fit the cache of its core."""
 
 
@@ -76,19 +76,16 @@ class SlotRanks(Ranks):
     """
 
     def __init__(self, values: Tensor, number: Tensor) -> None:
-        most = int(number.max()) if len(number) else 0
-        self.order: Tensor | None = None
-        if len(number) and int(number.min()) != most:
-            # Anchors with most positives first: those that fill a slot are then the first rows of a tile.
-            self.order = number.argsort(descending=True, stable=True)  # (A,)
-            values, number = values.index_select(0, self.order), number.index_select(0, self.order)
         super().__init__(values)
+        most = int(number.max()) if len(number) else 0
+        even = len(number) == 0 or int(number.min()) == most
+        # Anchors with most positives first: those that fill a slot are then the first rows of a tile.
+        self.order = None if even else number.argsort(descending=True, stable=True)  # (A,)
+        number = number if self.order is None else number.index_select(0, self.order)
         height = max(1, TILE * torch.get_num_threads() // max(1, values.shape[1]))
         self.tiles = [slice(start, min(start + height, len(values))) for start in range(0, len(values), height)]
         # How many rows of each tile fill its first slot, its second, ...
-        self.filled = [
-            _filled(number[tile], most) if self.order is not None else [height] * most for tile in self.tiles
-        ]
+        self.filled = [[height] * most if even else _filled(number[tile], most) for tile in self.tiles]
 
     @override
     def at_most(self, edge: Tensor) -> Tensor:
@@ -96,7 +93,7 @@ class SlotRanks(Ranks):
         edge = self._by_slot(edge)  # (K, A, 1)
         count = torch.zeros_like(edge[..., 0])  # (K, A)
         for tile, filled in zip(self.tiles, self.filled, strict=True):
-            whole, edges, counts = self.values[tile], edge[:, tile], count[:, tile]
+            whole, edges, counts = self._rows(tile), edge[:, tile], count[:, tile]
             scratch = torch.empty_like(whole)
             for slot, rows in enumerate(filled):
                 inside = torch.le(whole[:rows], edges[slot, :rows], out=scratch[:rows])  # (rows, M)
@@ -110,8 +107,9 @@ class SlotRanks(Ranks):
         count, cover = torch.zeros_like(high[..., 0]), torch.empty_like(self.values)  # (K, A), (A, M)
         total = torch.empty_like(cover[:, 0])  # (A,)
         for tile, filled in zip(self.tiles, self.filled, strict=True):
-            whole, covers, highs, counts = self.values[tile], cover[tile], high[:, tile], count[:, tile]
+            whole, highs, counts = self._rows(tile), high[:, tile], count[:, tile]
             lows = None if low is None else low[:, tile]
+            covers = cover[tile] if self.order is None else torch.empty_like(whole)
             upper, lower = torch.empty_like(whole), torch.empty_like(whole)
             for slot, rows in enumerate(filled):
                 inside = torch.le(whole[:rows], highs[slot, :rows], out=upper[:rows])  # (rows, M)
@@ -123,11 +121,17 @@ class SlotRanks(Ranks):
                 else:
                     torch.neg(inside, out=covers[:rows])
             covers[filled[0] if filled else 0 :].zero_()  # anchors without a positive
-            torch.sum(torch.mul(covers, whole, out=upper), dim=1, out=total[tile])
-        if self.order is not None:
-            cover = torch.empty_like(cover).index_copy_(0, self.order, cover)
-            total = torch.empty_like(total).index_copy_(0, self.order, total)
+            sums = torch.mul(covers, whole, out=upper).sum(dim=1)  # (rows,)
+            if self.order is None:
+                total[tile] = sums
+            else:
+                cover.index_copy_(0, self.order[tile], covers)
+                total.index_copy_(0, self.order[tile], sums)
         return Span(self._by_anchor(count), cover, total)
+
+    def _rows(self, tile: slice) -> Tensor:
+        """The values of a tile, most positives first, ``(rows, M)``."""
+        return self.values[tile] if self.order is None else self.values.index_select(0, self.order[tile])
 
     def _by_slot(self, edge: Tensor) -> Tensor:
         """Edges ``(A, K)`` as ``(K, A, 1)``, in the order of the rows."""

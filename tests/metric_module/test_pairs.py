@@ -13,7 +13,7 @@ from metric_module.pairs import positive_slots
 LABELS = st.lists(st.sampled_from([-5, 0, 1, 2**53, 2**53 + 1]), min_size=1, max_size=12)
 
 
-def check(rule: PairRule, positive: torch.Tensor, negative: torch.Tensor, rows: slice) -> None:
+def check_pairs(rule: PairRule, positive: torch.Tensor, negative: torch.Tensor, rows: slice) -> None:
     masks = rule.masks(rows)
     assert torch.equal(masks.positive, positive[rows])
     assert torch.equal(masks.negative, negative[rows])
@@ -39,8 +39,8 @@ def test_own_batch(data: st.DataObject, labels: list[int], with_ids: bool, with_
     itself = torch.eye(rows, dtype=torch.bool) if ids is None else ids[:, None] == ids
     negative = ~same & ~itself if allowed is None else allowed & ~same & ~itself
     block = slice(first, rows)
-    check(LabelPairs(values, values, allowed, ids, ids, own=True), same & ~itself, negative, block)
-    check(MaskPairs(same, allowed, ids, ids, own=True), same & ~itself, negative, block)
+    check_pairs(LabelPairs(values, values, allowed, ids, ids, own=True), same & ~itself, negative, block)
+    check_pairs(MaskPairs(same, allowed, ids, ids, own=True), same & ~itself, negative, block)
 
 
 @settings(max_examples=60, deadline=None)
@@ -56,8 +56,8 @@ def test_reference_set(data: st.DataObject, labels: list[int], others: list[int]
         itself = ids[:, None] == reference_ids
     same = values[:, None] == references
     rule = LabelPairs(values, references, None, ids, reference_ids, own=False)
-    check(rule, same & ~itself, ~same & ~itself, slice(0, rows))
-    check(MaskPairs(same, None, ids, reference_ids, own=False), same & ~itself, ~same & ~itself, slice(0, rows))
+    check_pairs(rule, same & ~itself, ~same & ~itself, slice(0, rows))
+    check_pairs(MaskPairs(same, None, ids, reference_ids, own=False), same & ~itself, ~same & ~itself, slice(0, rows))
 
 
 def test_slots_of_anchors_without_positives() -> None:

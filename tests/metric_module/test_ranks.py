@@ -23,8 +23,14 @@ def brute(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @settings(max_examples=80, deadline=None)
-@given(data=st.data(), rows=st.integers(1, 6), columns=st.integers(1, 9), open_end=st.booleans())
-def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool) -> None:
+@given(
+    data=st.data(),
+    rows=st.integers(1, 6),
+    columns=st.integers(1, 9),
+    open_end=st.booleans(),
+    tile=st.sampled_from([1, 12, ranks.TILE]),
+)
+def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool, tile: int) -> None:
     whole = st.lists(st.integers(0, 6), min_size=rows * columns, max_size=rows * columns)
     values = torch.tensor(data.draw(whole)).view(rows, columns).double()  # many ties
     number = torch.tensor(data.draw(st.lists(st.integers(0, 4), min_size=rows, max_size=rows)))
@@ -38,10 +44,14 @@ def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool) ->
         low = torch.full_like(high, -torch.inf)
     count, cover = brute(values, low, high)
     below, _ = brute(values, torch.full_like(low, -torch.inf), low)
-    for counter in (SlotRanks(values, number), SortedRanks(values)):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "TILE", tile)
+        slot_ranks = SlotRanks(values, number)
+    for counter in (slot_ranks, SortedRanks(values)):
         span = counter.between(None if open_end else low, high)
         assert torch.equal(span.number, count)
         assert torch.equal(-span.cover, cover)
+        assert torch.equal(-span.total, (cover * values).sum(dim=1))
         assert torch.equal(counter.at_most(low), below)
 
 
