@@ -82,10 +82,11 @@ class SlotRanks(Ranks):
         # Anchors with most positives first: those that fill a slot are then the first rows of a tile.
         self.order = None if even else number.argsort(descending=True, stable=True)  # (A,)
         number = number if self.order is None else number.index_select(0, self.order)
-        height = max(1, TILE * torch.get_num_threads() // max(1, values.shape[1]))
-        self.tiles = [slice(start, min(start + height, len(values))) for start in range(0, len(values), height)]
+        self.height = max(1, TILE * torch.get_num_threads() // max(1, values.shape[1]))
+        starts = range(0, len(values), self.height)
+        self.tiles = [slice(start, min(start + self.height, len(values))) for start in starts]
         # How many rows of each tile fill its first slot, its second, ...
-        self.filled = [[height] * most if even else _filled(number[tile], most) for tile in self.tiles]
+        self.filled = [[self.height] * most if even else _filled(number[tile], most) for tile in self.tiles]
 
     @override
     def at_most(self, edge: Tensor) -> Tensor:
@@ -93,7 +94,8 @@ class SlotRanks(Ranks):
         edge = self._by_slot(edge)  # (K, A, 1)
         count = torch.zeros_like(edge[..., 0])  # (K, A)
         for tile, filled in zip(self.tiles, self.filled, strict=True):
-            whole, edges, counts = self._rows(tile), edge[:, tile], count[:, tile]
+            whole = self.values[tile] if self.order is None else self.values.index_select(0, self.order[tile])
+            edges, counts = edge[:, tile], count[:, tile]
             scratch = torch.empty_like(whole)
             for slot, rows in enumerate(filled):
                 inside = torch.le(whole[:rows], edges[slot, :rows], out=scratch[:rows])  # (rows, M)
@@ -106,11 +108,15 @@ class SlotRanks(Ranks):
         high, low = self._by_slot(high), None if low is None else self._by_slot(low)  # (K, A, 1)
         count, cover = torch.zeros_like(high[..., 0]), torch.empty_like(self.values)  # (K, A), (A, M)
         total = torch.empty_like(cover[:, 0])  # (A,)
+        # One set of scratch for all tiles: fresh memory costs more than the work that is done in it.
+        scratch = [torch.empty_like(self.values[: self.height]) for _ in range(2 if self.order is None else 4)]
         for tile, filled in zip(self.tiles, self.filled, strict=True):
-            whole, highs, counts = self._rows(tile), high[:, tile], count[:, tile]
+            upper, lower, *own = (part[: tile.stop - tile.start] for part in scratch)
+            whole, covers = self.values[tile], cover[tile]
+            if self.order is not None:
+                whole, covers = torch.index_select(self.values, 0, self.order[tile], out=own[0]), own[1]
+            highs, counts = high[:, tile], count[:, tile]
             lows = None if low is None else low[:, tile]
-            covers = cover[tile] if self.order is None else torch.empty_like(whole)
-            upper, lower = torch.empty_like(whole), torch.empty_like(whole)
             for slot, rows in enumerate(filled):
                 inside = torch.le(whole[:rows], highs[slot, :rows], out=upper[:rows])  # (rows, M)
                 if lows is not None:
@@ -128,10 +134,6 @@ class SlotRanks(Ranks):
                 cover.index_copy_(0, self.order[tile], covers)
                 total.index_copy_(0, self.order[tile], sums)
         return Span(self._by_anchor(count), cover, total)
-
-    def _rows(self, tile: slice) -> Tensor:
-        """The values of a tile, most positives first, ``(rows, M)``."""
-        return self.values[tile] if self.order is None else self.values.index_select(0, self.order[tile])
 
     def _by_slot(self, edge: Tensor) -> Tensor:
         """Edges ``(A, K)`` as ``(K, A, 1)``, in the order of the rows."""
