@@ -9,6 +9,7 @@ Shapes: A = anchors in the block, M = references, K = most positives of any anch
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -85,8 +86,8 @@ class SlotRanks(Ranks):
         self.height = max(1, TILE * torch.get_num_threads() // max(1, values.shape[1]))
         starts = range(0, len(values), self.height)
         self.tiles = [slice(start, min(start + self.height, len(values))) for start in starts]
-        # How many rows of each tile fill its first slot, its second, ...
-        self.filled = [[self.height] * most if even else _filled(number[tile], most) for tile in self.tiles]
+        # Slots of each tile, and how many of its rows fill them.
+        self.filled = [_filled(number[tile], most) for tile in self.tiles]
 
     @override
     def at_most(self, edge: Tensor) -> Tensor:
@@ -95,11 +96,12 @@ class SlotRanks(Ranks):
         count = torch.zeros_like(edge[..., 0])  # (K, A)
         for tile, filled in zip(self.tiles, self.filled, strict=True):
             whole = self.values[tile] if self.order is None else self.values.index_select(0, self.order[tile])
-            edges, counts = edge[:, tile], count[:, tile]
             scratch = torch.empty_like(whole)
-            for slot, rows in enumerate(filled):
-                inside = torch.le(whole[:rows], edges[slot, :rows], out=scratch[:rows])  # (rows, M)
-                torch.sum(inside, dim=1, out=counts[slot, :rows])
+            for slots, rows in filled:
+                span = (slots, slice(tile.start, tile.start + rows))
+                for upper, counts in zip(edge[span].unbind(), count[span].unbind(), strict=True):  # (rows, 1), (rows,)
+                    inside = torch.le(whole[:rows], upper, out=scratch[:rows])  # (rows, M)
+                    torch.sum(inside, dim=1, out=counts)
         return self._by_anchor(count)
 
     @override
@@ -115,18 +117,21 @@ class SlotRanks(Ranks):
             whole, covers = self.values[tile], cover[tile]
             if self.order is not None:
                 whole, covers = torch.index_select(self.values, 0, self.order[tile], out=own[0]), own[1]
-            highs, counts = high[:, tile], count[:, tile]
-            lows = None if low is None else low[:, tile]
-            for slot, rows in enumerate(filled):
-                inside = torch.le(whole[:rows], highs[slot, :rows], out=upper[:rows])  # (rows, M)
-                if lows is not None:
-                    inside.sub_(torch.le(whole[:rows], lows[slot, :rows], out=lower[:rows]))
-                torch.sum(inside, dim=1, out=counts[slot, :rows])
-                if slot:
-                    covers[:rows].sub_(inside)
-                else:
-                    torch.neg(inside, out=covers[:rows])
-            covers[filled[0] if filled else 0 :].zero_()  # anchors without a positive
+            for slots, rows in filled:
+                inside, below, spread = upper[:rows], lower[:rows], covers[:rows]
+                part, span = whole[:rows], (slots, slice(tile.start, tile.start + rows))
+                lows = () if low is None else low[span].unbind()
+                counts = count[span].unbind()
+                for slot, edge in enumerate(high[span].unbind()):  # (rows, 1)
+                    torch.le(part, edge, out=inside)  # (rows, M)
+                    if lows:
+                        inside.sub_(torch.le(part, lows[slot], out=below))
+                    torch.sum(inside, dim=1, out=counts[slot])
+                    if slots.start + slot:
+                        spread.sub_(inside)
+                    else:
+                        torch.neg(inside, out=spread)
+            covers[filled[0][1] if filled else 0 :].zero_()  # anchors without a positive
             sums = torch.mul(covers, whole, out=upper).sum(dim=1)  # (rows,)
             if self.order is None:
                 total[tile] = sums
@@ -144,11 +149,16 @@ class SlotRanks(Ranks):
         return count.T if self.order is None else torch.empty_like(count.T).index_copy_(0, self.order, count.T)
 
 
-def _filled(number: Tensor, most: int) -> list[int]:
-    """How many of these anchors, most positives first, have more than 0, 1, ... positives."""
+def _filled(number: Tensor, most: int) -> list[tuple[slice, int]]:
+    """Spans of slots that are filled by equally many of these anchors, most positives first, and by how many."""
     histogram = number.bincount(minlength=most + 1)  # (K + 1,)
-    filled: list[int] = (len(number) - histogram.cumsum(0))[:most].tolist()
-    return [rows for rows in filled if rows]
+    filled: list[int] = (len(number) - histogram.cumsum(0))[:most].tolist()  # of slot 0, 1, ...
+    spans, start = [], 0
+    for rows, slots in groupby(rows for rows in filled if rows):
+        stop = start + len(list(slots))
+        spans.append((slice(start, stop), rows))
+        start = stop
+    return spans
 
 
 class SortedRanks(Ranks):
