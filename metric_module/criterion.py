@@ -127,10 +127,13 @@ class TripletCriterion(nn.Module):
         Raises:
             UserError: If an input has the wrong shape or type, or an embedding is not finite.
         """
-        rule = pair_rule(embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives)
+        sort = isinstance(self.current_miner, WindowMiner)  # no window depends on the order
+        rule = pair_rule(
+            embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives, sort=sort
+        )
         take_census = self.census if census is None else census
         with full_precision(embeddings.device.type):
-            query = at_least_float32(embeddings)  # (B, D)
+            query = rule.ordered(at_least_float32(embeddings))  # (B, D)
             target = None if reference is None else at_least_float32(reference)  # (M, D)
             if isinstance(self.miner, SelectingMiner | Scheduled):
                 self.miner.check(self.distance, (query if target is None else target).detach())

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from metric_module.checks import check_embeddings, check_ids, check_labels, check_masks
 from metric_module.errors import UserError
-from metric_module.pairs import PairMasks, Pairs, Slots, dense_codes, equal, positive_slots
+from metric_module.pairs import PairMasks, Pairs, Slots, dense_codes, equal, most_first, positive_slots
 
 
 def pair_rule(
@@ -26,10 +26,12 @@ def pair_rule(
     reference_ids: Tensor | None,
     positives: Tensor | None,
     negatives: Tensor | None,
+    *,
+    sort: bool = False,
 ) -> PairRule:
     """Check everything that a user hands to the criterion, and put together what decides about pairs.
 
-    The arguments are those of :class:`metric_module.TripletCriterion`.
+    The arguments are those of :class:`metric_module.TripletCriterion`; ``sort``: see :class:`LabelPairs`.
 
     Raises:
         UserError: If an input has the wrong shape or type, does not go with another, or is not finite.
@@ -59,7 +61,7 @@ def pair_rule(
     target_labels = labels if own else reference_labels
     assert labels is not None
     assert target_labels is not None
-    return LabelPairs(labels, target_labels, negatives, ids, target_ids, own)
+    return LabelPairs(labels, target_labels, negatives, ids, target_ids, own, sort)
 
 
 class PairRule(ABC):
@@ -69,14 +71,22 @@ class PairRule(ABC):
         ids: Identity of each anchor, ``(B,)``, or None.
         reference_ids: Identity of each reference, ``(M,)``, or None. Equal ids are never a pair.
         own: True if the references are the anchors themselves: the diagonal is never a pair.
+        order: The order in which a batch that is its own reference must be handed in, int64 ``(B,)``; None: as it is.
     """
 
-    def __init__(self, ids: Tensor | None, reference_ids: Tensor | None, own: bool) -> None:
+    def __init__(
+        self, ids: Tensor | None, reference_ids: Tensor | None, own: bool, order: Tensor | None = None
+    ) -> None:
         self.own = own
+        self.order = order
         self.ids: Tensor | None = None
         self.reference_ids: Tensor | None = None
         if ids is not None and reference_ids is not None:
-            self.ids, self.reference_ids = dense_codes(ids, reference_ids)
+            self.ids, self.reference_ids = (self.ordered(codes) for codes in dense_codes(ids, reference_ids))
+
+    def ordered(self, values: Tensor) -> Tensor:
+        """What belongs to the batch, ``(B, ...)``, in :attr:`order`; differentiable."""
+        return values if self.order is None else values.index_select(0, self.order)
 
     @abstractmethod
     def pairs(self, rows: slice, dtype: torch.dtype) -> Pairs:
@@ -107,6 +117,7 @@ class LabelPairs(PairRule):
         ids: See :class:`PairRule`.
         reference_ids: See :class:`PairRule`.
         own: See :class:`PairRule`.
+        sort: Whether large classes may come first, which is faster where they are uneven.
     """
 
     def __init__(
@@ -117,12 +128,14 @@ class LabelPairs(PairRule):
         ids: Tensor | None,
         reference_ids: Tensor | None,
         own: bool,
+        sort: bool = False,
     ) -> None:
-        super().__init__(ids, reference_ids, own)
+        codes, reference_codes = dense_codes(labels, None if own else reference_labels)
+        number = reference_codes.long().bincount()  # (C,), references in each class
+        size = torch.cat([number, number.new_zeros(len(labels))]).index_select(0, codes.long())  # (B,)
+        super().__init__(ids, reference_ids, own, most_first(size) if sort and own and negatives is None else None)
         self.negatives = negatives
-        self.codes, self.reference_codes = dense_codes(labels, None if own else reference_labels)
-        number = self.reference_codes.long().bincount()  # (C,), references in each class
-        self.size = torch.cat([number, number.new_zeros(len(labels))]).index_select(0, self.codes.long())  # (B,)
+        self.size, self.codes, self.reference_codes = (self.ordered(part) for part in (size, codes, reference_codes))
 
     @cached_property
     def _spans(self) -> tuple[Tensor, Tensor]:

@@ -79,3 +79,14 @@ def positive_slots(positive: Tensor) -> Slots:
     packed[row, place] = column
     valid = torch.arange(width, device=positive.device) < count[:, None]  # (A, K)
     return Slots(packed, valid)
+
+
+def most_first(number: Tensor) -> Tensor | None:
+    """Order in which these numbers ``(B,)`` fall, int64 ``(B,)``; None if they do already.
+
+    Example:
+        >>> most_first(torch.tensor([1, 3, 3])).tolist()
+        [1, 2, 0]
+    """
+    falling = bool((number[1:] <= number[:-1]).all())
+    return None if falling else number.argsort(descending=True, stable=True)

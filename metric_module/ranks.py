@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from metric_module.pairs import Slots
+from metric_module.pairs import Slots, most_first
 
 SORT_FROM = 40
 """Mean number of positives from which on one sort costs less than a pass for each of them."""
 
 
-TILE = 1 << 17
+TILE = 1 << 18
 """Values that one pass works on for each thread, so that several such tensors fit the cache of its core."""
 
 
@@ -78,16 +78,14 @@ class SlotRanks(Ranks):
 
     def __init__(self, values: Tensor, number: Tensor) -> None:
         super().__init__(values)
-        most = int(number.max()) if len(number) else 0
-        even = len(number) == 0 or int(number.min()) == most
         # Anchors with most positives first: those that fill a slot are then the first rows of a tile.
-        self.order = None if even else number.argsort(descending=True, stable=True)  # (A,)
+        self.order = most_first(number)  # (A,)
         number = number if self.order is None else number.index_select(0, self.order)
         self.height = max(1, TILE * torch.get_num_threads() // max(1, values.shape[1]))
         starts = range(0, len(values), self.height)
         self.tiles = [slice(start, min(start + self.height, len(values))) for start in starts]
         # Slots of each tile, and how many of its rows fill them.
-        self.filled = [_filled(number[tile], most) for tile in self.tiles]
+        self.filled = [_filled(number[tile]) for tile in self.tiles]
 
     @override
     def at_most(self, edge: Tensor) -> Tensor:
@@ -149,12 +147,11 @@ class SlotRanks(Ranks):
         return count.T if self.order is None else torch.empty_like(count.T).index_copy_(0, self.order, count.T)
 
 
-def _filled(number: Tensor, most: int) -> list[tuple[slice, int]]:
+def _filled(number: Tensor) -> list[tuple[slice, int]]:
     """Spans of slots that are filled by equally many of these anchors, most positives first, and by how many."""
-    histogram = number.bincount(minlength=most + 1)  # (K + 1,)
-    filled: list[int] = (len(number) - histogram.cumsum(0))[:most].tolist()  # of slot 0, 1, ...
+    filled: list[int] = (len(number) - number.bincount().cumsum(0))[:-1].tolist()  # of slot 0, 1, ...
     spans, start = [], 0
-    for rows, slots in groupby(rows for rows in filled if rows):
+    for rows, slots in groupby(filled):
         stop = start + len(list(slots))
         spans.append((slice(start, stop), rows))
         start = stop
