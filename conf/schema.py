@@ -62,9 +62,10 @@ class TrainerConfig:
 
 @dataclass
 class ModuleConfig:
-    """How the module runs the encoder."""
+    """How the module runs the encoder, and with whose samples it mines."""
 
     encode_chunk_size: int | None = None
+    gather: bool = True
 
 
 @dataclass

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from metric_module.census import BlockCensus
 from metric_module.distances import Distance
+from metric_module.distributed import sum_over_ranks, world_size
 from metric_module.sums import BlockSum
 
 MEMORY_BUDGET = 64 * 2**20
@@ -34,6 +35,7 @@ class Totals(NamedTuple):
     selected: Tensor | None
     active: Tensor
     anchors: Tensor
+    rows: Tensor
     census: BlockCensus | None
 
 
@@ -55,6 +57,8 @@ def blockwise_loss(
     distance: Distance,
     terms: BlockTerms,
     divisor: Callable[[Totals], Tensor],
+    *,
+    across_ranks: bool = False,
 ) -> tuple[Tensor, Totals]:
     """Sum the loss over all anchors, block by block, and divide it once at the end.
 
@@ -64,6 +68,8 @@ def blockwise_loss(
         distance: Gives ``(A, M)`` for a block of anchors.
         terms: Mines one block and sums its loss.
         divisor: What to divide the summed loss by, from the totals, ``()``.
+        across_ranks: Whether the anchors of all ranks are summed. The gradient is then that of this rank's anchors
+            times the number of ranks, for the mean that data-parallel training takes.
 
     Returns:
         The loss ``()``, differentiable with respect to ``query``, ``reference`` and the distance's parameters, and the
@@ -71,7 +77,7 @@ def blockwise_loss(
     """
     learnable = [parameter for parameter in distance.parameters() if parameter.requires_grad]
     sources = [query, *([] if reference is None else [reference]), *learnable]
-    plan = _Plan(distance, terms, divisor, reference is None, torch.is_grad_enabled())
+    plan = _Plan(distance, terms, divisor, reference is None, torch.is_grad_enabled(), across_ranks)
     loss: Tensor = _BlockwiseFunction.apply(plan, *sources)
     if plan.totals is None:
         raise RuntimeError("the blockwise loss was not computed")
@@ -88,12 +94,14 @@ class _Plan:
         divisor: Callable[[Totals], Tensor],
         own: bool,
         gradient: bool,
+        across_ranks: bool,
     ) -> None:
         self.distance = distance
         self.terms = terms
         self.divisor = divisor
         self.own = own
         self.gradient = gradient
+        self.across_ranks = across_ranks
         self.totals: Totals | None = None
 
 
@@ -107,10 +115,12 @@ class _BlockwiseFunction(torch.autograd.Function):
             _run_block(plan, sources, gradients, rows)
             for rows in blocks(len(sources[0]), len(sources[0 if plan.own else 1]), sources[0].element_size())
         ]
-        plan.totals = _add_up(results, sources[0])
+        totals = _add_up(results, sources[0])
+        plan.totals = _over_ranks(totals) if plan.across_ranks else totals
         divisor = plan.divisor(plan.totals).clamp(min=1)
         ctx.save_for_backward(divisor, *(gradient for gradient in gradients if gradient is not None))
         ctx.wanted = wanted
+        ctx.ranks = world_size() if plan.across_ranks else 1
         return (plan.totals.loss / divisor).to(sources[0].dtype)
 
     @staticmethod
@@ -118,7 +128,7 @@ class _BlockwiseFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         divisor, *gradients = ctx.saved_tensors
-        scale = grad_outputs[0] / divisor
+        scale = ctx.ranks * grad_outputs[0] / divisor
         remaining = iter(gradients)
         return (None, *(next(remaining) * scale.to(grad_outputs[0].dtype) if want else None for want in ctx.wanted))
 
@@ -154,12 +164,12 @@ def blocks(anchors: int, references: int, element_size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, anchors))
 
 
-def _add_up(results: list[BlockResult], like: Tensor) -> Totals:
+def _add_up(results: list[BlockResult], query: Tensor) -> Totals:
     """Totals over the blocks; zeros if there is none."""
 
     def total(values: list[Tensor], dtype: torch.dtype) -> Tensor:
         """Sum of one field over the blocks."""
-        return torch.stack(values).sum() if values else torch.zeros((), dtype=dtype, device=like.device)
+        return torch.stack(values).sum() if values else torch.zeros((), dtype=dtype, device=query.device)
 
     selected = [result.sum.selected for result in results if result.sum.selected is not None]
     census = [result.census for result in results if result.census is not None]
@@ -168,5 +178,26 @@ def _add_up(results: list[BlockResult], like: Tensor) -> Totals:
         selected=total(selected, torch.int64) if len(selected) == len(results) else None,
         active=total([result.sum.active for result in results], torch.int64),
         anchors=total([result.anchors for result in results], torch.int64),
+        rows=torch.tensor(len(query), device=query.device),
         census=BlockCensus(*(torch.stack(values).sum() for values in zip(*census, strict=True))) if census else None,
+    )
+
+
+def _over_ranks(totals: Totals) -> Totals:
+    """Sum the totals of all ranks in one exchange; a rank without anchors may lack what the others counted."""
+    taken = totals.census or [None] * len(BlockCensus._fields)
+    parts = [totals.loss, totals.active, totals.anchors, totals.rows, totals.selected, *taken]
+    given = [totals.selected is not None, totals.census is not None]
+    values = [0 if part is None else part for part in (*parts, *given)]
+    # Exact: no count reaches 2^53.
+    packed = torch.tensor(values, dtype=torch.float64, device=totals.loss.device)  # (14,)
+    loss, active, anchors, rows, selected, *census, with_selected, with_census = sum_over_ranks(packed).unbind()
+    counts, sums = (part.long() for part in census[:5]), census[5:]
+    return Totals(
+        loss=loss,
+        selected=selected.long() if with_selected else None,
+        active=active.long(),
+        anchors=anchors.long(),
+        rows=rows.long(),
+        census=BlockCensus(*counts, *sums) if with_census else None,
     )

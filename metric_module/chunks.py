@@ -64,12 +64,17 @@ def refuse_batch_norm(encoder: nn.Module) -> None:
         UserError: Naming a BatchNorm that takes its statistics from the batch.
     """
     for name, module in encoder.named_modules():
-        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+        if has_batch_statistics(module):
             raise UserError(
                 f"module.encode_chunk_size: {type(encoder).__name__}.{name} is a {type(module).__name__} in training "
                 "mode, whose statistics would be those of a chunk; keep it in evaluation mode (frozen), use a norm "
                 "within each sample (LayerNorm, GroupNorm), or encode_chunk_size=null"
             )
+
+
+def has_batch_statistics(module: nn.Module) -> bool:
+    """Whether a module is a BatchNorm that takes its statistics from the batch."""
+    return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
 
 
 def _rows(inputs: Any) -> int:

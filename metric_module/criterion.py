@@ -106,6 +106,7 @@ class TripletCriterion(nn.Module):
         positives: Tensor | None = None,
         negatives: Tensor | None = None,
         census: bool | None = None,
+        first: int | None = None,
     ) -> CriterionOutput:
         """Mine and measure one batch.
 
@@ -120,6 +121,9 @@ class TripletCriterion(nn.Module):
             positives: Bool mask ``(B, M)`` that replaces the labels.
             negatives: Bool mask ``(B, M)``; without it, every pair that is not positive is negative.
             census: Overrides the criterion's own ``census`` for this call.
+            first: Given, the anchors are this rank's share of a batch of all ranks, and this is the place of the first
+                of them in it. Loss and census are then those of the whole batch, and the gradient is scaled so that
+                its mean over the ranks is that of the whole batch. Every rank must call with the same options.
 
         Returns:
             Loss and census.
@@ -141,21 +145,24 @@ class TripletCriterion(nn.Module):
                 query,
                 target,
                 self.distance,
-                lambda distances, rows, gradient: self._block(rule, distances, rows, gradient, take_census),
+                lambda distances, rows, gradient: self._block(rule, distances, rows, gradient, take_census, first or 0),
                 self._divisor,
+                across_ranks=first is not None,
             )
         if self.training:
             self.step += 1
             if isinstance(self.miner, Scheduled):
                 self.miner.step += 1
-        return CriterionOutput(loss, _census(totals, len(embeddings)))
+        return CriterionOutput(loss, _census(totals))
 
     @property
     def current_miner(self) -> WindowMiner | SelectingMiner:
         """The miner in force: the criterion's own, or the one whose turn it is."""
         return self.miner.current if isinstance(self.miner, Scheduled) else self.miner
 
-    def _block(self, rule: PairRule, distances: Tensor, rows: slice, gradient: bool, census: bool) -> BlockResult:
+    def _block(
+        self, rule: PairRule, distances: Tensor, rows: slice, gradient: bool, census: bool, first: int
+    ) -> BlockResult:
         """Mine the anchors in ``rows`` and sum their loss."""
         miner = self.current_miner
         if isinstance(miner, WindowMiner):
@@ -168,7 +175,7 @@ class TripletCriterion(nn.Module):
 
         def uniform(n: int) -> Tensor:
             """Numbers ``(A, n)`` that depend on the seed, the step and each anchor's place in the batch."""
-            place = torch.arange(rows.start, rows.stop, device=distances.device)  # (A,)
+            place = first + torch.arange(rows.start, rows.stop, device=distances.device)  # (A,)
             return keyed_uniform(combine(self.seed, self.step, place), n)
 
         found = selected_sum(distances, masks, miner, uniform, self.margin, self.loss, gradient=gradient)
@@ -187,10 +194,10 @@ class TripletCriterion(nn.Module):
         return counted
 
 
-def _census(totals: Totals, rows: int) -> Census:
+def _census(totals: Totals) -> Census:
     """The public census from the summed one."""
     taken = totals.census
-    lone = rows - totals.anchors
+    lone = totals.rows - totals.anchors
     if taken is None:
         return Census(None, None, None, totals.selected, totals.active, totals.anchors, lone, None, None)
     return Census(

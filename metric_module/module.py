@@ -18,8 +18,9 @@ from typing_extensions import override
 
 from metric_module.batch import unpack
 from metric_module.census import Census
-from metric_module.chunks import check_size, encode_in_chunks, refuse_batch_norm
-from metric_module.criterion import TripletCriterion
+from metric_module.chunks import check_size, encode_in_chunks, has_batch_statistics, refuse_batch_norm
+from metric_module.criterion import CriterionOutput, TripletCriterion
+from metric_module.distributed import Together, gather_batch, gather_rows, row_counts, sum_over_ranks, world_size
 from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
 from metric_module.evaluation import RetrievalMetric
@@ -47,10 +48,13 @@ class TripletModule(LightningModule):
         memory: Embeddings of past batches, as references beside the batch in training.
         encode_chunk_size: In training, encode so many samples at a time and keep no activations: the memory of a
             chunk, the triplets and the gradient of the whole batch, for the time of a second forward pass.
+        gather: With several processes, mine each process's anchors among the samples of all of them, so that N
+            processes train as one would on the same global batch. Off: each mines its own share alone. Accumulating
+            gradients adds no negatives, either way.
 
     Raises:
         UserError: If the memory does not fit the encoder, or the chunk size is below 1. While training, if the
-            encoder's output has the wrong shape or is not finite, or a batch has the wrong form.
+            encoder's output has the wrong shape or is not finite on any process, or a batch has the wrong form.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class TripletModule(LightningModule):
         metric: RetrievalMetric | None = None,
         memory: CrossBatchMemory | None = None,
         encode_chunk_size: int | None = None,
+        gather: bool = True,
     ) -> None:
         super().__init__()
         check_size(encode_chunk_size)
@@ -72,9 +77,11 @@ class TripletModule(LightningModule):
         self.metric: RetrievalMetric = RetrievalMetric(distance=criterion.distance) if metric is None else metric
         self.memory = memory
         self.encode_chunk_size = encode_chunk_size
+        self.gather = gather
         self._optimizer = optimizer or partial(AdamW, lr=1e-3)
         self._scheduler = scheduler
         self._seen = 0
+        self._bad: list[Tensor] = []
 
     @override
     def forward(self, inputs: Any) -> Tensor:
@@ -84,12 +91,16 @@ class TripletModule(LightningModule):
 
     @override
     def on_fit_start(self) -> None:
-        """Say what several processes do not do yet."""
+        """Say what several processes cannot do as one."""
         if self.trainer.world_size > 1:
-            rank_zero_warn(
-                f"{self.trainer.world_size} processes: each mines triplets among its own share of the batch alone, so "
-                "that more processes mean fewer negatives for each anchor; embeddings are not gathered yet"
-            )
+            norms = [name for name, module in self.encoder.named_modules() if has_batch_statistics(module)]
+            synced = [name for name in norms if isinstance(self.encoder.get_submodule(name), nn.SyncBatchNorm)]
+            if len(norms) > len(synced):
+                advice = "its" if self.device.type == "cpu" else "set trainer.sync_batchnorm=true, or its"
+                rank_zero_warn(
+                    f"{type(self.encoder).__name__} has BatchNorm in {len(norms) - len(synced)} places (the first: "
+                    f"{norms[0]}): {advice} statistics are those of each process's share of the batch"
+                )
 
     @override
     def on_train_epoch_start(self) -> None:
@@ -99,18 +110,37 @@ class TripletModule(LightningModule):
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Encode, bring in the past, mine, and return the loss of one batch."""
+        """Encode, gather, bring in the past, mine, and return the loss of one global batch."""
         inputs, labels, index = unpack(batch)
-        embeddings = self._encode(inputs, labels, index)  # (B, D)
-        ids = index if len(batch) == 3 else None
-        references = {} if self.memory is None else self.memory(embeddings, labels, ids)
+        embeddings = self._encode(inputs, labels)  # (B, D)
+        self._refuse(index.index_select(0, nonfinite_rows(embeddings.detach())), len(index))
         take_census = self.criterion.census and self._logs_this_step()
-        loss, census = self.criterion(embeddings, labels, **references, census=take_census)
+        loss, census = self._mine(embeddings, labels, index if len(batch) == 3 else None, take_census)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         if take_census:
             self.log_dict(_shares(census), prog_bar=True, batch_size=len(labels))
         result: Tensor = loss
         return result
+
+    def _mine(self, embeddings: Tensor, labels: Tensor, ids: Tensor | None, census: bool) -> CriterionOutput:
+        """Loss of this process's anchors among those of all processes, and among the past."""
+        if world_size() > 1 and self.gather:
+            together = gather_batch(embeddings, labels, ids)  # (G, D)
+        else:
+            together = Together(embeddings, labels, ids, slice(0, len(labels)))
+        first = None if together.embeddings is embeddings else together.own.start
+        among: dict[str, Tensor] = {}
+        if self.memory is not None:
+            among = self.memory(together.embeddings, together.labels, together.ids)
+        elif first is not None:
+            place = torch.arange(len(together.labels), device=labels.device)  # (G,)
+            among = {"reference": together.embeddings, "reference_labels": together.labels}
+            among |= {"ids": place, "reference_ids": place}
+        if among:
+            # As a view of the references, the anchors are known to be among them, which spares a search.
+            embeddings, among["ids"] = among["reference"][together.own], among["ids"][together.own]
+        output: CriterionOutput = self.criterion(embeddings, labels, **among, census=census, first=first)
+        return output
 
     @override
     def on_validation_epoch_start(self) -> None:
@@ -146,7 +176,12 @@ class TripletModule(LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Embeddings ``(B, D)`` of a batch: a :class:`Batch`, ``(inputs, labels)``, or inputs alone."""
         inputs = batch[0] if isinstance(batch, tuple | list) else batch
-        return self._encode(inputs)
+        embeddings = self._encode(inputs)
+        bad = len(nonfinite_rows(embeddings))
+        if bad:
+            name = type(self.encoder).__name__
+            raise UserError(f"{name}: NaN or infinity in {bad} of {len(embeddings)} embeddings of batch {batch_idx}")
+        return embeddings
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -165,20 +200,23 @@ class TripletModule(LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return self.global_step == 0 or (self.global_step + 1) % every == 0
 
-    def _encode(self, inputs: Any, labels: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """Embeddings ``(B, D)``, checked."""
+    def _encode(self, inputs: Any, labels: Tensor | None = None) -> Tensor:
+        """Embeddings ``(B, D)``, as many as labels."""
         embeddings = self._embed(inputs)
-        name = type(self.encoder).__name__
         if labels is not None and len(labels) != len(embeddings):
-            raise UserError(f"{name}: expected one embedding per label, got {len(embeddings)} for {len(labels)} labels")
-        bad = nonfinite_rows(embeddings.detach())
-        if len(bad):
-            ids = "" if index is None else f", sample ids {index.index_select(0, bad)[:5].tolist()}"
-            raise UserError(
-                f"{name}: NaN or infinity in {len(bad)} of {len(embeddings)} embeddings at step {self.global_step}{ids}"
-                "; look at these inputs, or lower the learning rate"
-            )
+            got = f"{len(embeddings)} for {len(labels)} labels"
+            raise UserError(f"{type(self.encoder).__name__}: expected one embedding per label, got {got}")
         return embeddings
+
+    def _refuse(self, bad: Tensor, seen: int) -> None:
+        """Stop, on all processes alike, if any of them has samples ``(n,)`` whose embeddings are not finite."""
+        total, seen = sum_over_ranks(torch.tensor([len(bad), seen], device=bad.device)).tolist()
+        if total:
+            ids = gather_rows(bad, row_counts(bad))[:5].tolist()
+            raise UserError(
+                f"{type(self.encoder).__name__}: NaN or infinity in {total} of {seen} embeddings at step "
+                f"{self.global_step}, sample ids {ids}; look at these inputs, or lower the learning rate"
+            )
 
     def _embed(self, inputs: Any) -> Tensor:
         """Embeddings ``(B, D)``; in training, chunk by chunk if so configured."""
@@ -189,18 +227,24 @@ class TripletModule(LightningModule):
 
     def _start_evaluation(self) -> None:
         self._seen = 0
+        self._bad.clear()
         self.metric.reset()
 
     def _collect(self, batch: Any) -> None:
         inputs, labels, index = unpack(batch, self._seen)
-        embeddings = self._encode(inputs, labels, index)  # (B, D)
+        embeddings = self._encode(inputs, labels)  # (B, D)
+        self._seen += len(labels)
+        bad = nonfinite_rows(embeddings)
+        if len(bad):  # processes may have different numbers of batches, so they come together at the end
+            self._bad.append(index.index_select(0, bad))
+            return
         groups = getattr(getattr(self.trainer, "datamodule", None), "groups", None)
         picked = None if groups is None else groups.to(index.device).index_select(0, index)  # (B,)
         self.metric.update(embeddings, labels, index, picked)
-        self._seen += len(labels)
 
     def _finish_evaluation(self, stage: str) -> None:
         """Log every figure, and the criterion's loss over the whole set as one batch."""
+        self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
         embeddings, labels, *_ = self.metric.gathered()
         loss, _ = self.criterion(embeddings, labels, census=False)
         figures = {f"{stage}/{name}": torch.tensor(value) for name, value in self.metric.compute().items()}

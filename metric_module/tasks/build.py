@@ -89,6 +89,7 @@ def build(cfg: DictConfig) -> Parts:
         metric=_build(cfg, "evaluation", distance=criterion.distance),
         memory=_memory(cfg, encoder),
         encode_chunk_size=cfg.module.encode_chunk_size,
+        gather=cfg.module.gather,
     )
     return Parts(module, datamodule, _trainer(cfg))
 
