@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from datamodules.augment import AugmentFunction
+from datamodules.loaders import TrainLoader
 from datamodules.samplers import PKSampler, ShardedSampler
 from datamodules.samples import SampleDataset, Samples, as_it_is, copy_numbers
 from metric_module.batch import Batch
@@ -65,6 +66,7 @@ class PKDataModule(LightningDataModule, ABC):
         self.augment = augment
         self.short_classes = short_classes
         self._samples: Samples | None = None
+        self._next = (0, 0)
 
     @abstractmethod
     def load(self) -> Samples:
@@ -108,6 +110,7 @@ class PKDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of P classes x K samples."""
         sampler = self.train_sampler()
+        sampler.start_at(*self._next)
         dataset = SampleDataset(self.samples, self.samples.splits["train"])
         return self._loader(dataset, sampler, sampler.batch_size)
 
@@ -125,6 +128,21 @@ class PKDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Every sample of every split once, by id."""
         return self.eval_dataloader("all")
+
+    @override
+    def state_dict(self) -> dict[str, int]:
+        """The place of the next training batch, whatever the number of processes: ``{"epoch": ..., "step": ...}``."""
+        if self.trainer is None:
+            return {"epoch": 0, "step": 0}
+        epoch, step = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1
+        if step >= self.trainer.num_training_batches:
+            epoch, step = epoch + 1, 0
+        return {"epoch": epoch, "step": step}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin the next training there."""
+        self._next = (state_dict["epoch"], state_dict["step"])
 
     def eval_dataloader(self, split: str) -> DataLoader[Batch]:
         """Every sample of a split once, in order, without augmentation.
@@ -161,7 +179,8 @@ class PKDataModule(LightningDataModule, ABC):
     def _loader(
         self, dataset: SampleDataset, sampler: PKSampler | ShardedSampler, batch_size: int
     ) -> DataLoader[Batch]:
-        return DataLoader(
+        kind = TrainLoader if isinstance(sampler, PKSampler) else DataLoader
+        return kind(
             dataset,
             batch_size=batch_size,
             sampler=sampler,

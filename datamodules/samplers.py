@@ -77,6 +77,7 @@ class PKSampler(Sampler[int]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self._start = (0, 0)
         found = group_by_class(labels)
         used = without_short(found, samples_per_class, short_classes)
         if len(used.sizes) < classes_per_batch:
@@ -102,6 +103,21 @@ class PKSampler(Sampler[int]):
         if epoch < 0:
             raise UserError(f"expected an epoch >= 0, got {epoch}")
         self.epoch = epoch
+
+    def start_at(self, epoch: int, step: int) -> None:
+        """Choose the epoch that the next iteration draws, and leave out its first steps, as after a resume.
+
+        Args:
+            epoch: The epoch; iterations of others are whole.
+            step: Steps of it that are done.
+
+        Raises:
+            UserError: The epoch or the step is negative.
+        """
+        self.set_epoch(epoch)
+        if step < 0:
+            raise UserError(f"expected a step >= 0, got {step}")
+        self._start = (epoch, step)
 
     def batches(self, steps: Tensor, epoch: int | None = None) -> Tensor:
         """Sample indices of this rank at some steps, without drawing the steps before.
@@ -146,12 +162,13 @@ class PKSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         epoch = self.epoch
         step = max(1, CHUNK // self.batch_size)
-        for start in range(0, self.batches_per_epoch, step):
+        first = self._start[1] if epoch == self._start[0] else 0
+        for start in range(first, self.batches_per_epoch, step):
             steps = torch.arange(start, min(start + step, self.batches_per_epoch))
             yield from self.batches(steps, epoch).flatten().tolist()
 
     def __len__(self) -> int:
-        """Number of indices that one epoch yields on this rank."""
+        """Number of indices that a whole epoch yields on this rank."""
         return self.batches_per_epoch * self.batch_size
 
 

@@ -2,9 +2,10 @@
 
 from metric_module.callbacks.ema import EMA
 from metric_module.callbacks.freeze import FreezeBackbone
+from metric_module.callbacks.last_checkpoint import LastCheckpoint
 from metric_module.callbacks.last_validation import LastValidation
 from metric_module.callbacks.margin_schedule import MarginSchedule
 from metric_module.callbacks.metrics_csv import MetricsCSV
 from metric_module.callbacks.progress import ProgressBar
 
-__all__ = ["EMA", "FreezeBackbone", "LastValidation", "MarginSchedule", "MetricsCSV", "ProgressBar"]
+__all__ = ["EMA", "FreezeBackbone", "LastCheckpoint", "LastValidation", "MarginSchedule", "MetricsCSV", "ProgressBar"]

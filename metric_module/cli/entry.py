@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from metric_module.cli.checks import check
 from metric_module.cli.folders import forget_refused
 from metric_module.cli.messages import explain, one_line
+from metric_module.cli.resume import with_resume
 from metric_module.cli.sweep import forget_sweep, run_apart
 
 REFUSED = 2
@@ -35,6 +36,7 @@ def run(main: Callable[[], Any]) -> int:
     sys.path.insert(1, str(Path.cwd()))  # the user's own modules, after this project
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own report
     try:
+        sys.argv[1:] = with_resume(sys.argv[1:])
         main()
     except Exception as error:
         message = explain(error)

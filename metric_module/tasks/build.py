@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
+from metric_module.checkpoints import WholeCheckpointIO
 from metric_module.cli.messages import one_line
 from metric_module.encoders import Encoder
 from metric_module.errors import UserError
@@ -97,7 +98,8 @@ def build(cfg: DictConfig) -> Parts:
 def _trainer(cfg: DictConfig) -> Trainer:
     loggers: list[Logger] = list(_build(cfg, "logger").values())
     callbacks = [callback for callback in _build(cfg, "callbacks").values() if _has_use(callback, cfg, loggers)]
-    trainer: Trainer = _build(cfg, "trainer", logger=loggers, callbacks=callbacks)
+    plugins = [WholeCheckpointIO()] if cfg.trainer.plugins is None else cfg.trainer.plugins
+    trainer: Trainer = _build(cfg, "trainer", logger=loggers, callbacks=callbacks, plugins=plugins)
     return trainer
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from metric_module.cli.checks import check
+from metric_module.errors import UserError
 from metric_module.tasks.build import build
-from metric_module.tasks.files import load_weights, write_config
+from metric_module.tasks.files import find_checkpoint, load_weights, write_config
 from metric_module.tasks.results import measure, report
 
 
@@ -26,7 +27,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """
     check(cfg)
     parts = build(cfg)
-    load_weights(parts.module, cfg.ckpt_path)
+    path = find_checkpoint(cfg)
+    if path is None:
+        raise UserError(f"ckpt_path={cfg.ckpt_path}: no checkpoint in {cfg.output_dir}/checkpoints")
+    load_weights(parts.module, path)
     if parts.trainer.is_global_zero:
         write_config(cfg)
     stages = ["val"] if cfg.test is False else ["val", "test"]

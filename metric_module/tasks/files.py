@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
+from metric_module.checkpoints import load_checkpoint, newest_checkpoint
 from metric_module.errors import UserError
 from metric_module.files import write_whole
 from metric_module.module import TripletModule
@@ -35,6 +35,15 @@ def write_metrics(folder: Path, figures: Mapping[str, Mapping[str, float]]) -> N
     write_whole(folder / "metrics.json", json.dumps(finite, indent=2, sort_keys=True) + "\n")
 
 
+def find_checkpoint(cfg: DictConfig) -> str | None:
+    """The checkpoint that ``ckpt_path`` names; for ``last`` the newest whole one in the run's folder, or None."""
+    if cfg.ckpt_path != "last":
+        path: str | None = cfg.ckpt_path
+        return path
+    newest = newest_checkpoint(Path(cfg.output_dir) / "checkpoints")
+    return None if newest is None else str(newest)
+
+
 def load_weights(module: TripletModule, path: str) -> None:
     """Load a checkpoint's weights into the module, as plain tensors.
 
@@ -45,10 +54,7 @@ def load_weights(module: TripletModule, path: str) -> None:
     Raises:
         UserError: If the file is no checkpoint, or belongs to another encoder or distance.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:
-        raise UserError(f"ckpt_path: {path} is not a checkpoint of plain tensors ({type(error).__name__})") from error
+    state = load_checkpoint(path)["state_dict"]
     own = module.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     strange = [name for name in own | state if name not in fitting and not name.startswith(_PASSING)]

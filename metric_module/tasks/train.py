@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 
 from metric_module.cli.checks import check
 from metric_module.tasks.build import Parts, build
-from metric_module.tasks.files import load_weights, write_config
+from metric_module.tasks.files import find_checkpoint, load_weights, write_config
 from metric_module.tasks.results import measure, report
 
 
@@ -19,7 +20,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Test is read at the end, once; not at all with ``test: false``, which is what the jobs of a sweep get.
 
     Args:
-        cfg: The composed configuration. With ``ckpt_path``, training continues from that checkpoint.
+        cfg: The composed configuration. With ``ckpt_path``, training continues from that checkpoint; with ``last``,
+            from the newest one in the run's folder that is whole.
 
     Returns:
         The figures, ``{"val/map_at_r": ..., "test/map_at_r": ...}``.
@@ -31,19 +33,19 @@ def train(cfg: DictConfig) -> dict[str, float]:
     parts = build(cfg)
     if parts.trainer.is_global_zero:
         write_config(cfg)
-    parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+    path = find_checkpoint(cfg)
+    if path is None and cfg.ckpt_path is not None:
+        rank_zero_warn(f"ckpt_path=last: no checkpoint in {cfg.output_dir}/checkpoints yet, so training starts anew")
+    parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
     if not cfg.trainer.fast_dev_run:
-        _take_best(parts, Path(cfg.output_dir))
+        _take_best(parts)
     stages = ["val"] if cfg.test is False else ["val", "test"]
     return report(parts, measure(parts, stages), Path(cfg.output_dir))
 
 
-def _take_best(parts: Parts, folder: Path) -> None:
-    """Load the best checkpoint; if there was no validation, keep the last weights, and a checkpoint of them."""
-    trainer = parts.trainer
-    savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
+def _take_best(parts: Parts) -> None:
+    """Load the best checkpoint; if there was no validation, keep the last weights."""
+    savers = [saver for saver in parts.trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
     best = [saver.best_model_path for saver in savers if saver.monitor is not None and saver.best_model_path]
     if best:
         load_weights(parts.module, best[0])
-    elif savers:
-        trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")

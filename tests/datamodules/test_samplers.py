@@ -197,3 +197,17 @@ def test_nothing_to_evaluate() -> None:
         ShardedSampler(0)
     with pytest.raises(UserError, match="got rank=1 and world_size=1"):
         ShardedSampler(3, 1, 1)
+
+
+def test_an_epoch_continues_at_any_step() -> None:
+    sampler = PKSampler(torch.arange(40) // 4, classes_per_batch=2, samples_per_class=2)
+    sampler.set_epoch(3)
+    whole = list(sampler)
+    for step in range(sampler.batches_per_epoch + 1):
+        sampler.start_at(3, step)
+        assert list(sampler) == whole[step * sampler.batch_size :]
+        assert len(sampler) == len(whole)
+    sampler.set_epoch(4)
+    assert len(list(sampler)) == len(whole), "other epochs are whole"
+    with pytest.raises(UserError, match="expected a step >= 0, got -1"):
+        sampler.start_at(3, -1)

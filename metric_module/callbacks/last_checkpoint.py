@@ -1,0 +1,137 @@
+"""A checkpoint from which training continues as if it had never stopped."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from typing_extensions import override
+
+from metric_module.errors import UserError
+from metric_module.random_state import random_state, set_random_state
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps ``last.ckpt`` the newest state of training: every so many steps, at the end of each epoch, when stopped.
+
+    SIGTERM and SIGINT (Ctrl-C) end training after the step under way, with a checkpoint and exit code 143 or 130; a
+    second Ctrl-C ends it at once. The checkpoint is taken where Lightning continues exactly: never between a step and
+    the validation after it, nor between steps whose gradients are still being added up. It also holds the global random
+    number generators of every process.
+
+    Args:
+        dirpath: The folder.
+        every_n_steps: Optimizer steps between two checkpoints; None leaves the ends of epochs.
+
+    Raises:
+        UserError: If ``every_n_steps`` is below 1. While training, instead of writing weights that are not finite.
+    """
+
+    def __init__(self, dirpath: str, every_n_steps: int | None = 100) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise UserError(f"last.every_n_steps: expected an integer >= 1 or null, got {every_n_steps}")
+        self.path = Path(dirpath) / "last.ckpt"
+        self.every_n_steps = every_n_steps
+        self._received: int | None = None
+        self._before: dict[int, Any] = {}
+        self._random: list[dict[str, Any]] | None = None
+        self._saved_step = 0
+        self._seen_step = 0
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """The random number generators of every process; every process must call it."""
+        states = [random_state()]
+        if dist.is_available() and dist.is_initialized():
+            states = states * dist.get_world_size()
+            dist.all_gather_object(states, states[dist.get_rank()])
+        return {"random": states}
+
+    @override
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Keep the generators' states until the first step, which continues from them."""
+        self._random = list(state_dict["random"])
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for signals, in place of Lightning, which would speak to other processes from within a handler."""
+        self._received = None
+        self._saved_step = self._seen_step = trainer.global_step
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Continue the random number generators of a checkpoint; a process that it does not know keeps its own."""
+        if self._random is not None and trainer.global_rank < len(self._random):
+            set_random_state(self._random[trainer.global_rank])
+        self._random = None
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time, or if training was told to stop."""
+        stepped, self._seen_step = trainer.global_step > self._seen_step, trainer.global_step
+        every = trainer.val_check_batch
+        validates = trainer.is_last_batch or (every is not None and (batch_idx + 1) % every == 0)
+        if not stepped or validates:
+            return
+        stop = self._told_to_stop(trainer)
+        due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
+        if due or stop:
+            self._save(trainer, pl_module)
+        if stop:
+            self._stop(trainer)
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, after the validation if there was one."""
+        self._save(trainer, pl_module)
+        if self._told_to_stop(trainer):
+            self._stop(trainer)
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Hand the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        """Remember the signal until the step is done; at the second Ctrl-C, give up at once."""
+        if self._received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._received = number
+
+    def _told_to_stop(self, trainer: Trainer) -> bool:
+        """Whether any process was."""
+        told = self._received is not None
+        return trainer.strategy.reduce_boolean_decision(told, all=False) if trainer.world_size > 1 else told
+
+    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        broken = [name for name, value in pl_module.named_parameters() if not bool(torch.isfinite(value).all())]
+        if broken:
+            where = f"weights: NaN or infinity in {broken[0]} after step {trainer.global_step}"
+            kept = f"{self.path} stays as it was after step {self._saved_step}; " if self.path.is_file() else ""
+            raise UserError(f"{where}; {kept}lower the learning rate")
+        trainer.save_checkpoint(self.path)
+        self._saved_step = trainer.global_step
+
+    def _stop(self, trainer: Trainer) -> None:
+        number = signal.Signals(self._received or signal.SIGTERM)
+        where = "" if trainer.fast_dev_run else f", written to {self.path}"  # type: ignore[attr-defined]
+        rank_zero_info(f"stopped by {number.name} after step {trainer.global_step}{where}")
+        raise SystemExit(128 + number)

@@ -1,0 +1,94 @@
+"""Checkpoints that are whole or not there, and hold nothing but plain values and tensors."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from typing_extensions import override
+
+from metric_module.errors import UserError
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes beside the file, then renames over it; reads plain values and tensors, whatever the caller asks for.
+
+    Give it to ``Trainer(plugins=[WholeCheckpointIO()])``; ``run.py`` does so. If the disk is full, the file that was
+    there stays. Paths with a protocol (``s3://...``) are written as Lightning does, and read under the same rule.
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            UserError: If it cannot be written.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        file = Path(path)
+        beside = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with beside.open("wb") as stream:
+                torch.save(checkpoint, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            beside.replace(file)
+        except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
+            reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or str(error)
+            kept = "; the checkpoint of before stays" if file.is_file() else ""
+            raise UserError(f"checkpoint: cannot write {file} ({reason.splitlines()[0]}){kept}") from error
+        finally:
+            if beside.exists():
+                beside.unlink()
+
+    @override
+    def load_checkpoint(
+        self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint, as :func:`load_checkpoint` does."""
+        return load_checkpoint(path, map_location)
+
+
+def load_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint as plain values and tensors; nothing in it is ever run.
+
+    Args:
+        path: The file, or anything Lightning reads from.
+        map_location: As in :func:`torch.load`.
+
+    Raises:
+        UserError: If it is not a checkpoint, is damaged, or holds anything else.
+    """
+    try:
+        loaded: dict[str, Any] = TorchCheckpointIO().load_checkpoint(path, map_location, weights_only=True)
+        if not isinstance(loaded.get("state_dict"), dict):
+            raise TypeError
+    except Exception as error:
+        raise UserError(f"ckpt_path: {path} is not a checkpoint of plain tensors ({type(error).__name__})") from error
+    return loaded
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a folder that can be read from end to end; None if there is none.
+
+    Damaged ones are named in a warning.
+    """
+    for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            load_checkpoint(path)
+        except (zipfile.BadZipFile, UserError, EOFError, OSError) as error:
+            damaged = str(error)
+        if damaged is None:
+            return path
+        warnings.warn(f"checkpoint: {path} is damaged ({damaged}); looking for an older one", stacklevel=2)
+    return None

@@ -1,0 +1,43 @@
+"""``resume=<folder>``: the options of a run again, in its folder, from its newest checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from metric_module.errors import UserError
+
+_WORD = "resume="
+
+
+def with_resume(words: list[str]) -> list[str]:
+    """Put the options of an earlier run in place of ``resume=<folder>``; other words come after them and win.
+
+    Args:
+        words: Of the command line, without the program.
+
+    Returns:
+        Words that Hydra understands; the same if there is no such word.
+
+    Raises:
+        UserError: If the folder is not one of a run, or is asked to resume a sweep.
+    """
+    folders = [word.removeprefix(_WORD) for word in words if word.startswith(_WORD)]
+    if not folders:
+        return words
+    folder = Path(folders[-1])
+    rest = [word for word in words if not word.startswith(_WORD)]
+    if {"-m", "--multirun"} & set(rest):
+        raise UserError("resume: expected one run, got a sweep (-m); resume its jobs one by one")
+    record = folder / ".hydra"
+    try:
+        overrides = yaml.safe_load((record / "overrides.yaml").read_text()) or []
+        sources = yaml.safe_load((record / "hydra.yaml").read_text())["hydra"]["runtime"]["config_sources"]
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"resume: expected the folder of a run, with .hydra/ in it, got {folder}") from error
+    own = [source["path"] for source in sources if source["provider"] == "command-line"]
+    kept = [str(word) for word in overrides if not str(word).startswith("ckpt_path=")]
+    place = str(folder.resolve()).replace("'", "\\'")
+    folders_of_conf = [word for path in own for word in ("--config-dir", path)]
+    return [*folders_of_conf, *kept, "ckpt_path=last", *rest, f"hydra.run.dir='{place}'"]

@@ -1,0 +1,121 @@
+"""Checkpoints are whole or not there, and never run anything."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metric_module import UserError
+from metric_module.checkpoints import WholeCheckpointIO, load_checkpoint, newest_checkpoint
+from metric_module.random_state import random_state, set_random_state
+
+
+def content(value: float = 1.0, size: int = 1000) -> dict[str, Any]:
+    return {"state_dict": {"weight": torch.full((size,), value)}}
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.ckpt"
+    WholeCheckpointIO().save_checkpoint(content(), path)
+    assert [file.name for file in path.parent.iterdir()] == ["a.ckpt"]
+    loaded = WholeCheckpointIO().load_checkpoint(path, weights_only=False)
+    assert torch.equal(loaded["state_dict"]["weight"], torch.ones(1000))
+
+
+def test_random_numbers_continue(tmp_path: Path) -> None:
+    import random
+
+    import numpy as np
+
+    def draws() -> list[Any]:
+        return [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(2).tolist()]  # noqa: NPY002
+
+    draws()
+    path = tmp_path / "a.ckpt"
+    WholeCheckpointIO().save_checkpoint({**content(), "random": random_state()}, path)
+    expected = draws()
+    set_random_state(load_checkpoint(path)["random"])
+    assert draws() == expected
+
+
+FULL = """
+import resource, signal, sys, torch
+from metric_module.checkpoints import WholeCheckpointIO
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+WholeCheckpointIO().save_checkpoint({"state_dict": {"weight": torch.ones(1_000_000)}}, sys.argv[1])
+"""
+
+
+def test_a_full_disk_keeps_the_checkpoint_of_before(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: the system answers a write in the same way."""
+    assert resource.RLIMIT_FSIZE
+    path = tmp_path / "last.ckpt"
+    WholeCheckpointIO().save_checkpoint(content(7), path)
+    before = path.read_bytes()
+    ended = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    told = f"UserError: checkpoint: cannot write {path} (File too large); the checkpoint of before stays"
+    assert ended.stderr.splitlines()[-1].endswith(told)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"checkpoint: cannot write .*last.ckpt \((Not a directory|File exists)\)$"):
+        WholeCheckpointIO().save_checkpoint(content(), tmp_path / "file" / "last.ckpt")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_the_newest_that_is_whole(tmp_path: Path, share: float) -> None:
+    for age, name in enumerate(("best", "last")):
+        path = tmp_path / f"{name}.ckpt"
+        WholeCheckpointIO().save_checkpoint(content(age), path)
+        os.utime(path, (age, age))
+    assert newest_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+    whole = (tmp_path / "last.ckpt").read_bytes()
+    (tmp_path / "last.ckpt").write_bytes(whole[: int(share * len(whole))])
+    with pytest.warns(UserWarning, match=r"checkpoint: .*last.ckpt is damaged"):
+        assert newest_checkpoint(tmp_path) == tmp_path / "best.ckpt"
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    (tmp_path / "last.ckpt").write_bytes(flipped)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert newest_checkpoint(tmp_path) == tmp_path / "best.ckpt"
+    (tmp_path / "best.ckpt").unlink()
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert newest_checkpoint(tmp_path) is None
+    assert newest_checkpoint(tmp_path / "nowhere") is None
+
+
+class Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("ran"),))
+
+
+def test_a_payload_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {}, "extra": Payload()}, "evil.ckpt")
+    with pytest.raises(
+        UserError, match=r"ckpt_path: evil.ckpt is not a checkpoint of plain tensors \(UnpicklingError\)"
+    ):
+        WholeCheckpointIO().load_checkpoint("evil.ckpt", weights_only=False)
+    assert not Path("ran").exists()
+    pickle.loads(pickle.dumps(Payload()))
+    assert Path("ran").exists(), "it would have run"
+
+
+def test_something_else_is_no_checkpoint(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    for name in ("list.ckpt", "missing.ckpt"):
+        with pytest.raises(UserError, match=f"ckpt_path: .*{name} is not a checkpoint of plain tensors"):
+            load_checkpoint(tmp_path / name)

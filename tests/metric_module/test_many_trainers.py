@@ -1,0 +1,148 @@
+"""Lightning on several processes, as torchrun starts them: training, resume, and what goes wrong on one rank."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch import Callback
+
+from metric_module import Batch, UserError
+from metric_module.encoders import MLP
+from metric_module.evaluation import RetrievalMetric
+from tests.clouds import CLASSES, EACH, Clouds, Noisy, run
+from tests.metric_module.training import loader, module
+from tests.ranks import on_trainers
+
+TWO: dict[str, Any] = {"devices": 2, "strategy": "ddp"}
+
+
+class StopAt(Callback):
+    """Tells this process to stop, as a signal to it alone would."""
+
+    def __init__(self, step: int, rank: int) -> None:
+        self.step, self.rank = step, rank
+
+    def on_before_zero_grad(self, trainer: Trainer, *arguments: Any) -> None:
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), 15)
+
+
+def train(folder: Path, stop: int | None, ckpt_path: str | None, dropout: float) -> Any:
+    """State, ids and losses of this rank; the exit code if it was stopped."""
+    callbacks = [] if stop is None else [StopAt(stop, rank=1)]
+    try:
+        model, record = run(folder, *callbacks, ckpt_path=ckpt_path, dropout=dropout, trainer_settings=TWO)
+    except SystemExit as end:
+        return end.code
+    return model.state_dict(), record.ids, record.losses, record.validated
+
+
+def test_stopped_on_one_rank_and_continued_on_two_and_on_one(tmp_path: Path) -> None:
+    whole = on_trainers(train, 2, tmp_path / "whole", tmp_path / "a", None, None, 0.3)
+    assert on_trainers(train, 2, tmp_path / "stop", tmp_path / "b", 5, None, 0.3) == [143, 143]
+    path = str(tmp_path / "b/checkpoints/last.ckpt")
+    rest = on_trainers(train, 2, tmp_path / "rest", tmp_path / "b", None, path, 0.3)
+    for (state, ids, losses, validated), (expected, all_ids, all_losses, _) in zip(rest, whole, strict=True):
+        assert list(ids) == [6, 7]
+        assert ids == {step: all_ids[step] for step in ids}
+        assert losses == {step: all_losses[step] for step in losses}
+        assert all(torch.equal(state[name], expected[name]) for name in expected)
+        assert validated == [8]
+
+
+def test_one_process_is_two_and_goes_on_where_two_stopped(tmp_path: Path) -> None:
+    alone, record = run(tmp_path / "alone", dropout=0)
+    two = on_trainers(train, 2, tmp_path / "two", tmp_path / "a", None, None, 0.0)
+    for step, ids in record.ids.items():
+        assert [*two[0][1][step], *two[1][1][step]] == ids
+    for state, _, losses, _ in two:
+        assert losses == pytest.approx(record.losses, rel=1e-5)
+        assert all(
+            torch.allclose(state[name], value, rtol=1e-3, atol=1e-5) for name, value in alone.state_dict().items()
+        )
+    assert on_trainers(train, 2, tmp_path / "stop", tmp_path / "b", 2, None, 0.0) == [143, 143]
+    _, rest = run(tmp_path / "b", ckpt_path=str(tmp_path / "b/checkpoints/last.ckpt"), dropout=0)
+    assert rest.ids == {step: record.ids[step] for step in range(3, 8)}
+    assert rest.losses == pytest.approx({step: record.losses[step] for step in range(4, 9)}, rel=1e-5)
+
+
+def skewed(folder: Path) -> tuple[int, list[bool], str]:
+    """50 steps in which rank 0 never has a triplet of its own, then one with a NaN on rank 1."""
+    rank = int(os.environ["RANK"])
+    labels = torch.arange(8) // 4 if rank else torch.arange(100, 108)
+    steps = [Batch(torch.randn(8, 5), labels, torch.arange(8) + 10 * rank) for _ in range(50)]
+    moved: list[bool] = []
+
+    class Watch(Callback):
+        def on_before_zero_grad(self, trainer: Trainer, model: Any, optimizer: Any) -> None:
+            moved.append(bool(next(model.parameters()).isfinite().all()))
+
+    model = module(MLP(in_features=5, embedding_dim=3, hidden=()), gather=True)
+    settings: dict[str, Any] = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "max_epochs": 1,
+        **TWO,
+    }
+    trainer = Trainer(default_root_dir=folder, **settings)
+    trainer.fit(model, loader(steps))
+    done = trainer.global_step
+    spoiled = steps[0].inputs.clone()
+    spoiled[3] = torch.nan if rank else spoiled[3]
+    try:
+        Trainer(default_root_dir=folder, **settings).fit(model, loader([steps[0]._replace(inputs=spoiled)]))
+    except UserError as error:
+        return done, moved, str(error)
+    return done, moved, ""
+
+
+def test_a_rank_without_triplets_and_a_nan_on_one_rank(tmp_path: Path) -> None:
+    for done, moved, error in on_trainers(skewed, 2, tmp_path, tmp_path):
+        assert done == 50
+        assert all(moved)
+        assert error.startswith("MLP: NaN or infinity in 1 of 16 embeddings at step 0, sample ids [13]; look at")
+
+
+def evaluate(folder: Path, counts: list[int]) -> list[dict[str, float]]:
+    """Figures of sets of different sizes, and each id exactly once."""
+    found = []
+    for count in counts:
+        data = Clouds(classes_per_batch=4, samples_per_class=2, eval_batch_size=4)
+        samples = data.samples
+        kept = {**samples.splits, "val": torch.arange(CLASSES * EACH - count, CLASSES * EACH)}
+        data._samples = samples._replace(splits=kept)
+        torch.manual_seed(0)
+        model = module(Noisy(0.0))
+        trainer = Trainer(
+            default_root_dir=folder,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            use_distributed_sampler=False,
+            **(TWO if "RANK" in os.environ else {"devices": 1}),
+        )
+        (figures,) = trainer.validate(model, datamodule=data, verbose=False)
+        assert isinstance(model.metric, RetrievalMetric)
+        gathered = model.metric.gathered()
+        assert torch.equal(gathered.ids, kept["val"])
+        found.append({name: float(value) for name, value in figures.items()})
+    return found
+
+
+def test_figures_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
+    counts = [21, 2, 3, 16]
+    expected = evaluate(tmp_path, counts)
+    for found in on_trainers(evaluate, 2, tmp_path, tmp_path, counts):
+        for one, other in zip(found, expected, strict=True):
+            loss, true_loss = one.pop("val/loss"), other["val/loss"]
+            assert loss == pytest.approx(true_loss, rel=1e-6)
+            assert one == {name: value for name, value in other.items() if name != "val/loss"}

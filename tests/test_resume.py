@@ -1,0 +1,103 @@
+"""Stopped from the command line, and continued from it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.command_line import MY_ENCODERS, Command, command_in
+
+RUN = Path(__file__).resolve().parents[1] / "run.py"
+SMALL = (
+    "encoder=custom",
+    "encoder._target_=my_encoders.Tiny",
+    "datamodule.class_turns=0",
+    "trainer.accelerator=cpu",
+    "trainer.limit_train_batches=3",
+    "trainer.max_epochs=2",
+    "trainer.limit_val_batches=1",
+    "trainer.limit_test_batches=1",
+    "datamodule.eval_batch_size=60",
+    "logger=csv",
+)
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
+    return command_in(tmp_path, monkeypatch)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    return loaded
+
+
+def test_a_run_that_was_told_to_stop_is_resumed(tmp_path: Path, command: Command) -> None:
+    long = (*SMALL, "trainer.limit_train_batches=10")
+    assert command(*long, "hydra.run.dir=whole") == 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    words = [sys.executable, str(RUN), *long, "hydra.run.dir=part", "callbacks.last.every_n_steps=1"]
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(1200):
+            if (tmp_path / "part/checkpoints/last.ckpt").exists() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert "Traceback" not in said
+    assert not (tmp_path / "part/metrics.json").exists()
+    assert command("resume=part") == 0
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "part")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    figures, expected = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("part", "whole"))
+    assert figures == expected
+    with (tmp_path / "part/metrics.csv").open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == sorted(set(steps))
+
+
+def test_a_finished_run_is_read_again_and_lengthened(tmp_path: Path, command: Command) -> None:
+    assert command(*SMALL, "trainer.max_epochs=1", "scheduler=constant", "hydra.run.dir=one") == 0
+    assert command("resume=one", "trainer.max_epochs=2") == 0
+    assert torch.load(tmp_path / "one/checkpoints/last.ckpt", weights_only=True)["global_step"] == 6
+    assert command(*SMALL, "scheduler=constant", "hydra.run.dir=two") == 0
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+def test_last_without_a_checkpoint_starts_anew(
+    tmp_path: Path, command: Command, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = (*SMALL, "trainer.max_epochs=1", "hydra.run.dir=here", "ckpt_path=last")
+    with pytest.warns(
+        UserWarning, match="ckpt_path=last: no checkpoint in .*here/checkpoints yet, so training starts anew"
+    ):
+        assert command(*words) == 0
+    assert command(*words) == 0
+    assert torch.load(tmp_path / "here/checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
+    capfd.readouterr()
+    assert command(*SMALL, "task=evaluate", "ckpt_path=last", "hydra.run.dir=nothing") == 2
+    assert "ckpt_path=last: no checkpoint in" in capfd.readouterr().err
+
+
+def test_resume_says_what_it_wants(command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert command("resume=nowhere") == 2
+    assert "error: resume: expected the folder of a run, with .hydra/ in it, got nowhere" in capsys.readouterr().err
+    assert command("-m", "resume=nowhere") == 2
+    assert "error: resume: expected one run, got a sweep (-m); resume its jobs one by one" in capsys.readouterr().err
+    (tmp_path / "odd/.hydra").mkdir(parents=True)
+    for text in ("{", "[1]"):
+        (tmp_path / "odd/.hydra/overrides.yaml").write_text("[]")
+        (tmp_path / "odd/.hydra/hydra.yaml").write_text(text)
+        assert command("resume=odd") == 2
