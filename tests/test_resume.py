@@ -57,7 +57,7 @@ def test_a_run_that_was_told_to_stop_is_resumed(tmp_path: Path, command: Command
     assert process.returncode == 143, said
     assert "Traceback" not in said
     assert not (tmp_path / "part/metrics.json").exists()
-    assert command("resume=part") == 0
+    assert command("resume=part", "trusted=[my_encoders]") == 0
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "part")
     assert all(torch.equal(one[name], other[name]) for name in one)
     figures, expected = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("part", "whole"))
@@ -69,7 +69,7 @@ def test_a_run_that_was_told_to_stop_is_resumed(tmp_path: Path, command: Command
 
 def test_a_finished_run_is_read_again_and_lengthened(tmp_path: Path, command: Command) -> None:
     assert command(*SMALL, "trainer.max_epochs=1", "scheduler=constant", "hydra.run.dir=one") == 0
-    assert command("resume=one", "trainer.max_epochs=2") == 0
+    assert command("resume=one", "trusted=[my_encoders]", "trainer.max_epochs=2") == 0
     assert torch.load(tmp_path / "one/checkpoints/last.ckpt", weights_only=True)["global_step"] == 6
     assert command(*SMALL, "scheduler=constant", "hydra.run.dir=two") == 0
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")

@@ -58,9 +58,7 @@ def test_an_encoder_of_ones_own_by_a_yaml(tmp_path: Path, command: Command, caps
     (tmp_path / "my_conf" / "encoder" / "tiny.yaml").write_text(
         "_target_: my_encoders.Tiny\nembedding_dim: 5\ngrow: 2\n"
     )
-    assert (
-        command("--config-dir", "my_conf", "encoder=tiny", "encoder.grow=3", "trainer.fast_dev_run=true", *QUICK) == 0
-    )
+    assert command("--config-dir", "my_conf", "encoder=tiny", "encoder.grow=3", "trusted=[my_encoders]", *QUICK) == 0
     assert "Tiny, 2,895 parameters" in capsys.readouterr().out
 
 

@@ -3,5 +3,6 @@
 from metric_module.cli.checks import check
 from metric_module.cli.entry import job, run
 from metric_module.cli.messages import explain
+from metric_module.cli.trust import vouch_for
 
-__all__ = ["check", "explain", "job", "run"]
+__all__ = ["check", "explain", "job", "run", "vouch_for"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import get_method
@@ -20,6 +23,7 @@ from metric_module.cli.folders import forget_refused
 from metric_module.cli.messages import explain, one_line
 from metric_module.cli.resume import with_resume
 from metric_module.cli.sweep import forget_sweep, run_apart
+from metric_module.cli.trust import WORDS, check_configuration, check_found
 
 REFUSED = 2
 
@@ -35,9 +39,13 @@ def run(main: Callable[[], Any]) -> int:
     """
     sys.path.insert(1, str(Path.cwd()))  # the user's own modules, after this project
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own report
+    first = WORDS not in os.environ
+    if first:
+        os.environ[WORDS] = json.dumps(sys.argv[1:])
     try:
         sys.argv[1:] = with_resume(sys.argv[1:])
-        main()
+        with _looking_at_names():
+            main()
     except Exception as error:
         message = explain(error)
         if _wants_traces() or (message is None and _is_from_a_job(error)):
@@ -45,7 +53,28 @@ def run(main: Callable[[], Any]) -> int:
         forget_sweep()
         print(f"error: {message or one_line(error)}", file=sys.stderr)
         return REFUSED
+    finally:
+        if first:
+            del os.environ[WORDS]
     return 0
+
+
+@contextmanager
+def _looking_at_names() -> Iterator[None]:
+    """Check each configuration as Hydra composes it: it calls parts of its own before the task could look at them."""
+    compose = ConfigLoaderImpl.load_configuration
+
+    def checked(*arguments: Any, **options: Any) -> DictConfig:
+        """Compose and check."""
+        cfg = compose(*arguments, **options)
+        check_configuration(cfg)
+        return cfg
+
+    ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl.load_configuration = compose  # type: ignore[method-assign]
 
 
 def job(cfg: DictConfig) -> float | None:
@@ -66,6 +95,7 @@ def job(cfg: DictConfig) -> float | None:
     try:
         check(cfg)
         task = get_method(cfg.task._target_)
+        check_found("task._target_", cfg.task._target_, task)
         logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and keep what it says
         figures: Mapping[str, float] = task(cfg)
     except Exception as error:

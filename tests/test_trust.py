@@ -1,0 +1,266 @@
+"""Opening a configuration or a checkpoint never runs what the user did not trust.
+
+Each payload would leave a trace in the current folder; a positive control runs it and finds the trace.
+"""
+
+from __future__ import annotations
+
+import logging.config
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra.utils import get_method
+from omegaconf import OmegaConf
+
+from metric_module import UserError
+from metric_module.cli import vouch_for
+from metric_module.cli.trust import check_found, check_target
+from metric_module.tasks.arguments import locate
+from tests.command_line import MY_ENCODERS, Command, command_in
+
+PATH = {"_target_": "pathlib.Path", "_args_": ["ran"]}
+
+CALLS: dict[str, list[Any]] = {
+    "os.system": ["touch ran"],
+    "os.mkdir": ["ran"],
+    "os.popen": ["touch ran; sleep 0.1"],
+    "os.symlink": ["nowhere", "ran"],
+    "posix.system": ["touch ran"],
+    "subprocess.run": [["touch", "ran"]],
+    "subprocess.call": [["touch", "ran"]],
+    "subprocess.check_output": [["touch", "ran"]],
+    "subprocess.getoutput": ["touch ran"],
+    "builtins.exec": ["open('ran', 'w').close()"],
+    "builtins.eval": ["open('ran', 'w').close()"],
+    "builtins.__import__": ["evil"],
+    "builtins.open": ["ran", "w"],
+    "io.open": ["ran", "w"],
+    "pathlib.Path.touch": [PATH],
+    "pathlib.Path.mkdir": [PATH],
+    "shutil.copy": ["evil.py", "ran"],
+    "shutil.move": ["spare.py", "ran"],
+    "importlib.import_module": ["evil"],
+    "runpy.run_path": ["evil.py"],
+    "runpy.run_module": ["evil"],
+    "timeit.timeit": ["open('ran', 'w').close()"],
+    "yaml.unsafe_load": ["!!python/object/apply:os.system ['touch ran']"],
+    "torch.hub.load": [".", "evil", "source=local"],
+    "torch.load": ["evil.pt", "weights_only=False"],
+    "torch.save": ["nothing", "ran"],
+    "numpy.save": ["ran", [1]],
+    "hydra.utils.get_method": ["evil.function"],
+    "metric_module.files.write_whole": [PATH, "text"],
+    "metric_module.cli.entry.os.mkdir": ["ran"],
+    "metric_module.encoders.timm.Path.touch": [PATH],
+    "datamodules.emoji.Path.touch": [PATH],
+    "lightning.pytorch.callbacks.model_checkpoint.os.mkdir": ["ran"],
+    "torch.optim.lr_scheduler.types.FunctionType.__globals__": [],
+    "evil.function": [],
+}
+
+EVIL = "open('ran', 'w').close()\n\ndef function(*arguments):\n    return None\n"
+
+
+class Reduce:
+    """A pickle that calls something."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.call
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    for name in ("evil.py", "hubconf.py", "spare.py"):
+        (tmp_path / name).write_text(EVIL + "\n\ndef evil():\n    return None\n")
+    torch.save(Reduce(Path.touch, Path("ran")), tmp_path / "evil.pt")
+    (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
+    for module in ("evil", "hubconf"):
+        monkeypatch.delitem(__import__("sys").modules, module, raising=False)
+    return command_in(tmp_path, monkeypatch)
+
+
+def ran(folder: Path) -> bool:
+    return any(folder.glob("ran*")) or (folder / "ran").is_symlink()
+
+
+def write(folder: Path, name: str, content: Any, package: str = "") -> None:
+    path = folder / "conf" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"# @package {package}\n" * bool(package) + yaml.safe_dump(content))
+
+
+def call(target: str, arguments: list[Any]) -> Any:
+    """What an instantiation without any check would do."""
+    plain = [locate("", item["_target_"])(*item["_args_"]) if item == PATH else item for item in arguments]
+    named = [item for item in plain if isinstance(item, str) and item.startswith(("source=", "weights_only="))]
+    settings: dict[str, Any] = {"source": "local"} if "source=local" in named else {}
+    settings |= {"weights_only": False} if "weights_only=False" in named else {}
+    return locate("", target)(*[item for item in plain if item not in named], **settings)
+
+
+@pytest.mark.parametrize("target", [name for name in CALLS if "__globals__" not in name])
+def test_the_control_each_call_would_leave_a_trace(
+    target: str, command: Command, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = call(target, CALLS[target])
+    if hasattr(made, "close"):
+        made.close()
+    assert ran(tmp_path)
+
+
+@pytest.mark.parametrize("target", CALLS)
+@pytest.mark.parametrize("group", ["encoder", "optimizer"])
+def test_a_file_cannot_name_it(
+    target: str, group: str, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, f"{group}/evil", {"_target_": target, "_args_": CALLS[target]})
+    assert command("--config-dir", "conf", f"{group}=evil", "trainer.fast_dev_run=true") == 2
+    named = "pathlib.Path" if PATH in CALLS[target] else target
+    where = "_target_" if named == target else "_args_.0._target_"
+    assert capsys.readouterr().err == (
+        f"error: {group}.{where}: '{named}' comes from a file, and is no part of this project; "
+        f"if you trust it, add 'trusted=[{named.split('.')[0]}]' on the command line\n"
+    )
+    assert not ran(tmp_path)
+
+
+CALL = {"_target_": "subprocess.getoutput", "cmd": "touch ran"}
+PLACES: dict[str, tuple[str, Any]] = {
+    "a callback": ("callbacks", {"evil": CALL}),
+    "a logger": ("logger", {"evil": CALL}),
+    "the task": ("task", CALL),
+    "an argument, deep inside": ("miner", {"_target_": "metric_module.miners.All", "more": [{"deep": CALL}]}),
+    "a node that a resolver makes": ("encoder", {"_target_": "${oc.decode:'{_target_: os.getcwd}'}"}),
+    "a name that is resolved": ("encoder", {"_target_": "${margin}"}),
+    "the trainer's plugins": ("trainer", {"plugins": [CALL]}),
+    "Hydra's callbacks": ("hydra", {"callbacks": {"evil": CALL}}),
+    "Hydra's launcher": ("hydra", {"launcher": {"_target_": "subprocess.getoutput"}}),
+    "Hydra's sweeper": ("hydra", {"sweeper": {"_target_": "subprocess.getoutput"}}),
+    "a factory of logging": ("hydra", {"job_logging": {"handlers": {"x": {"()": "subprocess.getoutput"}}}}),
+    "a class of logging": ("hydra", {"job_logging": {"handlers": {"x": {"class": "subprocess.Popen"}}}}),
+    "an object of logging": ("hydra", {"job_logging": {"handlers": {"console": {"stream": "ext://evil.function"}}}}),
+    "Hydra's own logging": ("hydra", {"hydra_logging": {"handlers": {"x": {"()": "subprocess.getoutput"}}}}),
+    "the environment of what it starts": ("hydra", {"job": {"env_set": {"PYTHONPATH": "."}}}),
+    "a resolver below hydra": ("hydra", {"callbacks": "${oc.create:{evil: {_target_: os.getcwd}}}"}),
+    "a word for itself": ("trusted", ["subprocess"]),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("more", [[], ["seed=1,2", "-m"], ["--cfg", "job"]], ids=["run", "sweep", "show"])
+def test_no_place_of_a_file_can(
+    place: str, more: list[str], command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group, content = PLACES[place]
+    write(tmp_path, "experiment/evil", {group: content}, package="_global_")
+    assert command("--config-dir", "conf", "experiment=evil", "trainer.fast_dev_run=true", *more) == 2
+    assert capsys.readouterr().err.startswith(f"error: {group}")
+    assert not ran(tmp_path)
+
+
+def test_the_control_logging_calls_factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    handler = {"()": "subprocess.getoutput", "cmd": "touch ran"}
+    with pytest.raises(ValueError, match="x"):
+        logging.config.dictConfig({"version": 1, "incremental": False, "handlers": {"x": handler, "y": 1}})
+    assert ran(tmp_path)
+
+
+def test_a_node_that_a_resolver_makes_is_seen_before_it_is_built(command: Command, tmp_path: Path) -> None:
+    more = "${oc.create:{_target_: os.mkdir, path: ran}}"
+    write(tmp_path, "encoder/evil", {"_target_": "metric_module.encoders.ConvNet", "more": more})
+    assert command("--config-dir", "conf", "encoder=evil", "trainer.fast_dev_run=true") == 2
+    assert not ran(tmp_path)
+    OmegaConf.to_container(OmegaConf.create({"more": more}), resolve=True)
+
+
+def test_words_of_a_run_that_is_resumed_are_those_of_a_file(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run/.hydra").mkdir(parents=True)
+    (tmp_path / "run/.hydra/hydra.yaml").write_text("hydra: {runtime: {config_sources: []}}")
+    words = [
+        "encoder=custom",
+        "encoder._target_=subprocess.getoutput",
+        "+encoder.cmd=touch ran",
+        "trusted=[subprocess]",
+    ]
+    (tmp_path / "run/.hydra/overrides.yaml").write_text(yaml.safe_dump(words))
+    assert command("resume=run") == 2
+    assert "trusted: a file cannot vouch for itself" in capsys.readouterr().err
+    (tmp_path / "run/.hydra/overrides.yaml").write_text(yaml.safe_dump(words[:3]))
+    assert command("resume=run") == 2
+    assert "'subprocess.getoutput' comes from a file" in capsys.readouterr().err
+    assert not ran(tmp_path)
+
+
+def test_words_of_a_sweep_that_a_file_asks_for(command: Command, tmp_path: Path, capfd: Any) -> None:
+    params = {
+        "hydra": {"sweeper": {"params": {"encoder._target_": "subprocess.getoutput", "+encoder.cmd": "touch ran"}}}
+    }
+    write(tmp_path, "experiment/evil", params, package="_global_")
+    words = ["--config-dir", "conf", "experiment=evil", "encoder=custom", "trainer.fast_dev_run=true", "-m"]
+    assert command(*words) != 0
+    assert "'subprocess.getoutput' comes from a file" in capfd.readouterr().err
+    assert not ran(tmp_path)
+
+
+def test_what_was_typed_or_trusted_is_called(command: Command, tmp_path: Path) -> None:
+    quick = ("trainer.fast_dev_run=true", "trainer.accelerator=cpu", "test=false")
+    assert command("encoder=custom", "encoder._target_=my_encoders.Tiny", *quick) == 0
+    write(tmp_path, "encoder/mine", {"_target_": "my_encoders.Tiny"})
+    for trusted, code in (("my_encoders", 0), ("my_encoders.Tiny", 0), ("my_enc", 2), ("other", 2)):
+        assert command("--config-dir", "conf", "encoder=mine", f"trusted=[{trusted}]", *quick) == code
+
+
+def test_a_name_that_turns_out_to_be_something_else() -> None:
+    with pytest.raises(UserError, match=r"x: 'metric_module.encoders.Path' comes from a file"):
+        check_found("x", "metric_module.encoders.Path", Path)
+    check_found("x", "metric_module.tasks.train", get_method("metric_module.tasks.train"))
+
+
+def test_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metric_module.cli.trust._trusted", [])
+    with pytest.raises(UserError, match="comes from a file"):
+        check_target("encoder._target_", "mine.Tiny")
+    vouch_for("mine")
+    check_target("encoder._target_", "mine.Tiny")
+
+
+HIDDEN: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "in place of everything": lambda evil: evil,
+    "in the weights": lambda evil: {"state_dict": {"encoder.weight": evil}},
+    "beside the weights": lambda evil: {"state_dict": {}, "more": evil},
+    "in the hyper-parameters": lambda evil: {"state_dict": {}, "hyper_parameters": {"x": evil}},
+    "in a callback's state": lambda evil: {"state_dict": {}, "callbacks": {"LastCheckpoint": {"random": [evil]}}},
+    "in the data module's state": lambda evil: {"state_dict": {}, "EmojiDataModule": evil},
+    "in the optimizer": lambda evil: {"state_dict": {}, "optimizer_states": [evil]},
+    "as a configuration": lambda evil: {"state_dict": {}, "config": evil},
+}
+
+
+@pytest.mark.parametrize("place", HIDDEN)
+def test_a_checkpoint_cannot_call(
+    place: str, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "here/checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(HIDDEN[place](Reduce(Path.touch, Path("ran"))), folder / "last.ckpt")
+    for words in (["task=evaluate", f"ckpt_path={folder}/last.ckpt"], [f"ckpt_path={folder}/last.ckpt"]):
+        assert command(*words, "trainer.accelerator=cpu", "hydra.run.dir=there") == 2
+        assert "is not a checkpoint of plain tensors (UnpicklingError)" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert command("task=evaluate", "ckpt_path=last", "hydra.run.dir=here") == 2
+    assert not ran(tmp_path)
+    torch.load(folder / "last.ckpt", weights_only=False)
+    assert ran(tmp_path), "the control: it would have run"
