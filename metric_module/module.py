@@ -52,6 +52,9 @@ class TripletModule(LightningModule):
             processes train as one would on the same global batch. Off: each mines its own share alone. Accumulating
             gradients adds no negatives, either way.
 
+    Attributes:
+        config: Plain values that every checkpoint keeps under ``config``; None keeps nothing.
+
     Raises:
         UserError: If the memory does not fit the encoder, or the chunk size is below 1. While training, if the
             encoder's output has the wrong shape or is not finite on any process, or a batch has the wrong form.
@@ -78,6 +81,7 @@ class TripletModule(LightningModule):
         self.memory = memory
         self.encode_chunk_size = encode_chunk_size
         self.gather = gather
+        self.config: dict[str, Any] | None = None
         self._optimizer = optimizer or partial(AdamW, lr=1e-3)
         self._scheduler = scheduler
         self._seen = 0
@@ -101,6 +105,12 @@ class TripletModule(LightningModule):
                     f"{type(self.encoder).__name__} has BatchNorm in {len(norms) - len(synced)} places (the first: "
                     f"{norms[0]}): {advice} statistics are those of each process's share of the batch"
                 )
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep :attr:`config` in the checkpoint, if there is one."""
+        if self.config is not None:
+            checkpoint["config"] = self.config
 
     @override
     def on_train_epoch_start(self) -> None:

@@ -101,3 +101,25 @@ def test_resume_says_what_it_wants(command: Command, capsys: pytest.CaptureFixtu
         (tmp_path / "odd/.hydra/overrides.yaml").write_text("[]")
         (tmp_path / "odd/.hydra/hydra.yaml").write_text(text)
         assert command("resume=odd") == 2
+
+
+def test_a_checkpoint_is_evaluated_with_what_it_was_trained_with(
+    tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*SMALL, "+encoder.grow=2", "distance=cosine", "datamodule.split_seed=1", "trainer.max_epochs=1")
+    assert command(*words, "hydra.run.dir=run", "margin=0.3") == 0
+    limits = [word for word in SMALL if word.startswith(("trainer.", "logger"))]
+    for path in ("run/checkpoints/best.ckpt", "run/checkpoints/last.ckpt"):
+        evaluate = ("task=evaluate", f"ckpt_path={path}", *limits, "hydra.run.dir=again")
+        assert command(*evaluate) == 2
+        told = capsys.readouterr().err
+        assert "error: encoder._target_: 'my_encoders.Tiny' comes from a file" in told
+        assert command(*evaluate, "trusted=[my_encoders]") == 0
+        figures, expected = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("again", "run"))
+        assert figures == expected
+    assert command(*evaluate, "trusted=[my_encoders]", "margin=0.9") == 0
+    assert json.loads((tmp_path / "again/metrics.json").read_text())["val"]["loss"] > expected["val"]["loss"]
+    assert command(*evaluate, "encoder=mlp") == 2
+    assert "does not fit MLP" in capsys.readouterr().err
+    assert command(*evaluate, "trusted=[my_encoders]", "datamodule.split_seed=0") == 0
+    assert json.loads((tmp_path / "again/metrics.json").read_text()) != expected

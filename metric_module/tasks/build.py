@@ -22,6 +22,7 @@ from metric_module.errors import UserError
 from metric_module.memory import CrossBatchMemory
 from metric_module.module import TripletModule
 from metric_module.tasks.arguments import check_arguments
+from metric_module.tasks.trained import kept_configuration
 
 GROUPS = (
     "encoder",
@@ -92,6 +93,7 @@ def build(cfg: DictConfig) -> Parts:
         encode_chunk_size=cfg.module.encode_chunk_size,
         gather=cfg.module.gather,
     )
+    module.config = kept_configuration(cfg)
     return Parts(module, datamodule, _trainer(cfg))
 
 

@@ -6,18 +6,23 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from metric_module.checkpoints import load_checkpoint
 from metric_module.cli.checks import check
 from metric_module.errors import UserError
 from metric_module.tasks.build import build
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config
+from metric_module.tasks.trained import as_trained
 from metric_module.tasks.results import measure, report
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Load ``cfg.ckpt_path`` and read val and test with it.
 
+    From the command line, encoder, distance, criterion and data are those that the checkpoint was trained with, except
+    for what the command line says.
+
     Args:
-        cfg: The composed configuration: the encoder, distance and data of the checkpoint's run.
+        cfg: The composed configuration.
 
     Returns:
         The figures, ``{"val/map_at_r": ..., "test/map_at_r": ...}``.
@@ -25,11 +30,12 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the configuration or the data is wrong, or the checkpoint does not fit the encoder.
     """
-    check(cfg)
-    parts = build(cfg)
     path = find_checkpoint(cfg)
     if path is None:
         raise UserError(f"ckpt_path={cfg.ckpt_path}: no checkpoint in {cfg.output_dir}/checkpoints")
+    cfg = as_trained(cfg, load_checkpoint(path))
+    check(cfg)
+    parts = build(cfg)
     load_weights(parts.module, path)
     if parts.trainer.is_global_zero:
         write_config(cfg)
