@@ -90,6 +90,7 @@ class TripletCriterion(nn.Module):
         self.reduction = reduction
         self.census = census
         self.seed = seed
+        self.substitute: Miner | None = None  # mines in place of the miner, once something has set it
         # Counts the training calls: the random choices of a step depend on it, so it is part of the state.
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
@@ -157,8 +158,9 @@ class TripletCriterion(nn.Module):
 
     @property
     def current_miner(self) -> WindowMiner | SelectingMiner:
-        """The miner in force: the criterion's own, or the one whose turn it is."""
-        return self.miner.current if isinstance(self.miner, Scheduled) else self.miner
+        """The miner in force: the criterion's own, or the one whose turn it is, or the one that took its place."""
+        miner = self.miner if self.substitute is None else self.substitute
+        return miner.current if isinstance(miner, Scheduled) else miner
 
     def _block(
         self, rule: PairRule, distances: Tensor, rows: slice, gradient: bool, census: bool, first: int

@@ -25,6 +25,7 @@ from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
 from metric_module.evaluation import RetrievalMetric
 from metric_module.functional import nonfinite_rows
+from metric_module.health import Health, spread_and_size
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import Scheduled
 
@@ -54,6 +55,7 @@ class TripletModule(LightningModule):
 
     Attributes:
         config: Plain values that every checkpoint keeps under ``config``; None keeps nothing.
+        health: Signs of the last training step; None before the first.
 
     Raises:
         UserError: If the memory does not fit the encoder, or the chunk size is below 1. While training, if the
@@ -82,6 +84,7 @@ class TripletModule(LightningModule):
         self.encode_chunk_size = encode_chunk_size
         self.gather = gather
         self.config: dict[str, Any] | None = None
+        self.health: Health | None = None
         self._optimizer = optimizer or partial(AdamW, lr=1e-3)
         self._scheduler = scheduler
         self._seen = 0
@@ -150,7 +153,17 @@ class TripletModule(LightningModule):
             # As a view of the references, the anchors are known to be among them, which spares a search.
             embeddings, among["ids"] = among["reference"][together.own], among["ids"][together.own]
         output: CriterionOutput = self.criterion(embeddings, labels, **among, census=census, first=first)
+        self.health = self._health(output, together.embeddings)
         return output
+
+    def _health(self, output: CriterionOutput, embeddings: Tensor) -> Health:
+        """Signs of a step, from its loss and the embeddings ``(G, D)`` of all processes."""
+        loss, census = output.loss.detach(), output.census
+        if self.criterion.reduction == "sum":
+            loss = loss / census.active.clamp(min=1)
+        elif self.criterion.reduction == "mean" and census.selected is not None:
+            loss = loss * census.selected / census.active.clamp(min=1)
+        return Health(loss, census.active, census.lone_anchors, census.anchors, *spread_and_size(embeddings))
 
     @override
     def on_validation_epoch_start(self) -> None:

@@ -1,5 +1,6 @@
 """What runs beside training: averages, schedules, and what the user sees."""
 
+from metric_module.callbacks.collapse_guard import CollapseGuard
 from metric_module.callbacks.ema import EMA
 from metric_module.callbacks.freeze import FreezeBackbone
 from metric_module.callbacks.last_checkpoint import LastCheckpoint
@@ -8,4 +9,13 @@ from metric_module.callbacks.margin_schedule import MarginSchedule
 from metric_module.callbacks.metrics_csv import MetricsCSV
 from metric_module.callbacks.progress import ProgressBar
 
-__all__ = ["EMA", "FreezeBackbone", "LastCheckpoint", "LastValidation", "MarginSchedule", "MetricsCSV", "ProgressBar"]
+__all__ = [
+    "EMA",
+    "CollapseGuard",
+    "FreezeBackbone",
+    "LastCheckpoint",
+    "LastValidation",
+    "MarginSchedule",
+    "MetricsCSV",
+    "ProgressBar",
+]

@@ -11,8 +11,8 @@ from metric_module.cli.checks import check
 from metric_module.errors import UserError
 from metric_module.tasks.build import build
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config
-from metric_module.tasks.trained import as_trained
 from metric_module.tasks.results import measure, report
+from metric_module.tasks.trained import as_trained
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
