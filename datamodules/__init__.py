@@ -3,6 +3,7 @@
 from datamodules.augment import Augment
 from datamodules.base import PKDataModule
 from datamodules.emoji import EmojiDataModule
+from datamodules.image_folder import ImageFolderDataModule
 from datamodules.samplers import PKSampler, ShardedSampler
 from datamodules.samples import SampleDataset, Samples
 from datamodules.splits import Split, split_classes
@@ -10,6 +11,7 @@ from datamodules.splits import Split, split_classes
 __all__ = [
     "Augment",
     "EmojiDataModule",
+    "ImageFolderDataModule",
     "PKDataModule",
     "PKSampler",
     "SampleDataset",

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -37,6 +38,8 @@ class PKDataModule(LightningDataModule, ABC):
         num_workers: Processes that load; 0 loads in the main process.
         augment: Maps inputs and one int64 key per sample to inputs, on the device, while training; None leaves them.
         short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
+        on_bad_sample: What a sample that cannot be read leads to while training: ``error``, or ``replace``, see
+            :class:`datamodules.SampleDataset`. In evaluation it is always an error.
 
     Raises:
         UserError: A number is out of range.
@@ -52,12 +55,16 @@ class PKDataModule(LightningDataModule, ABC):
         num_workers: int = 0,
         augment: AugmentFunction | None = None,
         short_classes: str = "repeat",
+        on_bad_sample: str = "error",
     ) -> None:
         super().__init__()
         if eval_batch_size < 1:
             raise UserError(f"expected eval_batch_size >= 1, got {eval_batch_size}")
         if num_workers < 0:
             raise UserError(f"expected num_workers >= 0, got {num_workers}")
+        if on_bad_sample not in {"error", "replace"}:
+            raise UserError(f"on_bad_sample: expected error or replace, got {on_bad_sample!r}")
+        self.on_bad_sample = on_bad_sample
         self.classes_per_batch = classes_per_batch
         self.samples_per_class = samples_per_class
         self.seed = seed
@@ -67,6 +74,18 @@ class PKDataModule(LightningDataModule, ABC):
         self.short_classes = short_classes
         self._samples: Samples | None = None
         self._next = (0, 0)
+        self._train_set: SampleDataset | None = None
+
+    @property
+    def replaced(self) -> int:
+        """How many training samples could not be read, and were replaced."""
+        return 0 if self._train_set is None else self._train_set.replaced
+
+    @override
+    def teardown(self, stage: str) -> None:
+        """Say how many samples were replaced."""
+        if stage == "fit" and self.replaced:
+            rank_zero_warn(f"data: {self.replaced} samples cannot be read, and others of their class took their place")
 
     @abstractmethod
     def load(self) -> Samples:
@@ -111,7 +130,9 @@ class PKDataModule(LightningDataModule, ABC):
         """Batches of P classes x K samples."""
         sampler = self.train_sampler()
         sampler.start_at(*self._next)
-        dataset = SampleDataset(self.samples, self.samples.splits["train"])
+        replace = self.on_bad_sample == "replace"
+        self._train_set = SampleDataset(self.samples, self.samples.splits["train"], replace)
+        dataset = self._train_set
         return self._loader(dataset, sampler, sampler.batch_size)
 
     @override

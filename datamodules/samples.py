@@ -19,11 +19,26 @@ from metric_module.errors import UserError
 SHOWN = 20
 
 
+class BadSampleError(Exception):
+    """A sample cannot be read.
+
+    Args:
+        id: Which.
+        reason: Its file, and what is wrong with it.
+    """
+
+    def __init__(self, id: int, reason: str) -> None:
+        super().__init__(id, reason)  # both, so that it can travel from a worker
+        self.id = id
+        self.reason = reason
+
+
 class Samples(NamedTuple):
     """A labelled data set. The id of a sample is its row, unique across the splits.
 
     Attributes:
-        fetch: Maps ids, int64 ``(B,)``, to inputs, first dimension ``B``; works on many samples at once.
+        fetch: Maps ids, int64 ``(B,)``, to inputs, first dimension ``B``; works on many samples at once. Raises
+            :class:`BadSampleError` for one that cannot be read.
         labels: Class of each sample, int64 ``(N,)``.
         splits: Ids of the samples of each split, int64; ``train``, ``val`` and ``test``.
         class_names: Name of each class, by label.
@@ -40,12 +55,19 @@ class Samples(NamedTuple):
         """Find what would otherwise go wrong while training.
 
         Raises:
-            UserError: Labels or groups are not int64 ``(N,)``, a split is missing or empty, or splits share samples.
+            UserError: Labels or groups are not int64 ``(N,)``, a label is negative, a split is missing or empty, or
+                splits share samples.
         """
         labels = self.labels
         if labels.dtype != torch.int64 or labels.ndim != 1:
             shape = tuple(labels.shape)
             raise UserError(f"expected labels as an int64 tensor of shape (N,), got {labels.dtype} of shape {shape}")
+        below = sorted(set(labels[labels < 0].tolist()))
+        if below:
+            more = f" and {len(below) - SHOWN} more" if len(below) > SHOWN else ""
+            raise UserError(
+                f"expected labels >= 0, got {', '.join(map(str, below[:SHOWN]))}{more}; leave such samples out"
+            )
         if self.groups is not None and (self.groups.dtype != torch.int64 or self.groups.shape != labels.shape):
             found = f"{self.groups.dtype} of shape {tuple(self.groups.shape)}"
             raise UserError(f"expected groups as an int64 tensor of shape {tuple(labels.shape)}, got {found}")
@@ -65,6 +87,12 @@ class SampleDataset(Dataset[Batch]):
     Args:
         samples: The data set.
         index: Ids of the samples to show, int64.
+        replace: Whether a sample that cannot be read is replaced by another of its class. It is the first one after it
+            in the data set that can be read and is not in the batch, so the P x K of a batch stays; at most one of a
+            hundred samples is, or ten.
+
+    Raises:
+        UserError: When a sample cannot be read and is not, or no longer, replaced.
 
     Example:
         >>> samples = Samples(lambda ids: ids.float(), torch.tensor([7, 8, 9]), {})
@@ -72,9 +100,18 @@ class SampleDataset(Dataset[Batch]):
         Batch(inputs=tensor([2.]), labels=tensor([9]), index=tensor([2]))
     """
 
-    def __init__(self, samples: Samples, index: Tensor) -> None:
+    def __init__(self, samples: Samples, index: Tensor, replace: bool = False) -> None:
         self.samples = samples
         self.index = index
+        self.replace = replace
+        # Which samples were replaced, for all worker processes to see.
+        self._bad = torch.zeros(len(samples.labels) if replace else 0, dtype=torch.bool)  # (N,)
+        self._bad.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def replaced(self) -> int:
+        """How many samples could not be read so far."""
+        return int(self._bad.sum())
 
     def __len__(self) -> int:
         """Number of samples shown."""
@@ -88,7 +125,28 @@ class SampleDataset(Dataset[Batch]):
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         """The samples at some positions, as one batch; torch's loader calls it when it is there."""
         ids = self.index[torch.as_tensor(positions)]  # (B,)
-        return Batch(self.samples.fetch(ids), self.samples.labels[ids], ids)
+        while True:
+            try:
+                return Batch(self.samples.fetch(ids), self.samples.labels[ids], ids)
+            except BadSampleError as error:
+                if not self.replace:
+                    raise UserError(f"data: cannot read {error.reason}") from error
+                ids = self._without(ids, error)
+
+    def _without(self, ids: Tensor, error: BadSampleError) -> Tensor:
+        """The same ids ``(B,)`` with one that cannot be read replaced wherever it stands."""
+        self._bad[error.id] = True
+        most = max(10, len(self.index) // 100)
+        if self.replaced > most:
+            raise UserError(f"data: more than {most} samples cannot be read, the last: {error.reason}") from error
+        label = self.samples.labels[error.id]
+        same = self.index[(self.samples.labels[self.index] == label) & ~self._bad[self.index]]  # (n,)
+        if not len(same):
+            raise UserError(f"data: no sample of class {int(label)} can be read, the last: {error.reason}") from error
+        new = same[~torch.isin(same, ids)]
+        from_here = new if len(new) else same
+        after = from_here[from_here > error.id]
+        return torch.where(ids == error.id, (after if len(after) else from_here)[0], ids)
 
 
 def as_it_is(batch: Any) -> Any:

@@ -40,6 +40,7 @@ NEEDS = {
     "emoji_pretrained": ["encoder.weights=null"],
     "evaluate": ["ckpt_path=some.ckpt"],
     "freeze_backbone": ["callbacks=[default,freeze_backbone]"],
+    "image_folder": ["datamodule.root=somewhere"],
 }
 
 

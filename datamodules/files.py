@@ -1,0 +1,182 @@
+"""Many files without many objects, and what is wrong with them.
+
+Legend: N files, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+
+from metric_module.errors import UserError
+
+SHOWN = 20
+
+
+class Paths:
+    """Paths in two arrays, which worker processes share instead of copying a list of strings one by one.
+
+    Args:
+        names: The paths.
+
+    Example:
+        >>> paths = Paths(["a/1.png", "b/2.png"])
+        >>> len(paths), paths[1]
+        (2, 'b/2.png')
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        encoded = [os.fsencode(name) for name in names]
+        sizes = torch.tensor([0, *map(len, encoded)])
+        self._ends = sizes.cumsum(0)  # (N + 1,)
+        self._bytes = torch.frombuffer(bytearray(b"".join(encoded) or b" "), dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        """Number of paths."""
+        return len(self._ends) - 1
+
+    def __getitem__(self, row: int) -> str:
+        """One path."""
+        return os.fsdecode(self._bytes[int(self._ends[row]) : int(self._ends[row + 1])].numpy().tobytes())
+
+
+class State(NamedTuple):
+    """What is known of a file.
+
+    Attributes:
+        reason: Why it cannot be used; empty if it can.
+        digest: SHA-256 of its content, hexadecimal.
+    """
+
+    reason: str
+    digest: str
+
+
+def inspect_image(path: str) -> State:
+    """Read an image file from end to end.
+
+    Args:
+        path: The file.
+    """
+    try:
+        content = Path(path).read_bytes()
+        if not content:
+            return State("empty file", "")
+        with Image.open(path) as image:
+            image.load()
+    except Exception as error:  # Pillow raises many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return State(reason.replace(path, "").strip(" :'\"") or type(error).__name__, "")
+    return State("", hashlib.sha256(content).hexdigest())
+
+
+def inspect_images(paths: Sequence[str] | Paths, cache: Path | None, workers: int = 8) -> list[State]:
+    """What is wrong with each of many image files, read in parallel; those that did not change are not read again.
+
+    Args:
+        paths: The files, N.
+        cache: A file that remembers by path, size and time of change; None remembers nothing.
+        workers: Files that are read at a time.
+
+    Returns:
+        N states.
+    """
+    every = [paths[row] for row in range(len(paths))]
+    stamps = [_stamp(path) for path in every]
+    known = _recall(cache)
+    todo = [row for row, stamp in enumerate(stamps) if known.get(every[row], (None,))[0] != stamp]
+    quiet = not sys.stderr.isatty() or int(os.environ.get("LOCAL_RANK", "0")) > 0
+    found: dict[str, tuple[str, State]] = {}
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        states = pool.map(inspect_image, [every[row] for row in todo])
+        for row, state in zip(todo, track(states, "reading files", total=len(todo), disable=quiet), strict=False):
+            found[every[row]] = (stamps[row], state)
+    _remember(cache, found)
+    return [(found.get(path) or known[path])[1] for path in every]
+
+
+def check_images(
+    paths: Paths, labels: Tensor, class_names: Sequence[str], splits: Mapping[str, Tensor], cache: Path | None
+) -> None:
+    """Find, before the first step, every file and every class that would spoil training or its figures.
+
+    Args:
+        paths: The image of each sample, N.
+        labels: Class of each sample, int64 ``(N,)``.
+        class_names: Name of each class, C.
+        splits: Ids of the samples of each split, int64.
+        cache: See :func:`inspect_images`.
+
+    Raises:
+        UserError: Listing files that cannot be read, files whose very content is in two splits, and classes of the
+            training split with a single sample.
+    """
+    states = inspect_images(paths, cache)
+    bad = [f"{paths[row]} ({state.reason})" for row, state in enumerate(states) if state.reason]
+    owner = {int(row): name for name, rows in splits.items() for row in rows}
+    places: dict[str, list[int]] = {}
+    for row, state in enumerate(states):
+        if state.digest and row in owner:
+            places.setdefault(state.digest, []).append(row)
+    twice = [
+        " = ".join(f"{paths[row]} ({owner[row]})" for row in rows)
+        for rows in places.values()
+        if len({owner[row] for row in rows}) > 1
+    ]
+    count = labels[splits["train"]].bincount(minlength=len(class_names))
+    single = [class_names[int(label)] for label in (count == 1).nonzero()]
+    found = [
+        *_listed("files that cannot be read", bad),
+        *_listed("files with the same content in two splits", twice),
+        *_listed("training classes of a single sample (short_classes=drop leaves them out)", single),
+    ]
+    if found:
+        raise UserError("data: " + "; ".join(found))
+
+
+def _listed(title: str, names: list[str]) -> Iterator[str]:
+    if names:
+        yield f"{len(names)} {title}: {', '.join(names)}"
+
+
+def _stamp(path: str) -> str:
+    try:
+        status = os.stat(path)  # noqa: PTH116  # a Path object for each of millions is what this avoids
+    except OSError:
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _recall(cache: Path | None) -> dict[str, tuple[str, State]]:
+    if cache is None or not cache.is_file():
+        return {}
+    with sqlite3.connect(cache) as memory:
+        try:
+            rows = memory.execute("select path, stamp, reason, digest from files").fetchall()
+        except sqlite3.DatabaseError:
+            return {}  # of another kind: it will be written anew
+    return {path: (stamp, State(reason, digest)) for path, stamp, reason, digest in rows}
+
+
+def _remember(cache: Path | None, found: Mapping[str, tuple[str, State]]) -> None:
+    if cache is None or not found:
+        return
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with sqlite3.connect(cache, timeout=60) as memory:
+            memory.execute("create table if not exists files (path text primary key, stamp, reason, digest)")
+            rows = [(path, stamp, *state) for path, (stamp, state) in found.items()]
+            memory.executemany("insert or replace into files values (?, ?, ?, ?)", rows)
+    except (OSError, sqlite3.DatabaseError):
+        return  # a cache that cannot be written costs time, nothing else

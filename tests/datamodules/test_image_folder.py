@@ -1,0 +1,240 @@
+"""A folder of images: read, split, checked before the first step, and mended while training."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules import ImageFolderDataModule, SampleDataset
+from datamodules.files import Paths, inspect_images
+from datamodules.image_folder import read_image
+from metric_module import UserError
+from tests.command_line import Command, command_in
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make(tmp_path / "images")
+
+
+def make(root: Path, classes: int = 10, each: int = 4) -> Path:
+    """Ten classes of four images, each its own colour with a little noise."""
+    random = np.random.default_rng(0)
+    for label in range(classes):
+        folder = root / f"class_{label}"
+        folder.mkdir(parents=True)
+        colour = random.integers(40, 216, 3)
+        for number in range(each):
+            pixels = colour + random.integers(-20, 20, (20, 24, 3))
+            suffix = "jpg" if number % 2 else "png"
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.{suffix}")
+    return root
+
+
+def module(root: Path, **settings: Any) -> ImageFolderDataModule:
+    given = {"classes_per_batch": 4, "samples_per_class": 2, "image_size": 8, "cache_dir": str(root.parent / "cache")}
+    return ImageFolderDataModule(str(root), **{**given, **settings})
+
+
+def test_classes_are_split_and_images_are_read(root: Path) -> None:
+    data = module(root)
+    data.prepare_data()
+    data.setup("fit")
+    assert [len(rows) for rows in data.samples.splits.values()] == [24, 8, 8]
+    assert data.samples.class_names == [f"class_{label}" for label in range(10)]
+    batch = next(iter(data.train_dataloader()))
+    assert batch.inputs.shape == (8, 3, 8, 8)
+    assert batch.inputs.dtype == torch.float32
+    for inputs, label in zip(batch.inputs, batch.labels, strict=True):
+        pixels = read_image(str(root / f"class_{int(label)}" / "0.png"), 8) / 127.5 - 1
+        assert abs(float(inputs.mean()) - pixels.mean()) < 0.1
+
+
+def test_the_middle_square_is_cut_out(tmp_path: Path) -> None:
+    pixels = np.zeros((10, 30, 3), dtype=np.uint8)
+    pixels[:, 10:20] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert read_image(str(tmp_path / "a.png"), 5).min() == 255
+    Image.fromarray(pixels[..., 0]).convert("P").save(tmp_path / "b.gif")
+    assert read_image(str(tmp_path / "b.gif"), 5).shape == (5, 5, 3)
+
+
+def test_folders_that_are_split_already(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "val", "test")):
+        make(tmp_path / "images" / split, classes=4)
+        for folder in (tmp_path / "images" / split).iterdir():
+            folder.rename(folder.with_name(f"{number}_{folder.name}"))
+    data = module(tmp_path / "images", preflight=False)
+    assert {name: len(rows) for name, rows in data.samples.splits.items()} == {"train": 16, "val": 16, "test": 16}
+    assert len(data.samples.class_names) == 12
+    (tmp_path / "images/val").rename(tmp_path / "images/valid")
+    with pytest.raises(UserError, match="expected train, val and test, or a folder for each class; missing: val"):
+        module(tmp_path / "images").setup("fit")
+
+
+def test_the_preflight_lists_everything_that_is_wrong(root: Path) -> None:
+    samples = module(root).samples
+
+    def name(split: str, place: int) -> str:
+        """A class of a split."""
+        return str(samples.class_names[int(samples.labels[samples.splits[split][place]])])
+
+    train, val, other = name("train", 0), name("val", 0), name("train", -1)
+    (root / train / "0.png").write_bytes(b"")
+    whole = (root / train / "1.jpg").read_bytes()
+    (root / train / "1.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / train / "2.png").write_text("no image")
+    (root / val / "9.png").write_bytes((root / other / "0.png").read_bytes())
+    for file in ("1.jpg", "2.png", "3.jpg"):
+        (root / other / file).unlink()
+    with pytest.raises(UserError) as error:
+        module(root).prepare_data()
+    told = str(error.value)
+    assert told.startswith("data: 3 files that cannot be read: ")
+    for part in ("0.png (empty file)", "1.jpg (", "2.png (cannot identify image file)"):
+        assert f"{root}/{train}/{part}" in told
+    same = sorted([f"{root}/{other}/0.png (train)", f"{root}/{val}/9.png (val)"])
+    assert f"1 files with the same content in two splits: {' = '.join(same)}" in told
+    assert f"1 training classes of a single sample (short_classes=drop leaves them out): {other}" in told
+
+
+def test_a_class_of_one_sample_can_be_dropped(root: Path) -> None:
+    data = module(root)
+    name = data.samples.class_names[int(data.samples.labels[data.samples.splits["train"][0]])]
+    for file in ("1.jpg", "2.png", "3.jpg"):
+        (root / name / file).unlink()
+    with pytest.raises(UserError, match=f"1 training classes of a single sample .*: {name}"):
+        module(root).prepare_data()
+    module(root, short_classes="drop").prepare_data()
+
+
+def test_what_did_not_change_is_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    inner = inspect_images.__globals__["inspect_image"]
+
+    def spy(path: str) -> Any:
+        """Read, and remember that it was read."""
+        read.append(path)
+        return inner(path)
+
+    monkeypatch.setattr("datamodules.files.inspect_image", spy)
+    module(root).prepare_data()
+    assert len(read) == 40
+    read.clear()
+    module(root).prepare_data()
+    assert read == []
+    time.sleep(0.01)
+    (root / "class_3/0.png").write_bytes(b"broken")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"1 files that cannot be read: .*class_3/0.png"):
+            module(root).prepare_data()
+    assert read == [str(root / "class_3/0.png")]
+    (root.parent / "cache/files.sqlite").write_bytes(b"no database")
+    read.clear()
+    with pytest.raises(UserError, match="1 files that cannot be read"):
+        module(root).prepare_data()
+    assert len(read) == 40
+    (root / "class_3/0.png").unlink()
+
+
+def test_a_file_that_goes_bad_later(root: Path) -> None:
+    data = module(root)
+    data.prepare_data()
+    data.setup("fit")
+    victim = data.samples.splits["train"][5]
+    path = Path(data.samples.fetch.paths[int(victim)])  # type: ignore[attr-defined]
+    path.write_bytes(b"gone")
+    with pytest.raises(UserError, match=f"data: cannot read {path} \\(cannot identify image file"):
+        list(data.train_dataloader())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_it_is_replaced_within_its_class(root: Path, workers: int) -> None:
+    whole, data = module(root), module(root, on_bad_sample="replace", num_workers=workers)
+    expected = [batch.index for batch in whole.train_dataloader()]
+    broken = data.samples.splits["train"][[5, 9]]
+    for row in broken.tolist():
+        Path(data.samples.fetch.paths[row]).write_bytes(b"gone")  # type: ignore[attr-defined]
+    runs = []
+    for _ in range(2):
+        data = module(root, on_bad_sample="replace", num_workers=workers)
+        runs.append(list(data.train_dataloader()))
+        assert data.replaced == 2
+    seen = 0
+    for batch, again, ids in zip(*runs, expected, strict=True):
+        assert torch.equal(batch.index, again.index)
+        assert torch.equal(batch.labels, data.samples.labels[ids]), "P x K stays"
+        assert len(batch.index.unique()) == 8
+        assert not torch.isin(batch.index, broken).any()
+        kept = ~torch.isin(ids, broken)
+        assert torch.equal(batch.index[kept], ids[kept])
+        seen += int((~kept).sum())
+    assert seen > 0
+    with pytest.warns(UserWarning, match="data: 2 samples cannot be read, and others of their class took their place"):
+        data.teardown("fit")
+
+
+def test_replacing_has_a_limit(root: Path) -> None:
+    make(root / "more", classes=1)
+    data = module(root, on_bad_sample="replace")
+    rows = data.samples.splits["train"]
+    paths = [Path(data.samples.fetch.paths[int(row)]) for row in rows]  # type: ignore[attr-defined]
+    for path in paths[:4]:
+        path.write_bytes(b"gone")
+    one_class = SampleDataset(data.samples, rows[:4], replace=True)
+    with pytest.raises(UserError, match=r"data: no sample of class \d+ can be read, the last: "):
+        one_class.__getitems__([0, 1])
+    for path in paths[:12]:
+        path.write_bytes(b"gone")
+    one_label = data.samples._replace(labels=torch.zeros_like(data.samples.labels))
+    dataset = SampleDataset(one_label, rows, replace=True)
+    with pytest.raises(UserError, match=r"data: more than 10 samples cannot be read, the last: "):
+        dataset.__getitems__(list(range(12)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"image_size": 0}, "expected image_size >= 1, got 0"),
+        ({"on_bad_sample": "pray"}, "on_bad_sample: expected error or replace, got 'pray'"),
+    ],
+)
+def test_bad_arguments(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        module(tmp_path, **settings)
+
+
+def test_no_folder_and_no_images(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"datamodule.root: no such folder: .*nowhere"):
+        module(tmp_path / "nowhere").setup("fit")
+    (tmp_path / "empty" / "class").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"empty: expected a folder of images for each class \(.bmp, .* got none"):
+        module(tmp_path / "empty").setup("fit")
+
+
+def test_paths_are_two_arrays() -> None:
+    names = ["a/b.png", "", "ü/é.jpg", "x"]
+    paths = Paths(names)
+    assert [paths[row] for row in range(len(paths))] == names
+    assert len(Paths([])) == 0
+
+
+def test_one_command_and_no_code(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command: Command = command_in(root.parent, monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))
+    small = ("encoder=mlp", "encoder.in_features=192", "encoder.hidden=[]", "datamodule.image_size=8", "logger=csv")
+    words = ("datamodule=image_folder", f"datamodule.root={root}", "datamodule.classes_per_batch=4", *small)
+    assert command(*words, "trainer.max_epochs=2", "trainer.accelerator=cpu", "datamodule.num_workers=0") == 0
+    assert "recall_at_1" in capsys.readouterr().out
+    (root / "class_0/0.png").write_bytes(b"")
+    assert command(*words, "trainer.accelerator=cpu") == 2
+    told = capsys.readouterr().err
+    assert told == f"error: data: 1 files that cannot be read: {root}/class_0/0.png (empty file)\n"
