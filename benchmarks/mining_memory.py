@@ -79,29 +79,29 @@ def _footprint(work: Work, side: str, settings: Settings) -> Footprint:
         call(build(side, tiny), inputs(tiny))
         square @ square
     data, run = inputs(work), build(side, work)
-    _give_back_free_memory()
-    used = _kilobytes("VmSize")
+    give_back_free_memory()
+    used = kilobytes("VmSize")
     limit = int(used * 1024 + settings.memory_limit * 1e9)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     Path("/proc/self/clear_refs").write_text("5")  # the peak restarts from what is in use now
-    before = _kilobytes("VmRSS")
+    before = kilobytes("VmRSS")
     try:
         found = call(run, data)
     except RuntimeError as error:
         if "memory" in str(error):
             raise MemoryError(str(error)) from None
         raise
-    return found._replace(megabytes=(_kilobytes("VmHWM") - before) / 1024)
+    return found._replace(megabytes=(kilobytes("VmHWM") - before) / 1024)
 
 
-def _give_back_free_memory() -> None:
+def give_back_free_memory() -> None:
     """Let what earlier calls have freed not hide what the next one takes."""
     gc.collect()
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _kilobytes(name: str) -> int:
+def kilobytes(name: str) -> int:
     """A size from ``/proc/self/status``."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

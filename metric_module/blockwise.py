@@ -169,6 +169,8 @@ def _add_up(results: list[BlockResult], query: Tensor) -> Totals:
 
     def total(values: list[Tensor], dtype: torch.dtype) -> Tensor:
         """Sum of one field over the blocks."""
+        if len(values) == 1:
+            return values[0]
         return torch.stack(values).sum() if values else torch.zeros((), dtype=dtype, device=query.device)
 
     selected = [result.sum.selected for result in results if result.sum.selected is not None]
@@ -179,7 +181,9 @@ def _add_up(results: list[BlockResult], query: Tensor) -> Totals:
         active=total([result.sum.active for result in results], torch.int64),
         anchors=total([result.anchors for result in results], torch.int64),
         rows=torch.tensor(len(query), device=query.device),
-        census=BlockCensus(*(torch.stack(values).sum() for values in zip(*census, strict=True))) if census else None,
+        census=BlockCensus(*(total(list(part), part[0].dtype) for part in zip(*census, strict=True)))
+        if census
+        else None,
     )
 
 

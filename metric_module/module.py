@@ -128,14 +128,14 @@ class TripletModule(LightningModule):
         embeddings = self._encode(inputs, labels)  # (B, D)
         self._refuse(index.index_select(0, nonfinite_rows(embeddings.detach())), len(index))
         take_census = self.criterion.census and self._logs_this_step()
-        loss, census = self._mine(embeddings, labels, index if len(batch) == 3 else None, take_census)
+        loss, census = self.mine(embeddings, labels, index if len(batch) == 3 else None, take_census)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         if take_census:
             self.log_dict(_shares(census), prog_bar=True, batch_size=len(labels))
         result: Tensor = loss
         return result
 
-    def _mine(self, embeddings: Tensor, labels: Tensor, ids: Tensor | None, census: bool) -> CriterionOutput:
+    def mine(self, embeddings: Tensor, labels: Tensor, ids: Tensor | None, census: bool) -> CriterionOutput:
         """Loss of this process's anchors among those of all processes, and among the past."""
         if world_size() > 1 and self.gather:
             together = gather_batch(embeddings, labels, ids)  # (G, D)

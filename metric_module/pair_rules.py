@@ -132,7 +132,9 @@ class LabelPairs(PairRule):
     ) -> None:
         codes, reference_codes = dense_codes(labels, None if own else reference_labels)
         number = reference_codes.long().bincount()  # (C,), references in each class
-        size = torch.cat([number, number.new_zeros(len(labels))]).index_select(0, codes.long())  # (B,)
+        if not own:
+            number = torch.cat([number, number.new_zeros(len(labels))])  # classes that no reference has
+        size = number.index_select(0, codes.long())  # (B,)
         super().__init__(ids, reference_ids, own, most_first(size) if sort and own and negatives is None else None)
         self.negatives = negatives
         self.size, self.codes, self.reference_codes = (self.ordered(part) for part in (size, codes, reference_codes))

@@ -34,14 +34,13 @@ def selected_sum(
     if not bool(valid.all()):
         raise UserError(f"{type(miner).__name__}.select: named a triplet whose pairs are not in the masks it was given")
     excess = (flat.index_select(0, ap) + margin) - flat.index_select(0, an)  # (T,)
+    selected = torch.tensor(len(anchor), device=distances.device)
     if loss == "hinge":
-        weight = (excess > 0).to(distances)  # (T,)
-        value, active = excess.clamp(min=0), (excess > 0).sum()
+        inside = excess > 0  # (T,)
+        weight, value, active = inside.to(distances), excess.clamp(min=0), inside.sum()  # (T,), (T,), ()
     else:
-        weight, value = excess.sigmoid(), -logsigmoid(-excess)  # (T,), (T,)
-        active = torch.tensor(len(anchor), device=distances.device)
+        weight, value, active = excess.sigmoid(), -logsigmoid(-excess), selected  # (T,), (T,), ()
     slope = None
     if gradient:
         slope = torch.zeros_like(flat).index_add_(0, ap, weight).index_add_(0, an, -weight).view_as(distances)  # (A, M)
-    selected = torch.tensor(len(anchor), device=distances.device)
     return BlockSum(value.sum(dtype=torch.float64), selected, active, slope)

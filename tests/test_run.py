@@ -97,7 +97,7 @@ def test_evaluation_with_other_options_names_the_right_ones(
 ) -> None:
     assert command(*MLP, "trainer.max_steps=1", "test=false", *QUICK) == 0
     best = only(tmp_path / "runs" / "train") / "checkpoints" / "best.ckpt"
-    assert command("task=evaluate", f"ckpt_path={best}", *QUICK) == 2
+    assert command("task=evaluate", f"ckpt_path={best}", "encoder=conv_net", *QUICK) == 2
     assert "give the options it was trained with: encoder=mlp encoder.hidden=[16]" in capsys.readouterr().err
 
 

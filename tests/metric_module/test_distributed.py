@@ -106,7 +106,7 @@ class Step(nn.Module):
         self.module = module
 
     def forward(self, inputs: Tensor, labels: Tensor, ids: Tensor) -> Any:
-        return self.module._mine(self.module._encode(inputs, labels), labels, ids, census=True)
+        return self.module.mine(self.module._encode(inputs, labels), labels, ids, census=True)
 
 
 def three_steps(job: Job) -> list[dict[str, Any]]:

@@ -1,0 +1,126 @@
+"""Long proofs with real kills: ``pytest -m slow tests/proofs``.
+
+SIGKILL at every step of two epochs, on one process and on two, compared bit for bit with a run that was left alone;
+SIGKILL at 200 random moments of a process that does nothing but save.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch import Callback
+
+from metric_module.checkpoints import load_checkpoint, newest_checkpoint
+from tests.clouds import run
+from tests.ranks import on_trainers
+
+pytestmark = pytest.mark.slow
+STEPS = 8
+TWO: dict[str, Any] = {"devices": 2, "strategy": "ddp"}
+CODE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.proofs.test_kill import Kill
+from tests.clouds import run
+path = Path(sys.argv[2]) / "checkpoints/last.ckpt"
+run(Path(sys.argv[2]), Kill(int(sys.argv[3])), ckpt_path=str(path) if path.exists() else None)
+"""
+SAVE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from metric_module.checkpoints import WholeCheckpointIO
+number = int(sys.argv[3])
+print("ready", flush=True)
+while True:
+    number += 1
+    WholeCheckpointIO().save_checkpoint({"state_dict": {"weight": torch.full((300_000,), float(number))}}, sys.argv[2])
+"""
+ROOT = str(Path(__file__).resolve().parents[2])
+
+
+class Kill(Callback):
+    """Ends this process as the system would: no handler, no clean-up."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_before_zero_grad(self, trainer: Trainer, *arguments: Any) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def finish(folder: Path, step: int | None) -> dict[str, torch.Tensor]:
+    """Train on this rank, killed at a step or to the end; the weights."""
+    path = folder / "checkpoints/last.ckpt"
+    callbacks = [] if step is None else [Kill(step)]
+    module, _ = run(folder, *callbacks, ckpt_path=str(path) if path.exists() else None, trainer_settings=TWO)
+    return module.state_dict()
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_one_process_killed_at_every_step(step: int, tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole")
+    ended = subprocess.run([sys.executable, "-c", CODE, ROOT, str(tmp_path), str(step)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    path = tmp_path / "checkpoints/last.ckpt"
+    rest, _ = run(tmp_path, ckpt_path=str(path) if path.exists() else None)
+    assert same(rest.state_dict(), whole.state_dict())
+
+
+def test_one_process_killed_at_every_step_of_one_run(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole")
+    for step in range(1, STEPS):
+        ended = subprocess.run([sys.executable, "-c", CODE, ROOT, str(tmp_path), str(step)], check=False)
+        assert ended.returncode == -signal.SIGKILL
+    rest, _ = run(tmp_path, ckpt_path=str(tmp_path / "checkpoints/last.ckpt"))
+    assert same(rest.state_dict(), whole.state_dict())
+
+
+def test_two_processes_killed_at_every_step(tmp_path: Path) -> None:
+    whole = on_trainers(finish, 2, tmp_path / "w", tmp_path / "whole", None)
+    for step in range(1, STEPS):
+        with pytest.raises(RuntimeError, match="no result of"):
+            on_trainers(finish, 2, tmp_path / f"k{step}", tmp_path / "run", step)
+    rest = on_trainers(finish, 2, tmp_path / "r", tmp_path / "run", None)
+    for one, other in zip(rest, whole, strict=True):
+        assert same(one, other)
+
+
+def test_killed_200_times_while_saving(tmp_path: Path) -> None:
+    path, number, torn = tmp_path / "last.ckpt", 0, 0
+    chance = random.Random(0)
+    for _ in range(200):
+        with subprocess.Popen(
+            [sys.executable, "-c", SAVE, ROOT, str(path), str(number)], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(chance.uniform(0.005, 0.06))
+            process.kill()
+        if path.exists():
+            assert newest_checkpoint(tmp_path) == path
+            weight = load_checkpoint(path)["state_dict"]["weight"]
+            assert weight.eq(weight[0]).all()
+            assert weight[0] >= number, "never an older one"
+            number = int(weight[0])
+        torn += len(list(tmp_path.glob(".last.ckpt.*")))
+        for left in tmp_path.glob(".last.ckpt.*"):
+            left.unlink()
+    assert number > 200
+    assert torn > 20, "many kills hit a save"
