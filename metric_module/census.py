@@ -39,6 +39,14 @@ class Census(NamedTuple):
     mean_d_an: Tensor | None
 
 
+def shares(census: Census) -> dict[str, Tensor]:
+    """Share of valid triplets in each category, ``train/easy`` and so on, in [0, 1]; zeros if there is no triplet."""
+    counts = {"easy": census.easy, "semihard": census.semihard, "hard": census.hard}
+    known = {name: count for name, count in counts.items() if count is not None}
+    total = torch.stack(list(known.values())).sum().clamp(min=1)
+    return {f"train/{name}": count / total for name, count in known.items()}
+
+
 class BlockCensus(NamedTuple):
     """Counts int64 ``()`` and sums float64 ``()`` over every valid triplet and pair of a block."""
 

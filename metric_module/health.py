@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metric_module.criterion import CriterionOutput, TripletCriterion
+
 
 class Health(NamedTuple):
     """Signs of one training step, over all processes.
@@ -29,6 +31,22 @@ class Health(NamedTuple):
     anchors: Tensor
     spread: Tensor
     size: Tensor
+
+
+def health(criterion: TripletCriterion, output: CriterionOutput, embeddings: Tensor) -> Health:
+    """Signs of a step.
+
+    Args:
+        criterion: Whose step it was.
+        output: What it gave.
+        embeddings: Those of all processes, ``(G, D)``.
+    """
+    loss, census = output.loss.detach(), output.census
+    if criterion.reduction == "sum":
+        loss = loss / census.active.clamp(min=1)
+    elif criterion.reduction == "mean" and census.selected is not None:
+        loss = loss * census.selected / census.active.clamp(min=1)
+    return Health(loss, census.active, census.lone_anchors, census.anchors, *spread_and_size(embeddings))
 
 
 def spread_and_size(embeddings: Tensor) -> tuple[Tensor, Tensor]:

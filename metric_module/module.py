@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 from metric_module.batch import unpack
-from metric_module.census import Census
+from metric_module.census import shares
 from metric_module.chunks import check_size, encode_in_chunks, has_batch_statistics, refuse_batch_norm
 from metric_module.criterion import CriterionOutput, TripletCriterion
 from metric_module.distributed import Together, gather_batch, gather_rows, row_counts, sum_over_ranks, world_size
@@ -25,7 +25,7 @@ from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
 from metric_module.evaluation import RetrievalMetric
 from metric_module.functional import nonfinite_rows
-from metric_module.health import Health, spread_and_size
+from metric_module.health import Health, health
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import Scheduled
 
@@ -131,7 +131,7 @@ class TripletModule(LightningModule):
         loss, census = self.mine(embeddings, labels, index if len(batch) == 3 else None, take_census)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         if take_census:
-            self.log_dict(_shares(census), prog_bar=True, batch_size=len(labels))
+            self.log_dict(shares(census), prog_bar=True, batch_size=len(labels))
         result: Tensor = loss
         return result
 
@@ -153,17 +153,8 @@ class TripletModule(LightningModule):
             # As a view of the references, the anchors are known to be among them, which spares a search.
             embeddings, among["ids"] = among["reference"][together.own], among["ids"][together.own]
         output: CriterionOutput = self.criterion(embeddings, labels, **among, census=census, first=first)
-        self.health = self._health(output, together.embeddings)
+        self.health = health(self.criterion, output, together.embeddings)
         return output
-
-    def _health(self, output: CriterionOutput, embeddings: Tensor) -> Health:
-        """Signs of a step, from its loss and the embeddings ``(G, D)`` of all processes."""
-        loss, census = output.loss.detach(), output.census
-        if self.criterion.reduction == "sum":
-            loss = loss / census.active.clamp(min=1)
-        elif self.criterion.reduction == "mean" and census.selected is not None:
-            loss = loss * census.selected / census.active.clamp(min=1)
-        return Health(loss, census.active, census.lone_anchors, census.anchors, *spread_and_size(embeddings))
 
     @override
     def on_validation_epoch_start(self) -> None:
@@ -275,11 +266,3 @@ class TripletModule(LightningModule):
         main = {f"{stage}/recall_at_1", f"{stage}/map_at_r"}
         for name, value in figures.items():
             self.log(name, value.float(), prog_bar=name in main)
-
-
-def _shares(census: Census) -> dict[str, Tensor]:
-    """Share of valid triplets in each category, in [0, 1]; zeros if there is no triplet."""
-    counts = {"easy": census.easy, "semihard": census.semihard, "hard": census.hard}
-    known = {name: count for name, count in counts.items() if count is not None}
-    total = torch.stack(list(known.values())).sum().clamp(min=1)
-    return {f"train/{name}": count / total for name, count in known.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -147,3 +148,25 @@ def test_help_explains_the_groups(command: Command, capsys: pytest.CaptureFixtur
         "task=evaluate ckpt_path=",
     ):
         assert example in out
+
+
+def test_two_processes_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
+    found = []
+    for devices in (1, 2):
+        words = (
+            "encoder=custom",
+            "encoder._target_=my_encoders.Tiny",
+            "optimizer=sgd",
+            "trainer=ddp_cpu",
+            "logger=csv",
+        )
+        steps = ("trainer.max_steps=4", "trainer.log_every_n_steps=1", f"trainer.devices={devices}", "test=false")
+        done = shell(tmp_path, *words, *steps, *QUICK, f"hydra.run.dir=on_{devices}")
+        assert done.returncode == 0, done.stderr
+        with (tmp_path / f"on_{devices}/metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        found.append([float(row["train/loss"]) for row in rows if row.get("train/loss")])
+    assert len(found[0]) == 4
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} <= {"on_1", "on_2", "__pycache__"}

@@ -264,3 +264,17 @@ def test_a_checkpoint_cannot_call(
     assert not ran(tmp_path)
     torch.load(folder / "last.ckpt", weights_only=False)
     assert ran(tmp_path), "the control: it would have run"
+
+
+@pytest.mark.parametrize("target", ["os.mkdir", "metric_module.cli.entry.os.mkdir"])
+def test_without_the_checks_it_would_have_run(
+    target: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What :func:`test_a_file_cannot_name_it` proves is due to the checks, and to nothing else."""
+    monkeypatch.setattr("metric_module.cli.entry.check_configuration", lambda cfg: None)
+    monkeypatch.setattr("metric_module.tasks.arguments.check_target", lambda path, name: None)
+    monkeypatch.setattr("metric_module.tasks.arguments.check_found", lambda path, name, found: None)
+    write(tmp_path, "encoder/evil", {"_target_": target, "path": "ran"})
+    with pytest.raises(Exception):  # noqa: B017  # it is no encoder, but that is found out too late
+        command("--config-dir", "conf", "encoder=evil", "trainer.fast_dev_run=true", "trainer.accelerator=cpu")
+    assert ran(tmp_path)

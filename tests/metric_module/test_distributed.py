@@ -223,3 +223,27 @@ def test_one_process_needs_no_group() -> None:
     assert together.own == slice(0, 3)
     assert distributed.sum_over_ranks(rows) is rows
     assert gather_rows(rows, row_counts(rows)) is rows
+
+
+def without_gather(job: Job) -> tuple[float, float]:
+    """Loss of this rank with ``gather=False``, and of the criterion on its share alone."""
+    share = slice(0, 10) if dist.get_rank() == 0 else slice(10, 16)
+    criterion = TripletCriterion(Euclidean(), MINERS[job.miner](), 0.3)
+    module = TripletModule(Linear(normalize=False), criterion, gather=False)
+    embeddings = module.encoder(INPUTS[0][share])
+    loss = module.mine(embeddings, LABELS[share], None, census=False).loss
+    return loss.item(), criterion(embeddings, LABELS[share]).loss.item()
+
+
+def test_gathering_can_be_switched_off(tmp_path: Path) -> None:
+    (one, own_one), (two, own_two) = on_ranks(without_gather, 2, tmp_path, Job("All"))
+    assert (one, two) == (own_one, own_two)
+    assert one != two
+
+
+def test_no_deprecated_collective_and_one_place_for_all_of_them() -> None:
+    """Gathering lives in one module; the checkpoint gathers its random generators by itself."""
+    package = Path(distributed.__file__).parent
+    users = {path.name for path in package.rglob("*.py") if "torch.distributed" in path.read_text()}
+    assert users == {"distributed.py", "last_checkpoint.py"}
+    assert not any("distributed.nn" in path.read_text() for path in package.rglob("*.py"))

@@ -215,6 +215,7 @@ def test_every_lightning_hook_it_overrides_fires(tmp_path: Path, monkeypatch: py
         "on_test_epoch_start",
         "on_test_epoch_end",
         "configure_optimizers",
+        "on_save_checkpoint",
     ]
     overridden = {name for name in vars(TripletModule) if hasattr(TripletModule.__mro__[1], name)}
     assert set(hooks) == {name for name in overridden if not name.startswith("_")} - {"forward"}
@@ -235,6 +236,7 @@ def test_every_lightning_hook_it_overrides_fires(tmp_path: Path, monkeypatch: py
     fit.fit(model, loader(), loader())
     fit.test(model, loader(), verbose=False)
     fit.predict(model, loader())
+    fit.save_checkpoint(tmp_path / "a.ckpt")
     assert fired == set(hooks)
 
 

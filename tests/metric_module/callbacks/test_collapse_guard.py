@@ -160,3 +160,10 @@ def test_a_healthy_run_says_nothing(tmp_path: Path) -> None:
 def test_bad_arguments(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         CollapseGuard(**arguments)
+
+
+def test_without_the_guard_no_one_notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CollapseGuard, "_looks_collapsed", lambda *arguments: False)
+    model = module(Small(), All(), optimizer=partial(torch.optim.SGD, lr=1e-4))
+    made = fit(tmp_path, model, Collapse(10), CollapseGuard(action="stop"))
+    assert made.global_step == 80
