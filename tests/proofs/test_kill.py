@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch import Callback
 
-from metric_module.checkpoints import load_checkpoint, newest_checkpoint
+from metric_module.checkpoints import WholeCheckpointIO, load_checkpoint, newest_checkpoint
 from tests.clouds import run
 from tests.ranks import on_trainers
 
@@ -35,17 +36,6 @@ from tests.proofs.test_kill import Kill
 from tests.clouds import run
 path = Path(sys.argv[2]) / "checkpoints/last.ckpt"
 run(Path(sys.argv[2]), Kill(int(sys.argv[3])), ckpt_path=str(path) if path.exists() else None)
-"""
-SAVE = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import torch
-from metric_module.checkpoints import WholeCheckpointIO
-number = int(sys.argv[3])
-print("ready", flush=True)
-while True:
-    number += 1
-    WholeCheckpointIO().save_checkpoint({"state_dict": {"weight": torch.full((300_000,), float(number))}}, sys.argv[2])
 """
 ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -102,25 +92,31 @@ def test_two_processes_killed_at_every_step(tmp_path: Path) -> None:
         assert same(one, other)
 
 
+def save_forever(path: Path, number: int) -> None:
+    """Write ever newer checkpoints over each other."""
+    while True:
+        number += 1
+        WholeCheckpointIO().save_checkpoint({"state_dict": {"weight": torch.full((300_000,), float(number))}}, path)
+
+
 def test_killed_200_times_while_saving(tmp_path: Path) -> None:
     path, number, torn = tmp_path / "last.ckpt", 0, 0
     chance = random.Random(0)
     for _ in range(200):
-        with subprocess.Popen(
-            [sys.executable, "-c", SAVE, ROOT, str(path), str(number)], stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(chance.uniform(0.005, 0.06))
-            process.kill()
+        process = get_context("fork").Process(target=save_forever, args=(path, number))
+        process.start()
+        time.sleep(chance.uniform(0.01, 0.1))
+        process.kill()
+        process.join()
         if path.exists():
             assert newest_checkpoint(tmp_path) == path
             weight = load_checkpoint(path)["state_dict"]["weight"]
             assert weight.eq(weight[0]).all()
             assert weight[0] >= number, "never an older one"
             number = int(weight[0])
-        torn += len(list(tmp_path.glob(".last.ckpt.*")))
-        for left in tmp_path.glob(".last.ckpt.*"):
-            left.unlink()
+        left = list(tmp_path.glob(".last.ckpt.*"))
+        torn += len(left)
+        for part in left:
+            part.unlink()
     assert number > 200
     assert torn > 20, "many kills hit a save"
