@@ -102,8 +102,16 @@ class LastCheckpoint(Checkpoint):
             self._stop(trainer)
 
     @override
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Hand the signals back."""
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand the signals back, while Lightning still listens: it hands them back after this."""
+        self._hand_back()
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Hand the signals back also if training breaks off."""
+        self._hand_back()
+
+    def _hand_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

@@ -110,6 +110,15 @@ def test_a_signal_ends_training_after_the_step_under_way(number: int, tmp_path: 
     check(module, record)
 
 
+def test_signals_are_handed_back_after_training(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    run(tmp_path)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    with pytest.raises(KilledError):
+        run(tmp_path, Kill(2))
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
 def test_a_signal_before_a_validation_waits_for_it(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         run(tmp_path, Send(3, signal.SIGTERM))
