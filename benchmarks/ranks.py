@@ -64,8 +64,9 @@ def measure(rank: int, ranks: int, port: int, batch: int, repeats: int) -> Measu
         if isinstance(part, nn.BatchNorm2d):
             part.eval()
     step = DistributedDataParallel(Step(module))
-    inputs = torch.randn(share, 3, 64, 64, generator=torch.Generator().manual_seed(rank))
-    labels = (torch.arange(batch) // 4)[rank * share : (rank + 1) * share]
+    rows = slice(rank * share, (rank + 1) * share)
+    inputs = torch.randn(batch, 3, 64, 64, generator=torch.Generator().manual_seed(0))[rows].clone()
+    labels = (torch.arange(batch) // 4)[rows]
     torch.autograd.backward(step(inputs[:8], labels[:8]))
     give_back_free_memory()
     Path("/proc/self/clear_refs").write_text("5")  # the peak restarts from what is in use now
