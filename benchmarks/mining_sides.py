@@ -90,6 +90,7 @@ def _oml(work: Work) -> Run:
     criterion = losses.TripletLossWithMiner(MARGIN, getattr(miners, names[work.miner])(), reduction="none")
 
     def run(embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss of one batch."""
         values: Tensor = criterion(embeddings, labels)  # (T,)
         return values.sum() / (values > 0).sum()
 
@@ -104,6 +105,7 @@ def _naive(work: Work) -> Run:
         raise UnavailableError(f"B > {_NAIVE_LIMIT}")
 
     def run(embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss of one batch."""
         values = []
         for anchor in range(len(embeddings)):
             distance = (embeddings[anchor] - embeddings).norm(dim=1)  # (B,)
@@ -139,6 +141,7 @@ def _floor(work: Work) -> Run:
     weight = torch.randn(rows, work.batch, generator=torch.Generator().manual_seed(0))  # (A, B)
 
     def run(embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss of one batch."""
         plain = embeddings.detach()  # (B, D)
         for start in range(0, len(plain), rows):
             part = plain[start : start + rows]  # (A, D)

@@ -20,7 +20,7 @@ from typing_extensions import override
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.samples import Samples
-from datamodules.splits import split_classes
+from datamodules.splits import split_samples
 from datamodules.turns import turn_classes
 from metric_module.batch import Batch
 from metric_module.errors import UserError
@@ -116,14 +116,10 @@ class EmojiDataModule(PKDataModule):
         names = sorted(set(classes))
         code = {name: label for label, name in enumerate(names)}
         labels = torch.tensor([code[name] for name in classes])  # (N,)
-        parts = split_classes(names, seed=self.split_seed, fractions=self.fractions)._asdict()
         return Samples(
             fetch=EmojiImages(read_images(FOLDER, len(labels), min(self.image_size, TILE)), self.image_size),
             labels=labels,
-            splits={
-                split: torch.isin(labels, torch.tensor([code[name] for name in part])).nonzero()[:, 0]
-                for split, part in parts.items()
-            },
+            splits=split_samples(labels, names, seed=self.split_seed, fractions=self.fractions),
             class_names=names,
             groups=torch.tensor([GROUPS[family] for family in families]),
         )

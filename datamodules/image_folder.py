@@ -19,7 +19,7 @@ from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.files import Paths, check_images
 from datamodules.samples import BadSampleError, Samples
-from datamodules.splits import split_classes
+from datamodules.splits import split_samples
 from metric_module.errors import UserError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -126,11 +126,7 @@ class ImageFolderDataModule(PKDataModule):
             of_split = np.array([split for split, _, _ in rows])
             splits = {split: torch.from_numpy((of_split == split).nonzero()[0]) for split in SPLITS}
         else:
-            parts = split_classes(names, seed=self.split_seed, fractions=self.fractions)._asdict()
-            splits = {
-                split: torch.isin(labels, torch.tensor([code[name] for name in part])).nonzero()[:, 0]
-                for split, part in parts.items()
-            }
+            splits = split_samples(labels, names, seed=self.split_seed, fractions=self.fractions)
         images = ImageFiles(Paths(path for _, _, path in rows), self.image_size)
         return Samples(fetch=images, labels=labels, splits=splits, class_names=names)
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from metric_module.errors import UserError
 
@@ -51,3 +53,28 @@ def split_classes(names: Collection[str], *, seed: int = 0, fractions: Sequence[
     ranked = sorted(names)
     shuffled = [ranked[place] for place in order]
     return Split(sorted(shuffled[:train]), sorted(shuffled[train : train + val]), sorted(shuffled[train + val :]))
+
+
+def split_samples(
+    labels: Tensor, names: Sequence[str], *, seed: int = 0, fractions: Sequence[float] = (0.6, 0.2, 0.2)
+) -> dict[str, Tensor]:
+    """Ids of the samples of each split, when the classes are split as :func:`split_classes` does.
+
+    Args:
+        labels: Class of each sample, int64 ``(N,)``.
+        names: Name of each class, by label, distinct.
+        seed: Names the permutation.
+        fractions: Shares of train, val and test.
+
+    Returns:
+        Int64 ids of ``train``, ``val`` and ``test``, ascending.
+
+    Raises:
+        UserError: As :func:`split_classes`.
+    """
+    code = {name: label for label, name in enumerate(names)}
+    parts = split_classes(names, seed=seed, fractions=fractions)._asdict()
+    return {
+        split: torch.isin(labels, torch.tensor([code[name] for name in part])).nonzero()[:, 0]
+        for split, part in parts.items()
+    }

@@ -15,7 +15,7 @@ from metric_module.encoders import MLP
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import All, Semihard
 from tests.metric_module.batches import embed
-from tests.metric_module.training import Triples, hidden_state, loader, module, trainer
+from tests.metric_module.training import Triples, continued, hidden_state, loader, module, trainer
 
 Row = tuple[Tensor, int, int]
 
@@ -151,19 +151,8 @@ def test_training_continues_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     def build(seed: int) -> Any:
         return module(memory=CrossBatchMemory(75, embedding_dim=3, warmup_steps=6), seed=seed)
 
-    whole, first, rest, forgetful = build(0), build(0), build(1), build(1)
+    whole, forgetful = continued(tmp_path, build, "memory.seen")
     without: Any = module()
-    trainer(tmp_path, max_epochs=4).fit(whole, loader())
-    stopped = trainer(tmp_path, max_epochs=2)
-    stopped.fit(first, loader())
-    stopped.save_checkpoint(tmp_path / "a.ckpt")
-    trainer(tmp_path, max_epochs=4).fit(rest, loader(), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(rest.state_dict()[name], value), name
-    state = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    state["state_dict"]["memory.seen"].fill_(0)
-    torch.save(state, tmp_path / "b.ckpt")
-    trainer(tmp_path, max_epochs=4).fit(forgetful, loader(), ckpt_path=tmp_path / "b.ckpt", weights_only=True)
     trainer(tmp_path, max_epochs=4).fit(without, loader())
     for other in (forgetful, without):
         assert not torch.equal(other.encoder.head.linear.weight, whole.encoder.head.linear.weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,24 @@ def hidden_state(part: torch.nn.Module) -> dict[str, Any]:
             if path not in known and not name.endswith(("_buffers", "_parameters", "_modules", "_hooks")):
                 found[path] = value.clone() if isinstance(value, torch.Tensor) else repr(value)
     return found
+
+
+def continued(folder: Path, build: Callable[[int], Any], forget: str) -> tuple[Any, Any]:
+    """Four epochs at once, and two and two with a checkpoint between: the same, bit for bit.
+
+    Returns:
+        What was trained at once, and what continued from a checkpoint in which the state ``forget`` is zero.
+    """
+    whole, first, rest, forgetful = build(0), build(0), build(1), build(1)
+    trainer(folder, max_epochs=4).fit(whole, loader())
+    stopped = trainer(folder, max_epochs=2)
+    stopped.fit(first, loader())
+    stopped.save_checkpoint(folder / "a.ckpt")
+    trainer(folder, max_epochs=4).fit(rest, loader(), ckpt_path=folder / "a.ckpt", weights_only=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(rest.state_dict()[name], value), name
+    state = torch.load(folder / "a.ckpt", weights_only=True)
+    state["state_dict"][forget].fill_(0)
+    torch.save(state, folder / "b.ckpt")
+    trainer(folder, max_epochs=4).fit(forgetful, loader(), ckpt_path=folder / "b.ckpt", weights_only=True)
+    return whole, forgetful

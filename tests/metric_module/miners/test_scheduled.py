@@ -23,7 +23,7 @@ from metric_module.miners import (
     WindowMiner,
 )
 from tests.metric_module.batches import embed
-from tests.metric_module.training import hidden_state, loader, module, trainer
+from tests.metric_module.training import continued, hidden_state, loader, module, trainer
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
 
@@ -90,18 +90,7 @@ def test_training_continues_with_the_miner_it_stopped_at(tmp_path: Path, every: 
         starts = [0, 3, 10] if every == "step" else [0, 1, 3]
         return module(miner=Scheduled([All(), Semihard(), Hard()], starts, every), seed=seed)
 
-    whole, first, rest, forgetful = build(0), build(0), build(1), build(1)
-    trainer(tmp_path, max_epochs=4).fit(whole, loader())
-    stopped = trainer(tmp_path, max_epochs=2)
-    stopped.fit(first, loader())
-    stopped.save_checkpoint(tmp_path / "a.ckpt")
-    trainer(tmp_path, max_epochs=4).fit(rest, loader(), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(rest.state_dict()[name], value), name
-    state = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    state["state_dict"]["criterion.miner.step"].fill_(0)
-    torch.save(state, tmp_path / "b.ckpt")
-    trainer(tmp_path, max_epochs=4).fit(forgetful, loader(), ckpt_path=tmp_path / "b.ckpt", weights_only=True)
+    whole, forgetful = continued(tmp_path, build, "criterion.miner.step")
     same = torch.equal(forgetful.encoder.head.linear.weight, whole.encoder.head.linear.weight)
     assert same == (every == "epoch"), "the step in the checkpoint made no difference: the test would prove nothing"
 
