@@ -19,7 +19,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     [
         (["encoder=mpl"], "encoder=mpl: unknown option; did you mean 'mlp'? allowed: conv_net, custom, mlp, timm"),
         (["trainer=foo"], "trainer=foo: unknown option; allowed: ddp, ddp_cpu, default"),
-        (["callbacks=[default,foo]"], "callbacks=foo: unknown option; allowed: checkpoint, collapse_guard, default, ema, "),
+        (
+            ["callbacks=[default,foo]"],
+            "callbacks=foo: unknown option; allowed: checkpoint, collapse_guard, default, ema, ",
+        ),
         (["encoder=3"], "Config group override must be a string or a list. Got int"),
         (["encodr=mlp"], "unknown key 'encodr': did you mean 'encoder'? allowed: margin, seed, "),
         (["margni=3"], "unknown key 'margni': did you mean 'margin'? allowed: margin, seed, "),

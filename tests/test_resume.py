@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def test_a_run_that_was_told_to_stop_is_resumed(tmp_path: Path, command: Command
         _, said = process.communicate(timeout=60)
     assert process.returncode == 143, said
     assert "Traceback" not in said
+    assert re.search(r"stopped by SIGTERM after step \d+, written to .*part/checkpoints/last.ckpt", said)
     assert not (tmp_path / "part/metrics.json").exists()
     assert command("resume=part", "trusted=[my_encoders]") == 0
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "part")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from typing_extensions import override
 
@@ -141,5 +141,6 @@ class LastCheckpoint(Checkpoint):
     def _stop(self, trainer: Trainer) -> None:
         number = signal.Signals(self._received or signal.SIGTERM)
         where = "" if trainer.fast_dev_run else f", written to {self.path}"  # type: ignore[attr-defined]
-        rank_zero_info(f"stopped by {number.name} after step {trainer.global_step}{where}")
+        if trainer.is_global_zero:
+            print(f"stopped by {number.name} after step {trainer.global_step}{where}", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)

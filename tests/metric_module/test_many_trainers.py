@@ -128,7 +128,7 @@ def evaluate(folder: Path, counts: list[int]) -> list[dict[str, float]]:
             logger=False,
             enable_progress_bar=False,
             use_distributed_sampler=False,
-            **(TWO if "RANK" in os.environ else {"devices": 1}),
+            **({**TWO, "devices": int(os.environ["WORLD_SIZE"])} if "RANK" in os.environ else {"devices": 1}),
         )
         (figures,) = trainer.validate(model, datamodule=data, verbose=False)
         assert isinstance(model.metric, RetrievalMetric)
@@ -138,10 +138,11 @@ def evaluate(folder: Path, counts: list[int]) -> list[dict[str, float]]:
     return found
 
 
-def test_figures_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
-    counts = [21, 2, 3, 16]
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_figures_do_not_depend_on_the_number_of_processes(ranks: int, tmp_path: Path) -> None:
+    counts = [21, 2, 3, 5, 16]
     expected = evaluate(tmp_path, counts)
-    for found in on_trainers(evaluate, 2, tmp_path, tmp_path, counts):
+    for found in on_trainers(evaluate, ranks, tmp_path, tmp_path, counts):
         for one, other in zip(found, expected, strict=True):
             loss, true_loss = one.pop("val/loss"), other["val/loss"]
             assert loss == pytest.approx(true_loss, rel=1e-6)
