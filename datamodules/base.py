@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -83,7 +84,9 @@ class PKDataModule(LightningDataModule, ABC):
 
     @override
     def teardown(self, stage: str) -> None:
-        """Say how many samples were replaced."""
+        """Say how many samples were replaced; another fit begins at the start."""
+        if stage == "fit":
+            self._next = (0, 0)
         if stage == "fit" and self.replaced:
             rank_zero_warn(f"data: {self.replaced} samples cannot be read, and others of their class took their place")
 
@@ -109,6 +112,10 @@ class PKDataModule(LightningDataModule, ABC):
     def setup(self, stage: str) -> None:
         """Read the data; for training, find bad sampler arguments before the first step too."""
         self._samples = self.samples
+        if stage == "fit" and self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise UserError(
+                "trainer.overfit_batches: Lightning would draw other batches than P x K; use limit_train_batches"
+            )
         if stage == "fit":
             self.train_sampler()
 
@@ -156,8 +163,9 @@ class PKDataModule(LightningDataModule, ABC):
         if self.trainer is None:
             return {"epoch": 0, "step": 0}
         epoch, step = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1
-        if step >= self.trainer.num_training_batches:
-            epoch, step = epoch + 1, 0
+        if step >= self.trainer.num_training_batches:  # also at the end of an epoch, and after the last
+            started = self.trainer.fit_loop.epoch_progress.current.started  # type: ignore[attr-defined]
+            epoch, step = started, 0
         return {"epoch": epoch, "step": step}
 
     @override
@@ -209,6 +217,7 @@ class PKDataModule(LightningDataModule, ABC):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=as_it_is,
+            worker_init_fn=_leave_signals_alone,
             # Without one of its own, each new iterator would draw from the global random state.
             generator=torch.Generator().manual_seed(self.seed),
         )
@@ -228,3 +237,9 @@ class PKDataModule(LightningDataModule, ABC):
                 f"Trainer of {world_size} ranks needs use_distributed_sampler=False: the data module does it"
             )
         return rank, world_size
+
+
+def _leave_signals_alone(worker: int) -> None:
+    """A signal to all processes of a terminal or a queue is for training to answer; loaders end with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

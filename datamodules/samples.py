@@ -124,29 +124,38 @@ class SampleDataset(Dataset[Batch]):
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         """The samples at some positions, as one batch; torch's loader calls it when it is there."""
-        ids = self.index[torch.as_tensor(positions)]  # (B,)
+        asked = self.index[torch.as_tensor(positions)]  # (B,)
+        ids = asked
         while True:
             try:
                 return Batch(self.samples.fetch(ids), self.samples.labels[ids], ids)
             except BadSampleError as error:
                 if not self.replace:
                     raise UserError(f"data: cannot read {error.reason}") from error
-                ids = self._without(ids, error)
+                ids = self._without_bad(asked, error)
 
-    def _without(self, ids: Tensor, error: BadSampleError) -> Tensor:
-        """The same ids ``(B,)`` with one that cannot be read replaced wherever it stands."""
+    def _without_bad(self, asked: Tensor, error: BadSampleError) -> Tensor:
+        """The ids that were asked for, ``(B,)``, those that cannot be read replaced.
+
+        The result depends on these ids and on which samples cannot be read, not on when that was found out.
+        """
         self._bad[error.id] = True
         most = max(10, len(self.index) // 100)
         if self.replaced > most:
             raise UserError(f"data: more than {most} samples cannot be read, the last: {error.reason}") from error
-        label = self.samples.labels[error.id]
-        same = self.index[(self.samples.labels[self.index] == label) & ~self._bad[self.index]]  # (n,)
-        if not len(same):
-            raise UserError(f"data: no sample of class {int(label)} can be read, the last: {error.reason}") from error
-        new = same[~torch.isin(same, ids)]
-        from_here = new if len(new) else same
-        after = from_here[from_here > error.id]
-        return torch.where(ids == error.id, (after if len(after) else from_here)[0], ids)
+        labels, chosen = self.samples.labels, asked.clone()
+        for place in self._bad[asked].nonzero()[:, 0].tolist():
+            label = labels[asked[place]]
+            same = self.index[(labels[self.index] == label) & ~self._bad[self.index]]  # (n,)
+            if not len(same):
+                raise UserError(
+                    f"data: no sample of class {int(label)} can be read, the last: {error.reason}"
+                ) from error
+            new = same[~torch.isin(same, torch.cat([asked, chosen]))]
+            new = new if len(new) else same
+            after = new[new > asked[place]]
+            chosen[place] = (after if len(after) else new)[0]
+        return chosen
 
 
 def as_it_is(batch: Any) -> Any:

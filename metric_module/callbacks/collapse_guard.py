@@ -68,12 +68,13 @@ class CollapseGuard(Callback):
     @override
     def state_dict(self) -> dict[str, Any]:
         """What was seen so far."""
-        return dict(self._state)
+        return {**self._state, "epoch": dict(self._epoch)}
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from there."""
-        self._state = dict(state_dict)
+        self._state = {name: state_dict[name] for name in self._state}
+        self._epoch = dict(state_dict["epoch"])
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -67,6 +67,7 @@ class LastCheckpoint(Checkpoint):
         """Listen for signals, in place of Lightning, which would speak to other processes from within a handler."""
         self._received = None
         self._saved_step = self._seen_step = trainer.global_step
+        _begin_next_epoch(trainer)
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -83,8 +84,9 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save if it is time, or if training was told to stop."""
         stepped, self._seen_step = trainer.global_step > self._seen_step, trainer.global_step
-        every = trainer.val_check_batch
-        validates = trainer.is_last_batch or (every is not None and (batch_idx + 1) % every == 0)
+        loop = trainer.fit_loop
+        assert loop._data_fetcher is not None  # a batch came from it
+        validates = trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
         if not stepped or validates:
             return
         stop = self._told_to_stop(trainer)
@@ -144,3 +146,17 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             print(f"stopped by {number.name} after step {trainer.global_step}{where}", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)
+
+
+def _begin_next_epoch(trainer: Trainer) -> None:
+    """Leave an epoch behind whose end is what the checkpoint was taken at.
+
+    With ``max_steps``, Lightning 2.6 would first run that epoch again, without a step, and count it twice.
+    """
+    loop = trainer.fit_loop
+    if loop.restarting and loop.restarted_on_epoch_end:
+        loop.restarting = False
+        loop.epoch_loop.restarting = False
+        loop.reset_restart_stage()
+        loop.epoch_loop.reset_restart_stage()
+        loop.epoch_progress.increment_completed()

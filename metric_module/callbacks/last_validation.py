@@ -16,6 +16,11 @@ class LastValidation(Callback):
     """
 
     @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask for it also if training continues within the last epoch, whose start Lightning does not announce."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask for a validation after the last epoch."""
         if trainer.max_epochs is not None and trainer.current_epoch == trainer.max_epochs - 1:

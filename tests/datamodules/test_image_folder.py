@@ -14,6 +14,7 @@ from PIL import Image
 from datamodules import ImageFolderDataModule, SampleDataset
 from datamodules.files import Paths, inspect_images
 from datamodules.image_folder import read_image
+from datamodules.samples import BadSampleError, Samples
 from metric_module import UserError
 from tests.command_line import Command, command_in
 
@@ -238,3 +239,23 @@ def test_one_command_and_no_code(
     assert command(*words, "trainer.accelerator=cpu") == 2
     told = capsys.readouterr().err
     assert told == f"error: data: 1 files that cannot be read: {root}/class_0/0.png (empty file)\n"
+
+
+def test_a_replacement_does_not_depend_on_what_was_found_before() -> None:
+    """A class of four, two of which cannot be read, and a batch that asks for three of them."""
+
+    def fetch(ids: torch.Tensor) -> torch.Tensor:
+        for row in ids.tolist():
+            if row in {5, 9}:
+                raise BadSampleError(row, f"file {row}")
+        return ids
+
+    samples = Samples(fetch, torch.tensor([1, 0] * 5), {})
+    found = []
+    for first in ([1], [9], [5], [9, 5]):
+        dataset = SampleDataset(samples, torch.tensor([1, 3, 5, 7, 9]), replace=True)
+        for row in first:
+            dataset.__getitems__([[1, 3, 5, 7, 9].index(row)])
+        found.append(dataset.__getitems__([0, 2, 3]).index.tolist())
+    assert found == [[1, 3, 7]] * 4
+    assert dataset.__getitems__([2, 4]).index.tolist() == [7, 1], "each its own"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -15,8 +17,8 @@ from lightning import Trainer
 from lightning.pytorch import Callback
 
 from metric_module import TripletModule, UserError
-from metric_module.callbacks import LastCheckpoint
-from tests.clouds import Record, run, same_bits
+from metric_module.callbacks import CollapseGuard, LastCheckpoint
+from tests.clouds import Clouds, Record, run, same_bits
 
 STEPS = 8
 
@@ -176,3 +178,116 @@ def test_broken_weights_are_not_written(tmp_path: Path) -> None:
         run(tmp_path, Break(), ema=False)
     saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
     assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+
+
+@pytest.mark.parametrize(
+    ("epochs", "settings", "kills", "validated"),
+    [
+        (-1, {"max_steps": 10}, (4, 5, 8, 9), [4, 8, 10]),
+        (2, {"max_steps": 8}, (4, 6), [4, 8]),
+        (3, {"check_val_every_n_epoch": 5}, (5, 8, 9, 11), [12]),
+        (-1, {"max_steps": 6, "check_val_every_n_epoch": 10}, (3, 5), [6]),
+        (3, {"val_check_interval": 3, "check_val_every_n_epoch": None}, (3, 4, 6, 7, 10), [3, 6, 9, 12]),
+        (3, {"limit_train_batches": 3}, (3, 4, 6, 7), [3, 6, 9]),
+        (4, {"check_val_every_n_epoch": 2}, (8, 13), [8, 16]),
+    ],
+)
+def test_other_lengths_and_other_validations(
+    epochs: int, settings: dict[str, Any], kills: tuple[int, ...], validated: list[int], tmp_path: Path
+) -> None:
+    whole, expected = run(tmp_path / "whole", epochs=epochs, trainer_settings=settings)
+    assert expected.validated == validated
+    for step in kills:
+        folder = tmp_path / str(step)
+        with pytest.raises(KilledError):
+            run(folder, Kill(step), epochs=epochs, trainer_settings=settings)
+        path = str(folder / "checkpoints/last.ckpt")
+        first = torch.load(path, weights_only=True)["global_step"]
+        module, record = run(folder, ckpt_path=path, epochs=epochs, trainer_settings=settings)
+        assert record.ids == {at: ids for at, ids in expected.ids.items() if at >= first}, step
+        assert record.validated == [at for at in validated if at > first], step
+        assert same_bits(module, whole), step
+
+
+def test_killed_in_a_validation_it_is_made_up_for(tmp_path: Path) -> None:
+    class KillValidation(Callback):
+        def on_validation_epoch_end(self, trainer: Trainer, *arguments: Any) -> None:
+            raise KilledError
+
+    settings: dict[str, Any] = {"max_steps": 6, "check_val_every_n_epoch": 10}
+    whole, _ = run(tmp_path / "whole", epochs=-1, trainer_settings=settings)
+    with pytest.raises(KilledError):
+        run(tmp_path, KillValidation(), epochs=-1, trainer_settings=settings)
+    path = str(tmp_path / "checkpoints/last.ckpt")
+    module, record = run(tmp_path, ckpt_path=path, epochs=-1, trainer_settings=settings)
+    assert record.validated == [6]
+    assert same_bits(module, whole)
+
+
+def test_the_guard_counts_on(tmp_path: Path) -> None:
+    guards = [CollapseGuard() for _ in range(3)]
+    run(tmp_path / "whole", guards[0], epochs=1)
+    with pytest.raises(KilledError):
+        run(tmp_path, guards[1], Kill(2), epochs=1)
+    saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["callbacks"]["CollapseGuard"]
+    assert saved["epoch"]["anchors"] == 16
+    run(tmp_path, guards[2], ckpt_path=str(tmp_path / "checkpoints/last.ckpt"), epochs=1)
+    assert guards[2].state_dict() == guards[0].state_dict()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_checkpoint_after_training_and_a_second_fit(tmp_path: Path, workers: int) -> None:
+    class Save(Callback):
+        def on_fit_end(self, trainer: Trainer, *arguments: Any) -> None:
+            trainer.save_checkpoint(tmp_path / "after.ckpt")
+
+    _, expected = run(tmp_path / "whole", epochs=4)
+    run(tmp_path, Save(), epochs=2, workers=workers)
+    after, last = (torch.load(tmp_path / name, weights_only=True) for name in ("after.ckpt", "checkpoints/last.ckpt"))
+    assert after["Clouds"] == last["Clouds"] == {"epoch": 2, "step": 0}
+    _, record = run(tmp_path, ckpt_path=str(tmp_path / "after.ckpt"), epochs=4, workers=workers)
+    assert record.ids == {step: expected.ids[step] for step in range(8, 16)}
+    data = Clouds(classes_per_batch=4, samples_per_class=2, seed=2, num_workers=workers)
+    data.load_state_dict({"epoch": 1, "step": 2})
+    data.teardown("fit")
+    first = next(iter(data.train_dataloader())).index.tolist()
+    assert first == expected.ids[0]
+
+
+def test_overfit_batches_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"trainer.overfit_batches: Lightning would draw other batches than P x K"):
+        run(tmp_path, trainer_settings={"overfit_batches": 2})
+
+
+GROUP = """
+import os, signal, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from tests import clouds
+
+class Slow(clouds.Clouds):
+    def load(self):
+        samples = super().load()
+        def fetch(ids):
+            time.sleep(0.3)
+            return samples.fetch(ids)
+        return samples._replace(fetch=fetch)
+
+clouds.Clouds = Slow
+def send():
+    while not (Path(sys.argv[2]) / "checkpoints/last.ckpt").exists():
+        time.sleep(0.01)
+    time.sleep(0.1)  # the next batch is still being read
+    os.killpg(0, int(sys.argv[3]))
+threading.Thread(target=send, daemon=True).start()
+clouds.run(Path(sys.argv[2]), workers=1)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_terminal(number: int, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", GROUP, str(Path(__file__).resolve().parents[3]), str(tmp_path), str(int(number))]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, start_new_session=True, timeout=120)
+    assert ended.returncode == 128 + number, ended.stderr
+    assert f"stopped by {signal.Signals(number).name} after step 2" in ended.stderr
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
