@@ -99,9 +99,8 @@ def test_resume_says_what_it_wants(command: Command, capsys: pytest.CaptureFixtu
     assert command("-m", "resume=nowhere") == 2
     assert "error: resume: expected one run, got a sweep (-m); resume its jobs one by one" in capsys.readouterr().err
     (tmp_path / "odd/.hydra").mkdir(parents=True)
-    for text in ("{", "[1]"):
-        (tmp_path / "odd/.hydra/overrides.yaml").write_text("[]")
-        (tmp_path / "odd/.hydra/hydra.yaml").write_text(text)
+    for text in ("{", "3"):
+        (tmp_path / "odd/.hydra/overrides.yaml").write_text(text)
         assert command("resume=odd") == 2
 
 

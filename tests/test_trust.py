@@ -60,6 +60,7 @@ CALLS: dict[str, list[Any]] = {
     "lightning.pytorch.callbacks.model_checkpoint.os.mkdir": ["ran"],
     "torch.optim.lr_scheduler.types.FunctionType.__globals__": [],
     "evil.function": [],
+    "torch.utils.collect_env.run": ["touch ran"],  # which Hydra's own list of what it refuses does not have
 }
 
 EVIL = "open('ran', 'w').close()\n\ndef function(*arguments):\n    return None\n"
@@ -133,6 +134,7 @@ def test_a_file_cannot_name_it(
     assert not ran(tmp_path)
 
 
+PLUGINS = "lightning.pytorch.plugins"
 CALL = {"_target_": "subprocess.getoutput", "cmd": "touch ran"}
 PLACES: dict[str, tuple[str, Any]] = {
     "a callback": ("callbacks", {"evil": CALL}),
@@ -152,6 +154,34 @@ PLACES: dict[str, tuple[str, Any]] = {
     "the environment of what it starts": ("hydra", {"job": {"env_set": {"PYTHONPATH": "."}}}),
     "a resolver below hydra": ("hydra", {"callbacks": "${oc.create:{evil: {_target_: os.getcwd}}}"}),
     "a word for itself": ("trusted", ["subprocess"]),
+    "a task that is made": ("task", "${oc.create:{_target_:evil.function}}"),
+    "a checkpoint's way to be read": ("trainer", {"plugins": [{"_target_": f"{PLUGINS}.TorchCheckpointIO"}]}),
+}
+RUN = {"_target_": "torch.utils.collect_env.run", "command": "touch ran"}
+FAR = "${oc.create:{evil:{_target_:torch.utils.collect_env.run,command:'touch ran'}}}"
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "callbacks": {"encoder": FAR, "hydra": {"callbacks": "${encoder}"}},
+    "a callback": {"encoder": FAR, "hydra": {"callbacks": {"x": "${oc.select:encoder.evil}"}}},
+    "a handler": {
+        "encoder": {"h": {"()": RUN["_target_"], "command": "touch ran"}},
+        "hydra": {"job_logging": {"handlers": {"x": "${encoder.h}"}}},
+    },
+    "a stream": {
+        "task": {"e": "ext://evil.function"},
+        "hydra": {"job_logging": {"handlers": {"x": {"class": "logging.StreamHandler", "stream": "${task.e}"}}}},
+    },
+    "the words that were typed": {
+        "hydra": {
+            "job_logging": {"zzz": {"LIGHTNING_TRIPLETS_TYPED": '["trusted=[torch.utils]"]'}},
+            "job": {"env_set": "${hydra.job_logging.zzz}"},
+        }
+    },
+    "all of hydra's logging": {"task": {"x": {}}, "hydra": {"job_logging": "${task.x}"}},
+    "a task that is a part": {"task": {"_target_": "torch.optim.AdamW"}},
+    "a node that changes when it is read again": {
+        "encoder": "${oc.create:${oc.decode:${task.p.${oc.env:PL_GLOBAL_SEED,n}}}}",
+        "task": {"p": {"n": "{_target_: metric_module.encoders.ConvNet}", "0": str(RUN)}},
+    },
 }
 
 
@@ -164,6 +194,14 @@ def test_no_place_of_a_file_can(
     write(tmp_path, "experiment/evil", {group: content}, package="_global_")
     assert command("--config-dir", "conf", "experiment=evil", "trainer.fast_dev_run=true", *more) == 2
     assert capsys.readouterr().err.startswith(f"error: {group}")
+    assert not ran(tmp_path)
+
+
+@pytest.mark.parametrize("place", ELSEWHERE)
+def test_nor_by_a_reference(place: str, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "experiment/evil", ELSEWHERE[place], package="_global_")
+    assert command("--config-dir", "conf", "experiment=evil", "trainer.fast_dev_run=true") == 2
+    assert capsys.readouterr().err.startswith("error: ")
     assert not ran(tmp_path)
 
 
@@ -271,10 +309,56 @@ def test_without_the_checks_it_would_have_run(
     target: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What :func:`test_a_file_cannot_name_it` proves is due to the checks, and to nothing else."""
-    monkeypatch.setattr("metric_module.cli.entry.check_configuration", lambda cfg: None)
+    for place in ("cli.entry", "tasks.build"):
+        monkeypatch.setattr(f"metric_module.{place}.check_configuration", lambda cfg: None)
     monkeypatch.setattr("metric_module.tasks.arguments.check_target", lambda path, name: None)
     monkeypatch.setattr("metric_module.tasks.arguments.check_found", lambda path, name, found: None)
     write(tmp_path, "encoder/evil", {"_target_": target, "path": "ran"})
     with pytest.raises(Exception):  # noqa: B017  # it is no encoder, but that is found out too late
         command("--config-dir", "conf", "encoder=evil", "trainer.fast_dev_run=true", "trainer.accelerator=cpu")
     assert ran(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["hydra.searchpath=[pkg://run.code]"],
+        ["--config-path=/tmp"],
+        ["-cp=/tmp"],
+        ["--config-dir=conf"],
+        ["+hydra.x=1"],
+    ],
+)
+def test_options_of_a_run_that_is_resumed(
+    words: list[str], command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run/code").mkdir(parents=True)
+    (tmp_path / "run/.hydra").mkdir()
+    (tmp_path / "run/code/__init__.py").write_text(EVIL)
+    (tmp_path / "run/.hydra/overrides.yaml").write_text(yaml.safe_dump([*words, "trainer.fast_dev_run=true"]))
+    assert command("resume=run") == 2
+    assert f"got '{words[0]}'" in capsys.readouterr().err
+    assert not ran(tmp_path)
+
+
+def test_a_search_path_that_a_file_asks_for(command: Command, tmp_path: Path, capfd: Any) -> None:
+    asks = {"mode": "MULTIRUN", "sweeper": {"params": {"hydra.searchpath": "[pkg://evil]"}}}
+    write(tmp_path, "experiment/evil", {"hydra": asks}, package="_global_")
+    words = ("--config-dir", "conf", "experiment=evil", "trainer.fast_dev_run=true", "trainer.accelerator=cpu")
+    assert command(*words, "test=false") == 0, "a file does not start a sweep"
+    assert not (tmp_path / "sweeps").exists()
+    assert command(*words, "-m") == 2
+    assert "hydra.searchpath: a file cannot change it" in capfd.readouterr().err
+    assert not ran(tmp_path)
+
+
+def test_plain_values_of_a_checkpoint(command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reference that becomes another node when it is resolved again."""
+    config = {
+        "encoder": "${oc.create:${oc.decode:${distance.p.${oc.env:PL_GLOBAL_SEED,n}}}}",
+        "distance": {"p": {"n": "{_target_: metric_module.encoders.ConvNet}", "0": str(RUN)}},
+    }
+    torch.save({"state_dict": {}, "config": config}, tmp_path / "evil.ckpt")
+    assert command("task=evaluate", "ckpt_path=evil.ckpt", "trainer.accelerator=cpu") == 2
+    assert "encoder: expected no resolver that makes nodes" in capsys.readouterr().err
+    assert not ran(tmp_path)

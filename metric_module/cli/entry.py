@@ -23,7 +23,7 @@ from metric_module.cli.folders import forget_refused
 from metric_module.cli.messages import explain, one_line
 from metric_module.cli.resume import with_resume
 from metric_module.cli.sweep import forget_sweep, run_apart
-from metric_module.cli.trust import WORDS, check_configuration, check_found
+from metric_module.cli.trust import WORDS, check_configuration, check_found, check_task, check_words, remember
 
 REFUSED = 2
 
@@ -40,6 +40,7 @@ def run(main: Callable[[], Any]) -> int:
     sys.path.insert(1, str(Path.cwd()))  # the user's own modules, after this project
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own report
     first = WORDS not in os.environ
+    remember(sys.argv[1:])
     if first:
         os.environ[WORDS] = json.dumps(sys.argv[1:])
     try:
@@ -65,7 +66,8 @@ def _looking_at_names() -> Iterator[None]:
     compose = ConfigLoaderImpl.load_configuration
 
     def checked(*arguments: Any, **options: Any) -> DictConfig:
-        """Compose and check."""
+        """Check, compose and check."""
+        check_words(list(options.get("overrides", arguments[2] if len(arguments) > 2 else [])))
         cfg = compose(*arguments, **options)
         check_configuration(cfg)
         return cfg
@@ -94,6 +96,7 @@ def job(cfg: DictConfig) -> float | None:
         return run_apart(cfg, hydra)
     try:
         check(cfg)
+        check_task(cfg.task._target_)
         task = get_method(cfg.task._target_)
         check_found("task._target_", cfg.task._target_, task)
         logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and keep what it says

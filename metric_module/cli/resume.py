@@ -14,6 +14,8 @@ _WORD = "resume="
 def with_resume(words: list[str]) -> list[str]:
     """Put the options of an earlier run in place of ``resume=<folder>``; other words come after them and win.
 
+    A ``--config-dir`` of that run is to be typed again: what a file asks for is not the user's word.
+
     Args:
         words: Of the command line, without the program.
 
@@ -30,14 +32,13 @@ def with_resume(words: list[str]) -> list[str]:
     rest = [word for word in words if not word.startswith(_WORD)]
     if {"-m", "--multirun"} & set(rest):
         raise UserError("resume: expected one run, got a sweep (-m); resume its jobs one by one")
-    record = folder / ".hydra"
     try:
-        overrides = yaml.safe_load((record / "overrides.yaml").read_text()) or []
-        sources = yaml.safe_load((record / "hydra.yaml").read_text())["hydra"]["runtime"]["config_sources"]
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        overrides = [str(word) for word in yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text()) or []]
+    except (OSError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"resume: expected the folder of a run, with .hydra/ in it, got {folder}") from error
-    own = [source["path"] for source in sources if source["provider"] == "command-line"]
-    kept = [str(word) for word in overrides if not str(word).startswith("ckpt_path=")]
+    strange = [word for word in overrides if word.startswith("-") or word.lstrip("+~").startswith("hydra")]
+    if strange:
+        raise UserError(f"resume: expected options of a run in {folder}/.hydra/overrides.yaml, got {strange[0]!r}")
+    kept = [word for word in overrides if not word.startswith("ckpt_path=")]
     place = str(folder.resolve()).replace("'", "\\'")
-    folders_of_conf = [word for path in own for word in ("--config-dir", path)]
-    return [*folders_of_conf, *kept, "ckpt_path=last", *rest, f"hydra.run.dir='{place}'"]
+    return [*kept, "ckpt_path=last", *rest, f"hydra.run.dir='{place}'"]

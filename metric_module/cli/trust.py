@@ -27,7 +27,8 @@ PARTS = re.compile(
     r"(metric_module\.(encoders|distances|miners|callbacks|evaluation)|datamodules)\.[A-Z]\w*"
     r"|metric_module\.(TripletCriterion|schedules\.warmup_cosine|tasks\.\w+|cli\.sweep\.SweepReport)"
     r"|torch\.optim\.(lr_scheduler\.)?[A-Z]\w*"
-    r"|lightning\.pytorch\.(Trainer|(callbacks|loggers|plugins|profilers|strategies)\.[A-Z]\w*)"
+    r"|lightning\.pytorch\.(Trainer|(callbacks|loggers|profilers|strategies)\.[A-Z]\w*)"
+    r"|lightning\.pytorch\.plugins\.(?!\w*CheckpointIO)[A-Z]\w*"
     r"|hydra\._internal\.core_plugins\.basic_(launcher\.BasicLauncher|sweeper\.BasicSweeper)"
 )
 _HOMES = ("metric_module", "datamodules", "torch", "lightning")
@@ -37,10 +38,27 @@ _PLUGINS = re.compile(r"hydra\.(launcher|sweeper)\._target_ hydra_plugins\.[\w.]
 
 _LOGGING = re.compile(r"logging\.(Stream|File|Null)Handler|logging\.Formatter|colorlog\.ColoredFormatter")
 _STREAMS = re.compile(r"ext://sys\.std(out|err)")
-_MAKES_NODES = re.compile(r"\$\{\s*oc\.(create|decode)\b")
+_MAKES_NODES = re.compile(r"\boc\s*\.\s*(create|decode)\b")
+_TASKS = "metric_module.tasks."
+
+# What Hydra builds, calls or sets itself, and where a reference could bring in what stands elsewhere.
+_ACTS = tuple(
+    f"hydra.{part}" for part in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging", "job.env_set")
+)
+_PLACE = re.compile(r"(\$\{hydra[.:][\w.]+\}|[^$])*")
 
 
 _trusted: list[str] = []
+_words: list[str] = []
+
+
+def remember(words: list[str]) -> None:
+    """Take the words that were typed, once and before Hydra can change the environment.
+
+    Args:
+        words: Of this command line; those of the process that started this one come first.
+    """
+    _words[:] = json.loads(os.environ.get(WORDS, json.dumps(words)))
 
 
 def vouch_for(*packages: str) -> None:
@@ -73,7 +91,7 @@ def typed() -> Typed:
     packages: list[str] = []
     environment = False
     parser = OverridesParser.create()
-    for word in json.loads(os.environ.get(WORDS, "[]")):
+    for word in _words:
         try:
             override = parser.parse_override(word)
         except HydraException:
@@ -96,13 +114,42 @@ def check_configuration(cfg: DictConfig) -> None:
         UserError: Naming the first place that would call, or import, what nobody vouched for.
     """
     vouched = typed()
+    if str(OmegaConf.select(cfg, "hydra.mode")).endswith("MULTIRUN") and not _typed_a_sweep():
+        raise UserError("hydra.mode: a file cannot ask for a sweep; type -m")
     if not set(cfg.get("trusted", ())) <= set(vouched.packages):
         raise UserError("trusted: a file cannot vouch for itself; type it on the command line, trusted=[my_package]")
     for path, key, value in _leaves("", OmegaConf.to_container(cfg, resolve=False)):
+        if _MAKES_NODES.search(str(value)):
+            raise UserError(f"{path}: expected no resolver that makes nodes (oc.create, oc.decode), got {value!r}")
         if key == "_target_" and value != "???":
             _check_name(path, value, vouched)
-        elif path.startswith("hydra."):
+        elif path.split(".")[0] == "hydra":
             _check_hydra(path, key, value, vouched)
+
+
+def check_words(words: list[str]) -> None:
+    """Look at overrides before Hydra composes with them: some of them import.
+
+    Args:
+        words: Typed, or of a sweep or a run that a file describes.
+
+    Raises:
+        UserError: If one that was not typed changes where Hydra looks for files.
+    """
+    for word in words:
+        if word.lstrip("+~").startswith("hydra.searchpath") and word not in _words:
+            raise UserError(f"hydra.searchpath: a file cannot change it; type {word!r} on the command line")
+
+
+def check_task(name: Any) -> None:
+    """Accept the name of a task.
+
+    Raises:
+        UserError: If it is none of this project's, and was neither typed nor trusted.
+    """
+    if not str(name).startswith(_TASKS) and not _is_vouched(name, typed()):
+        raise _refusal("task._target_", name)
+    _check_name("task._target_", name, typed())
 
 
 def check_target(path: str, name: Any) -> None:
@@ -129,6 +176,7 @@ def check_found(path: str, name: str, found: Callable[..., Any]) -> None:
     Raises:
         UserError: If it comes from elsewhere, and was neither typed nor trusted.
     """
+    _check_name(path, name, typed())
     home = str(getattr(found, "__module__", "")).split(".")[0]
     if not _is_vouched(name, typed()) and not (
         home in _HOMES and (inspect.isclass(found) or inspect.isfunction(found))
@@ -154,9 +202,10 @@ def _check_hydra(path: str, key: str, value: Any, vouched: Typed) -> None:
         raise _refusal(path, value)
     if "ext://" in text and not _STREAMS.fullmatch(text):
         raise _refusal(path, value)
-    if _MAKES_NODES.search(text):
-        raise UserError(f"{path}: expected no resolver that makes nodes below hydra, got {value!r}")
-    if path.startswith("hydra.job.env_set.") and not vouched.environment:
+    acts = any(f"{path}.".startswith(f"{part}.") or f"{part}.".startswith(f"{path}.") for part in _ACTS)
+    if acts and "${" in text and not (key == "filename" and _PLACE.fullmatch(text)):
+        raise UserError(f"{path}: expected a plain value, got {value!r}")
+    if f"{path}.".startswith("hydra.job.env_set.") and value and not vouched.environment:
         raise UserError(f"{path}: a file cannot set the environment; type it on the command line")
 
 
@@ -166,6 +215,10 @@ def _refusal(path: str, name: Any) -> UserError:
         f"{path}: {name!r} comes from a file, and is no part of this project; "
         f"if you trust it, add 'trusted=[{package}]' on the command line"
     )
+
+
+def _typed_a_sweep() -> bool:
+    return bool({"-m", "--multirun"} & set(_words)) or any(word.startswith("hydra.mode=") for word in _words)
 
 
 def _names(node: Any) -> Iterator[str]:

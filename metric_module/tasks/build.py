@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from metric_module.checkpoints import WholeCheckpointIO
 from metric_module.cli.messages import one_line
+from metric_module.cli.trust import check_configuration
 from metric_module.encoders import Encoder
 from metric_module.errors import UserError
 from metric_module.memory import CrossBatchMemory
@@ -71,6 +72,7 @@ def build(cfg: DictConfig) -> Parts:
     Raises:
         UserError: If an argument does not fit its part, or a part needs a package that is not installed.
     """
+    check_configuration(cfg)
     for message in _WEIGHED:
         warnings.filterwarnings("ignore", message)
     for group in GROUPS:
@@ -100,7 +102,7 @@ def build(cfg: DictConfig) -> Parts:
 def _trainer(cfg: DictConfig) -> Trainer:
     loggers: list[Logger] = list(_build(cfg, "logger").values())
     callbacks = [callback for callback in _build(cfg, "callbacks").values() if _has_use(callback, cfg, loggers)]
-    plugins = [WholeCheckpointIO()] if cfg.trainer.plugins is None else cfg.trainer.plugins
+    plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]
     trainer: Trainer = _build(cfg, "trainer", logger=loggers, callbacks=callbacks, plugins=plugins)
     return trainer
 

@@ -27,7 +27,7 @@ def measure(parts: Parts, stages: Sequence[str]) -> Figures:
     run = {"val": parts.trainer.validate, "test": parts.trainer.test}
     figures: Figures = {}
     for stage in stages:
-        for found in run[stage](parts.module, datamodule=parts.datamodule, verbose=False):
+        for found in run[stage](parts.module, datamodule=parts.datamodule, verbose=False, weights_only=True):
             figures[stage] = {name.removeprefix(f"{stage}/"): float(value) for name, value in found.items()}
     return figures
 
