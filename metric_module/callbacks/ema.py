@@ -28,7 +28,20 @@ class EMA(WeightAveraging):
         if not 0 <= decay < 1:
             raise UserError(f"ema: expected 0 <= decay < 1, got {decay}")
         self.decay = decay
+        self._put = False
         super().__init__(multi_avg_fn=self._average)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the average into the module."""
+        super().on_train_end(trainer, pl_module)
+        self._put = True
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put it there also if the checkpoint was of a finished training, so that none took place."""
+        if not self._put and self._average_model is not None:
+            self._copy_average_to_current(pl_module)
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

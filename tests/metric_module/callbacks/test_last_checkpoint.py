@@ -254,6 +254,14 @@ def test_a_checkpoint_after_training_and_a_second_fit(tmp_path: Path, workers: i
     assert first == expected.ids[0]
 
 
+@pytest.mark.parametrize("ema", [True, False])
+def test_a_finished_run_is_resumed(tmp_path: Path, ema: bool) -> None:
+    whole, _ = run(tmp_path, ema=ema)
+    module, record = run(tmp_path, ckpt_path=str(tmp_path / "checkpoints/last.ckpt"), ema=ema)
+    assert record.ids == {}
+    assert same_bits(module, whole)
+
+
 def test_overfit_batches_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"trainer.overfit_batches: Lightning would draw other batches than P x K"):
         run(tmp_path, trainer_settings={"overfit_batches": 2})
