@@ -13,6 +13,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
 from metric_module.errors import UserError
+from metric_module.files import beside
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -33,21 +34,15 @@ class WholeCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         file = Path(path)
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as stream:
+            with beside(file) as part, part.open("wb") as stream:
                 torch.save(checkpoint, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            beside.replace(file)
         except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
             reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or str(error)
             kept = "; the checkpoint of before stays" if file.is_file() else ""
             raise UserError(f"checkpoint: cannot write {file} ({reason.splitlines()[0]}){kept}") from error
-        finally:
-            if beside.exists():
-                beside.unlink()
 
     @override
     def load_checkpoint(

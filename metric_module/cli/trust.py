@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -87,11 +88,18 @@ class Typed(NamedTuple):
 
 def typed() -> Typed:
     """What the command line of this process, or of the one that started it, vouches for."""
+    found = _parsed(tuple(_words))
+    return found._replace(packages=(*found.packages, *_trusted))
+
+
+@cache
+def _parsed(words: tuple[str, ...]) -> Typed:
+    """What some words vouch for; asked for at every name, so they are parsed once."""
     targets: list[str] = []
     packages: list[str] = []
     environment = False
     parser = OverridesParser.create()
-    for word in _words:
+    for word in words:
         try:
             override = parser.parse_override(word)
         except HydraException:
@@ -101,7 +109,7 @@ def typed() -> Typed:
         for value in given.list if isinstance(given, ChoiceSweep) else [given]:
             targets += _names({key.rpartition(".")[2]: value})
             packages += [str(name) for name in value] if key == "trusted" and isinstance(value, list) else []
-    return Typed(frozenset(targets), (*packages, *_trusted), environment)
+    return Typed(frozenset(targets), tuple(packages), environment)
 
 
 def check_configuration(cfg: DictConfig) -> None:
