@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import Trainer
@@ -44,7 +44,8 @@ class Noisy(Encoder):
 
     def __init__(self, dropout: float = 0.3) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 4))
+        self.backbone = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(dropout))
+        self.layers = nn.Sequential(self.backbone, nn.Linear(16, 4))
 
     def forward(self, inputs: Tensor) -> Tensor:
         embeddings: Tensor = self.layers(inputs)
@@ -81,13 +82,15 @@ def run(
     dropout: float = 0.3,
     ema: bool = True,
     workers: int = 0,
+    every: Literal["step", "epoch"] = "step",
     settings: dict[str, Any] | None = None,
     trainer_settings: dict[str, Any] | None = None,
 ) -> tuple[TripletModule, Record]:
     """Train, from the start or from a checkpoint; without dropout with SGD, which does not blow up rounding."""
     torch.manual_seed(3)
     adam = partial(torch.optim.AdamW, lr=0.02)
-    miner = Scheduled({"random": Random(), "semihard": Semihard()}, starts=[0, 5])
+    starts = [0, 5 if every == "step" else 1]
+    miner = Scheduled({"random": Random(), "semihard": Semihard()}, starts, every)
     module = TripletModule(
         Noisy(dropout),
         TripletCriterion(Euclidean(), miner, margin=0.3, seed=1),

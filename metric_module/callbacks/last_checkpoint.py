@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from typing_extensions import override
 
@@ -47,6 +48,7 @@ class LastCheckpoint(Checkpoint):
         self._random: list[dict[str, Any]] | None = None
         self._saved_step = 0
         self._seen_step = 0
+        self._stepped = False
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -83,18 +85,18 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
         """Save if it is time, or if training was told to stop."""
-        stepped, self._seen_step = trainer.global_step > self._seen_step, trainer.global_step
+        self._stepped, self._seen_step = trainer.global_step > self._seen_step, trainer.global_step
         loop = trainer.fit_loop
         assert loop._data_fetcher is not None  # a batch came from it
         validates = trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
-        if not stepped or validates:
-            return
-        stop = self._told_to_stop(trainer)
-        due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
-        if due or stop:
-            self._save(trainer, pl_module)
-        if stop:
-            self._stop(trainer)
+        if not validates:
+            self._save_if_due(trainer, pl_module)
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same after a validation within an epoch; one at its end is followed by ``on_train_epoch_end``."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not trainer.is_last_batch:
+            self._save_if_due(trainer, pl_module)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -129,10 +131,21 @@ class LastCheckpoint(Checkpoint):
         told = self._received is not None
         return trainer.strategy.reduce_boolean_decision(told, all=False) if trainer.world_size > 1 else told
 
+    def _save_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if the last batch was a step and it is time, or training was told to stop, and then stop."""
+        if not self._stepped:
+            return
+        stop = self._told_to_stop(trainer)
+        due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
+        if due or stop:
+            self._save(trainer, pl_module)
+        if stop:
+            self._stop(trainer)
+
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        broken = [name for name, value in pl_module.named_parameters() if not bool(torch.isfinite(value).all())]
+        broken = _broken_weights(pl_module)
         if broken:
             where = f"weights: NaN or infinity in {broken[0]} after step {trainer.global_step}"
             kept = f"{self.path} stays as it was after step {self._saved_step}; " if self.path.is_file() else ""
@@ -146,6 +159,11 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             print(f"stopped by {number.name} after step {trainer.global_step}{where}", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)
+
+
+def _broken_weights(module: LightningModule) -> list[str]:
+    """Names of the parameters that are not finite."""
+    return [name for name, value in module.named_parameters() if not bool(torch.isfinite(value).all())]
 
 
 def _begin_next_epoch(trainer: Trainer) -> None:

@@ -105,6 +105,18 @@ def test_the_preflight_lists_everything_that_is_wrong(root: Path) -> None:
     assert f"1 training classes of a single sample (short_classes=drop leaves them out): {other}" in told
 
 
+def test_without_the_preflight_training_starts_and_breaks_off(root: Path) -> None:
+    data = module(root, preflight=False)
+    last = list(data.train_dataloader())[-1].index
+    (root / data.samples.fetch.paths[int(last[0])]).write_bytes(b"")  # type: ignore[attr-defined]
+    data = module(root, preflight=False)
+    data.prepare_data()
+    batches = iter(data.train_dataloader())
+    next(batches)
+    with pytest.raises(UserError, match="data: cannot read"):
+        list(batches)
+
+
 def test_a_class_of_one_sample_can_be_dropped(root: Path) -> None:
     data = module(root)
     name = data.samples.class_names[int(data.samples.labels[data.samples.splits["train"][0]])]

@@ -180,6 +180,18 @@ def test_a_broken_encoder_is_named(tmp_path: Path, output: Any, message: str) ->
         trainer(tmp_path).fit(module(Broken(output)), loader())
 
 
+def test_without_the_refusal_of_nan_the_weights_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TripletModule, "_refuse", lambda *arguments: None)
+    batch = Triples().batches[0]
+    spoiled = [batch._replace(inputs=batch.inputs.index_fill(0, torch.tensor([3]), math.nan))]
+    model = module()
+    with pytest.raises(UserError, match="embeddings: expected finite numbers, got NaN or infinity in 32 of 32 rows"):
+        trainer(tmp_path).fit(model, loader(spoiled))  # the criterion, which knows neither step nor sample
+    monkeypatch.setattr("metric_module.checks.nonfinite_rows", lambda rows: torch.zeros(0))
+    trainer(tmp_path).fit(model, loader(spoiled))
+    assert not any(bool(value.isfinite().all()) for value in model.encoder.parameters())
+
+
 GOOD = Triples().batches[0]
 
 

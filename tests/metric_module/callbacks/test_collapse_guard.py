@@ -167,3 +167,16 @@ def test_without_the_guard_no_one_notices(tmp_path: Path, monkeypatch: pytest.Mo
     model = module(Small(), All(), optimizer=partial(torch.optim.SGD, lr=1e-4))
     made = fit(tmp_path, model, Collapse(10), CollapseGuard(action="stop"))
     assert made.global_step == 80
+
+
+@pytest.mark.parametrize("margin", [0.3, 1e-9])
+def test_without_it_empty_steps_and_lone_anchors_are_silent(tmp_path: Path, margin: float) -> None:
+    model = module(Small(), Semihard(), optimizer=partial(torch.optim.SGD, lr=0.0))
+    model.criterion.margin = margin
+    alone = [batch._replace(labels=torch.arange(32)) for batch in Triples().batches]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        made = fit(tmp_path, model, epochs=20, data=alone if margin == 0.3 else None)
+    assert made.global_step == 80
+    assert not [one for one in told if "triplet" in str(one.message) or "anchors" in str(one.message)]
+    assert "train/lone_anchors" not in made.callback_metrics

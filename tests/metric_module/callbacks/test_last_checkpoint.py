@@ -17,7 +17,7 @@ from lightning import Trainer
 from lightning.pytorch import Callback
 
 from metric_module import TripletModule, UserError
-from metric_module.callbacks import CollapseGuard, LastCheckpoint
+from metric_module.callbacks import CollapseGuard, FreezeBackbone, LastCheckpoint
 from tests.clouds import Clouds, Record, run, same_bits
 
 STEPS = 8
@@ -159,25 +159,60 @@ def test_validations_within_an_epoch(tmp_path: Path) -> None:
         assert record.validated == [at for at in expected.validated if at >= min(record.losses)]
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_signal_while_every_step_is_validated(tmp_path: Path, accumulate: int) -> None:
+    settings: dict[str, Any] = {"val_check_interval": 1, "accumulate_grad_batches": accumulate}
+    whole, expected = run(tmp_path / "whole", trainer_settings=settings)
+    assert len(expected.validated) == STEPS
+    with pytest.raises(SystemExit):
+        run(tmp_path, Send(1, signal.SIGTERM), trainer_settings=settings)
+    path = tmp_path / "checkpoints/last.ckpt"
+    assert torch.load(path, weights_only=True)["global_step"] == 2, "not at the end of the epoch"
+    module, record = run(tmp_path, ckpt_path=str(path), trainer_settings=settings)
+    assert record.validated == expected.validated[2 * accumulate :]
+    assert same_bits(module, whole)
+
+
 def test_every_n_steps(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"last.every_n_steps: expected an integer >= 1 or null, got 0"):
         LastCheckpoint(str(tmp_path), every_n_steps=0)
 
 
-def test_broken_weights_are_not_written(tmp_path: Path) -> None:
-    class Break(Callback):
-        def on_before_zero_grad(self, trainer: Trainer, module: Any, optimizer: Any) -> None:
-            if trainer.global_step == 1:
-                with torch.no_grad():
-                    next(module.parameters())[0] = torch.nan
+class Break(Callback):
+    """Spoils a weight in the middle of the second step."""
 
+    def on_before_zero_grad(self, trainer: Trainer, module: Any, optimizer: Any) -> None:
+        if trainer.global_step == 1:
+            with torch.no_grad():
+                next(module.parameters())[0] = torch.nan
+
+
+def weights_are_finite(path: Path) -> bool:
+    saved = torch.load(path, weights_only=True)
+    return all(bool(torch.isfinite(value).all()) for value in saved["state_dict"].values())
+
+
+def test_broken_weights_are_not_written(tmp_path: Path) -> None:
     told = (
-        r"weights: NaN or infinity in encoder.layers.0.weight after step 2; .*last.ckpt stays as it was after step 1; "
+        r"weights: NaN or infinity in encoder.backbone.0.weight after step 2; .*last.ckpt stays as it was after step 1; "
     )
     with pytest.raises(UserError, match=told):
         run(tmp_path, Break(), ema=False)
-    saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
-    assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+    assert weights_are_finite(tmp_path / "checkpoints/last.ckpt")
+
+
+def test_without_that_guard_the_good_checkpoint_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metric_module.callbacks.last_checkpoint._broken_weights", lambda module: [])
+    with pytest.raises(UserError, match="NaN or infinity in 8 of 8 embeddings at step 2"):
+        run(tmp_path, Break(), ema=False)
+    assert not weights_are_finite(tmp_path / "checkpoints/last.ckpt")
+
+
+def test_without_listening_a_signal_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(LastCheckpoint, "_told_to_stop", lambda *arguments: told.append(1) and False)
+    run(tmp_path, Send(2, signal.SIGTERM))
+    assert len(told) == STEPS, "it trained on to the end"
 
 
 @pytest.mark.parametrize(
@@ -252,6 +287,16 @@ def test_a_checkpoint_after_training_and_a_second_fit(tmp_path: Path, workers: i
     data.teardown("fit")
     first = next(iter(data.train_dataloader())).index.tolist()
     assert first == expected.ids[0]
+
+
+@pytest.mark.parametrize("step", [2, 4, 6])
+def test_what_changes_with_the_epoch(step: int, tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole", FreezeBackbone(epochs=1), every="epoch", ema=False)
+    with pytest.raises(KilledError):
+        run(tmp_path, Kill(step), FreezeBackbone(epochs=1), every="epoch", ema=False)
+    path = str(tmp_path / "checkpoints/last.ckpt")
+    module, _ = run(tmp_path, FreezeBackbone(epochs=1), every="epoch", ema=False, ckpt_path=path)
+    assert same_bits(module, whole)
 
 
 @pytest.mark.parametrize("ema", [True, False])
