@@ -194,7 +194,7 @@ def weights_are_finite(path: Path) -> bool:
 
 def test_broken_weights_are_not_written(tmp_path: Path) -> None:
     told = (
-        r"weights: NaN or infinity in encoder.backbone.0.weight after step 2; .*last.ckpt stays as it was after step 1; "
+        r"weights: NaN or infinity in encoder.backbone.0.weight after step 2; .*last.ckpt stays as it was after step 1"
     )
     with pytest.raises(UserError, match=told):
         run(tmp_path, Break(), ema=False)
