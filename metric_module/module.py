@@ -23,7 +23,7 @@ from metric_module.criterion import CriterionOutput, TripletCriterion
 from metric_module.distributed import Together, gather_batch, gather_rows, row_counts, sum_over_ranks, world_size
 from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
-from metric_module.evaluation import RetrievalMetric
+from metric_module.evaluation import EmbeddingMetric, RetrievalMetric
 from metric_module.functional import nonfinite_rows
 from metric_module.health import Health, health
 from metric_module.memory import CrossBatchMemory
@@ -38,7 +38,8 @@ class TripletModule(LightningModule):
     Batches are :class:`Batch`, or ``(inputs, labels)`` from any loader. Logged: ``train/loss``, the shares of triplets
     ``train/easy``, ``train/semihard`` and ``train/hard`` in [0, 1], and over the whole validation and test sets
     ``val/loss``, ``val/recall_at_1``, ``val/map_at_r`` and so on. A data module that has ``groups``, int64 ``(N,)`` by
-    sample id, also gets the figures across groups.
+    sample id, also gets the figures across groups; one that has ``queries``, bool ``(N,)``, those of queries in a
+    gallery of the others; one that has ``pairs`` and ``folds``, verification of these pairs of ids.
 
     Args:
         encoder: Maps inputs to embeddings ``(B, D)``.
@@ -55,6 +56,8 @@ class TripletModule(LightningModule):
 
     Attributes:
         config: Plain values that every checkpoint keeps under ``config``; None keeps nothing.
+        threshold: Distance up to which two samples count as the same, as the last validation found it best, if its
+            metric says so. Checkpoints keep it, and the test applies it.
         health: Signs of the last training step; None before the first.
 
     Raises:
@@ -68,7 +71,7 @@ class TripletModule(LightningModule):
         criterion: TripletCriterion,
         optimizer: OptimizerFactory | None = None,
         scheduler: Callable[..., LRScheduler] | None = None,
-        metric: RetrievalMetric | None = None,
+        metric: EmbeddingMetric | None = None,
         memory: CrossBatchMemory | None = None,
         encode_chunk_size: int | None = None,
         gather: bool = True,
@@ -79,11 +82,12 @@ class TripletModule(LightningModule):
             memory.check_width(encoder)
         self.encoder = encoder
         self.criterion = criterion
-        self.metric: RetrievalMetric = RetrievalMetric(distance=criterion.distance) if metric is None else metric
+        self.metric: EmbeddingMetric = RetrievalMetric(distance=criterion.distance) if metric is None else metric
         self.memory = memory
         self.encode_chunk_size = encode_chunk_size
         self.gather = gather
         self.config: dict[str, Any] | None = None
+        self.threshold: float | None = None
         self.health: Health | None = None
         self._optimizer = optimizer or partial(AdamW, lr=1e-3)
         self._scheduler = scheduler
@@ -111,9 +115,15 @@ class TripletModule(LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep :attr:`config` in the checkpoint, if there is one."""
+        """Keep :attr:`config` and :attr:`threshold` in the checkpoint."""
         if self.config is not None:
             checkpoint["config"] = self.config
+        checkpoint["threshold"] = self.threshold
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take :attr:`threshold` from the checkpoint."""
+        self.threshold = checkpoint.get("threshold")
 
     @override
     def on_train_epoch_start(self) -> None:
@@ -252,17 +262,27 @@ class TripletModule(LightningModule):
         if len(bad):  # processes may have different numbers of batches, so they come together at the end
             self._bad.append(index.index_select(0, bad))
             return
-        groups = getattr(getattr(self.trainer, "datamodule", None), "groups", None)
-        picked = None if groups is None else groups.to(index.device).index_select(0, index)  # (B,)
-        self.metric.update(embeddings, labels, index, picked)
+        groups, queries = (
+            None if known is None else known.to(index.device).index_select(0, index)  # (B,)
+            for known in (self._known("groups"), self._known("queries"))
+        )
+        self.metric.update(embeddings, labels, index, groups, queries)
 
     def _finish_evaluation(self, stage: str) -> None:
         """Log every figure, and the criterion's loss over the whole set as one batch."""
         self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
         embeddings, labels, *_ = self.metric.gathered()
+        self.metric.threshold = self.threshold if stage == "test" else None
+        self.metric.pairs, self.metric.folds = self._known("pairs"), self._known("folds")
         loss, _ = self.criterion(embeddings, labels, census=False)
-        figures = {f"{stage}/{name}": torch.tensor(value) for name, value in self.metric.compute().items()}
+        figures = self.metric.compute()
+        if stage == "val" and "best_threshold" in figures:
+            self.threshold = figures["best_threshold"]
         self.log(f"{stage}/loss", loss, prog_bar=True)
-        main = {f"{stage}/recall_at_1", f"{stage}/map_at_r"}
         for name, value in figures.items():
-            self.log(name, value.float(), prog_bar=name in main)
+            self.log(f"{stage}/{name}", torch.tensor(value).float(), prog_bar=name in {"recall_at_1", "map_at_r"})
+
+    def _known(self, name: str) -> Tensor | None:
+        """What the data module knows of its samples under this name, if anything."""
+        known: Tensor | None = getattr(getattr(self.trainer, "datamodule", None), name, None)
+        return known

@@ -4,18 +4,47 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from metric_module.evaluation.retrieval import retrieval_metrics
+from metric_module.evaluation.clustering import clustering_metrics
+from metric_module.evaluation.few_shot import few_shot_metrics
+from metric_module.evaluation.retrieval import PerQuery, retrieval_metrics, retrieval_per_query
+from metric_module.evaluation.separation import Separation, separation
+from metric_module.evaluation.verification import RocCurve, roc_curve, verification_metrics
 
 if TYPE_CHECKING:
-    from metric_module.evaluation.metric import Gathered, RetrievalMetric
+    from metric_module.evaluation.collecting import EmbeddingMetric, Gathered
+    from metric_module.evaluation.metric import (
+        ClusteringMetric,
+        FewShotMetric,
+        MetricGroup,
+        RetrievalMetric,
+        VerificationMetric,
+    )
 
-__all__ = ["Gathered", "RetrievalMetric", "retrieval_metrics"]
+__all__ = [
+    "ClusteringMetric",
+    "EmbeddingMetric",
+    "FewShotMetric",
+    "Gathered",
+    "MetricGroup",
+    "PerQuery",
+    "RetrievalMetric",
+    "RocCurve",
+    "Separation",
+    "VerificationMetric",
+    "clustering_metrics",
+    "few_shot_metrics",
+    "retrieval_metrics",
+    "retrieval_per_query",
+    "roc_curve",
+    "separation",
+    "verification_metrics",
+]
 
 
 def __getattr__(name: str) -> object:
-    """Import the metric when it is first used: the function alone does not need torchmetrics, which is slow to load."""
-    if name not in {"Gathered", "RetrievalMetric"}:
+    """Import a metric when it is first used: the functions alone do not need torchmetrics, which is slow to load."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from metric_module.evaluation import metric
+    from metric_module.evaluation import collecting, metric
 
-    return getattr(metric, name)
+    return getattr(collecting if name in {"EmbeddingMetric", "Gathered"} else metric, name)

@@ -6,14 +6,17 @@ Shapes: Q = queries, M = gallery items, A = queries in a block, T = columns in a
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from metric_module.distances import Distance
+from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
 from metric_module.errors import UserError
 from metric_module.evaluation.counting import count_at_least
 from metric_module.evaluation.matches import Block, nearest_first, own_class
+from metric_module.evaluation.numerics import all_distances
+from metric_module.functional import unit
 
 _TILE = 2048  # columns of the gallery handed to the distance at once
 # A float64 product may differ in its last bits from block to block; what a float32 cannot tell apart is a tie.
@@ -36,7 +39,7 @@ class CustomRanks:
     """
 
     def __init__(self, distance: Distance, query: Tensor, gallery: Tensor, order: Tensor) -> None:
-        self._distance = copy.deepcopy(distance).to(query.device, torch.float64).eval()
+        self._measure = float64_distance(distance, query.device)
         self._query, self._gallery, self._order = query, gallery, order
 
     def count(self, block: Block) -> tuple[Tensor, Tensor]:
@@ -66,17 +69,56 @@ class CustomRanks:
     def _matrix(self, query: Tensor) -> Tensor:
         """Distances ``(A, M)`` to the sorted gallery."""
         matrix = torch.empty(len(query), len(self._order), dtype=torch.float64, device=query.device)  # (A, M)
-        name = type(self._distance).__name__
         for first in range(0, len(self._order), _TILE):
             order = self._order[first : first + _TILE]
-            got = self._distance(query, self._gallery.index_select(0, order).double())  # (A, T)
-            if not isinstance(got, Tensor) or got.shape != (len(query), len(order)):
-                shape = list(got.shape) if isinstance(got, Tensor) else type(got).__name__
-                raise UserError(f"{name}: expected distances of shape [{len(query)}, {len(order)}], got {shape}")
-            bad = int((~got.isfinite()).sum())
-            if bad:
-                raise UserError(
-                    f"{name}: expected finite distances, got NaN or infinity in {bad} of {got.numel()} pairs"
-                )
-            matrix[:, first : first + _TILE] = got
+            matrix[:, first : first + _TILE] = self._measure(query, self._gallery.index_select(0, order).double())
         return matrix
+
+
+def float64_distance(distance: Distance, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """A copy of a distance that works in float64, and whose every matrix is checked.
+
+    Args:
+        distance: The distance, which stays as it is.
+        device: Where to work.
+
+    Returns:
+        A function of query rows ``(A, D)`` and gallery rows ``(T, D)``. It raises a ``UserError`` if the distance gives
+        another shape than ``(A, T)``, or is not finite.
+    """
+    copied = copy.deepcopy(distance).to(device, torch.float64).eval()
+    name = type(distance).__name__
+
+    def measure(query: Tensor, gallery: Tensor) -> Tensor:
+        """Distances ``(A, T)``."""
+        got = copied(query, gallery)
+        if not isinstance(got, Tensor) or got.shape != (len(query), len(gallery)):
+            shape = list(got.shape) if isinstance(got, Tensor) else type(got).__name__
+            raise UserError(f"{name}: expected distances of shape [{len(query)}, {len(gallery)}], got {shape}")
+        bad = int((~got.isfinite()).sum())
+        if bad:
+            raise UserError(f"{name}: expected finite distances, got NaN or infinity in {bad} of {got.numel()} pairs")
+        return got
+
+    return measure
+
+
+def exact_distance(distance: Distance | None, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """A distance whose value for a pair does not depend on the other rows, so that equal pairs tie.
+
+    Args:
+        distance: The distance; None is Euclidean. Others than that, its square and the cosine are rounded to float32.
+        device: Where to work.
+
+    Returns:
+        A function of float64 rows ``(A, D)`` and ``(T, D)`` that gives ``(A, T)``, float64.
+    """
+    # The types themselves: a subclass may define another distance.
+    if distance is None or type(distance) is Euclidean:
+        return all_distances
+    if type(distance) is SquaredEuclidean:
+        return lambda query, gallery: all_distances(query, gallery).square()
+    if type(distance) is Cosine:
+        return lambda query, gallery: all_distances(unit(query), unit(gallery)).square() / 2
+    measure = float64_distance(distance, device)
+    return lambda query, gallery: measure(query, gallery).float().double()

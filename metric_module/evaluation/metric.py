@@ -1,43 +1,40 @@
-"""Retrieval figures collected batch by batch, over every process."""
+"""The figures as metrics, for Lightning and for any loop: they share the collecting and differ in what they compute."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
 from metric_module.distances import Distance
+from metric_module.distributed import gather_rows, row_counts, sum_over_ranks, world_size
 from metric_module.errors import UserError
-from metric_module.evaluation.inputs import check_cutoffs, check_items
-from metric_module.evaluation.retrieval import retrieval_metrics
+from metric_module.evaluation.accept_rates import check_rates, rates
+from metric_module.evaluation.clustering import check_runs, clustering_metrics
+from metric_module.evaluation.collecting import EmbeddingMetric, Gathered
+from metric_module.evaluation.few_shot import check_episodes, few_shot_metrics
+from metric_module.evaluation.inputs import Items, check_cutoffs
+from metric_module.evaluation.pair_counts import PairCounts, count_pairs, pairs_of
+from metric_module.evaluation.retrieval import PerQuery, retrieval_means, retrieval_per_query
+from metric_module.evaluation.verification import verification_metrics
+from metric_module.functional import full_precision
 
 
-class Gathered(NamedTuple):
-    """Every sample once, in order of id."""
+class RetrievalMetric(EmbeddingMetric):
+    """:func:`retrieval_metrics` over all batches of all processes, each of which looks at its share of the queries.
 
-    embeddings: Tensor  # (N, D)
-    labels: Tensor  # (N,) int64
-    ids: Tensor  # (N,) int64
-    groups: Tensor | None  # (N,) int64
-
-
-class RetrievalMetric(Metric):
-    """:func:`retrieval_metrics` over all batches of all processes, each sample once.
-
-    Samples are told apart by their ids: what a sampler pads is dropped, and figures do not depend on the order in which
-    batches come. Call :meth:`update` for each batch and :meth:`compute` at the end.
+    With groups, the figures across groups come beside the plain ones, under their names after ``cross_group_``. With
+    queries, these look among the other samples alone.
 
     Args:
-        distance: The distance; None is Euclidean. It stays where its owner keeps it, outside this metric's state.
+        distance: The distance; None is Euclidean.
         recall_at: The values of k in ``recall_at_k``.
 
     Raises:
-        UserError: If a value of ``recall_at`` is not a positive integer.
+        UserError: If a value of ``recall_at`` is not a positive integer; from ``compute`` if no query has a positive.
 
     Example:
         >>> metric = RetrievalMetric(recall_at=(1,))
@@ -47,116 +44,181 @@ class RetrievalMetric(Metric):
         0.75
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-
-    embeddings: list[Tensor]
-    labels: list[Tensor]
-    ids: list[Tensor]
-    groups: list[Tensor]
-
     def __init__(self, distance: Distance | None = None, recall_at: Sequence[int] = (1, 5, 10)) -> None:
-        # compute() calls gathered(), which brings the processes together once for both.
-        super().__init__(sync_on_compute=False)
-        self._distance = (distance,)  # in a tuple, or torch would make it a part of this module
+        super().__init__(distance)
         self.recall_at = check_cutoffs(recall_at)
-        self._grouped: bool | None = None
-        self._gathered: Gathered | None = None
-        for name in ("embeddings", "labels", "ids", "groups"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
 
     @override
-    def update(self, embeddings: Tensor, labels: Tensor, ids: Tensor, groups: Tensor | None = None) -> None:
-        """Take in a batch.
-
-        Args:
-            embeddings: Rows ``(B, D)``.
-            labels: Integers ``(B,)``.
-            ids: Integers ``(B,)``: which sample of the data set each row is.
-            groups: Integers ``(B,)``. In every batch or in none.
-
-        Raises:
-            UserError: If a shape, type or number is wrong, or only some batches have groups.
-        """
-        items = check_items(embeddings, labels, ids, groups)
-        if self._grouped is not None and self._grouped != (groups is not None):
-            now, before = ("given", "not") if groups is not None else ("missing", "given")
-            raise UserError(f"groups: expected them in every batch or in none, got them {now} here, {before} before")
-        self._grouped, self._gathered = groups is not None, None
-        self.embeddings.append(items.embeddings)
-        self.labels.append(items.labels)
-        self.ids.append(ids.detach().to(items.labels))
-        self.groups.append(torch.zeros_like(items.labels) if items.groups is None else items.groups)
-
-    @override
-    def compute(self) -> dict[str, float]:
-        """The figures of :func:`retrieval_metrics` over everything that was taken in.
-
-        Returns:
-            The figures. If there are groups also those across groups, under the same names after ``cross_group_``.
-
-        Raises:
-            UserError: If nothing was taken in, no query has a positive, or one id has two labels.
-        """
-        embeddings, labels, ids, groups = self.gathered()
-        distance = self._distance[0]
-        figures = retrieval_metrics(embeddings, labels, ids, distance=distance, recall_at=self.recall_at)
-        if groups is not None:
-            across = retrieval_metrics(
-                embeddings, labels, ids, groups=groups, distance=distance, recall_at=self.recall_at
-            )
+    def figures(self, samples: Gathered) -> dict[str, float]:
+        """See :func:`retrieval_metrics`."""
+        figures = self._figures(samples, None)
+        if samples.groups is not None:
+            across = self._figures(samples, samples.groups)
             figures |= {f"cross_group_{name}": value for name, value in across.items()}
         return figures
 
-    def gathered(self) -> Gathered:
-        """What all processes took in, each sample once, in order of id.
+    def _figures(self, samples: Gathered, groups: Tensor | None) -> dict[str, float]:
+        query, gallery = Items(samples.embeddings, samples.labels, samples.ids, groups), None
+        if samples.queries is not None:
+            query, gallery = _take(query, samples.queries), _take(query, ~samples.queries)
+        found = retrieval_per_query(
+            *query[:3],
+            gallery=None if gallery is None else gallery.embeddings,
+            gallery_labels=None if gallery is None else gallery.labels,
+            gallery_ids=None if gallery is None else gallery.ids,
+            groups=query.groups,
+            gallery_groups=None if gallery is None else gallery.groups,
+            distance=self.distance,
+            share=_share(),
+        )
+        if world_size() > 1:
+            device = samples.embeddings.device
+            sizes = row_counts(found.rows.to(device))
+            found = PerQuery(*(gather_rows(part.to(device), sizes).cpu() for part in found))
+        return retrieval_means(found, len(query.labels), self.recall_at, groups is not None)
 
-        Every process must call this or :meth:`compute`; the second call uses what the first brought together.
 
-        Returns:
-            Embeddings ``(N, D)``, labels, ids and groups ``(N,)``.
+class VerificationMetric(EmbeddingMetric):
+    """:func:`verification_metrics` over all batches of all processes, each of which looks at its share of the pairs.
 
-        Raises:
-            UserError: If nothing was taken in, or one id has two labels.
-        """
-        if self._gathered is None:
-            if not self.ids:
-                raise UserError("RetrievalMetric: expected at least one batch, got none; call update() first")
-            synced = self._is_synced
-            self.sync(dist_sync_fn=self.dist_sync_fn, should_sync=not synced)
-            try:
-                self._gathered = self._each_once()
-            finally:
-                self.unsync(should_unsync=self._is_synced and not synced)
-        return self._gathered
+    Attributes ``threshold``, ``pairs`` and ``folds`` are handed on. Pairs count in a set that has all of their samples;
+    in any other set, all pairs of its own are looked at.
+
+    Args:
+        distance: The distance; None is Euclidean.
+        far: The false accept rates of ``tar_at_far``.
+
+    Raises:
+        UserError: If a rate is not in (0, 1); from ``compute`` if there are no pairs of one class, or of two.
+    """
+
+    def __init__(self, distance: Distance | None = None, far: Sequence[float] = (1e-2, 1e-3, 1e-4)) -> None:
+        super().__init__(distance)
+        check_rates(far)
+        self.far = tuple(far)
 
     @override
-    def forward(self, embeddings: Tensor, labels: Tensor, ids: Tensor, groups: Tensor | None = None) -> None:
-        """Refuse: figures are of a whole set, never of a batch.
+    def figures(self, samples: Gathered) -> dict[str, float]:
+        """See :func:`verification_metrics`."""
+        if self.pairs is not None and bool(torch.isin(self.pairs.to(samples.ids.device), samples.ids).all()):
+            return verification_metrics(
+                *samples[:3],
+                distance=self.distance,
+                far=self.far,
+                threshold=self.threshold,
+                pairs=self.pairs,
+                folds=self.folds,
+            )
+        with torch.no_grad(), full_precision(samples.embeddings.device.type):
+            pairs = pairs_of(samples.embeddings, self.distance)
+            mine = count_pairs(pairs, samples.labels, pairs.inner(self.threshold), _share())
+            counted = torch.stack([mine.closer, mine.within, torch.full_like(mine.within, mine.different)])
+            closer, within, different = sum_over_ranks(counted)
+        total = int(different[0]) if len(different) else 0
+        return rates(PairCounts(mine.thresholds, mine.same, closer, within, total), pairs, self.far, self.threshold)
 
-        Raises:
-            UserError: Always.
-        """
-        raise UserError("RetrievalMetric: call update() for each batch and compute() at the end, not the metric itself")
+
+class FewShotMetric(EmbeddingMetric):
+    """:func:`few_shot_metrics` over all batches of all processes.
+
+    Args:
+        distance: The distance; None is Euclidean.
+        ways: How many classes an episode has.
+        shots: How many samples of each are shown.
+        queries: Most queries of a class in an episode.
+        episodes: How many episodes.
+        seed: Which episodes.
+
+    Raises:
+        UserError: If a number is too small; from ``compute`` if there are too few classes.
+    """
+
+    def __init__(
+        self,
+        distance: Distance | None = None,
+        ways: int = 5,
+        shots: Sequence[int] = (1, 5),
+        queries: int = 15,
+        episodes: int = 600,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(distance)
+        check_episodes(ways, shots, queries, episodes)
+        self.ways, self.shots, self.queries_per_class = ways, tuple(shots), queries
+        self.episodes, self.seed = episodes, seed
 
     @override
-    def reset(self) -> None:
-        """Forget every batch."""
-        super().reset()
-        self._grouped, self._gathered = None, None
+    def figures(self, samples: Gathered) -> dict[str, float]:
+        """See :func:`few_shot_metrics`."""
+        return few_shot_metrics(
+            *samples[:3],
+            distance=self.distance,
+            ways=self.ways,
+            shots=self.shots,
+            queries=self.queries_per_class,
+            episodes=self.episodes,
+            seed=self.seed,
+        )
 
-    def _each_once(self) -> Gathered:
-        """The state sorted by id, the first of equal ids kept."""
-        ids, order = torch.sort(dim_zero_cat(self.ids), stable=True)  # (N,), (N,)
-        labels = dim_zero_cat(self.labels)[order]  # (N,)
-        again = torch.zeros_like(ids, dtype=torch.bool)  # (N,)
-        again[1:] = ids[1:] == ids[:-1]
-        clash = (again[1:] & (labels[1:] != labels[:-1])).nonzero().flatten()
-        if len(clash):
-            at = int(clash[0])
-            pair = f"{int(labels[at])} and {int(labels[at + 1])}"
-            raise UserError(f"ids: expected one label for each id, got labels {pair} for id {int(ids[at])}")
-        kept = order[~again]
-        groups = dim_zero_cat(self.groups)[kept] if self._grouped else None
-        return Gathered(dim_zero_cat(self.embeddings)[kept], labels[~again], ids[~again], groups)
+
+class ClusteringMetric(EmbeddingMetric):
+    """:func:`clustering_metrics` over all batches of all processes.
+
+    Args:
+        distance: The distance; None is Euclidean.
+        runs: How many starts of k-means.
+        seed: Of the starts.
+
+    Raises:
+        UserError: If there is no start; from ``compute`` if scikit-learn is missing, or cannot use the distance.
+    """
+
+    def __init__(self, distance: Distance | None = None, runs: int = 1, seed: int = 0) -> None:
+        super().__init__(distance)
+        check_runs(runs)
+        self.runs, self.seed = runs, seed
+
+    @override
+    def figures(self, samples: Gathered) -> dict[str, float]:
+        """See :func:`clustering_metrics`."""
+        return clustering_metrics(*samples[:3], distance=self.distance, runs=self.runs, seed=self.seed)
+
+
+class MetricGroup(EmbeddingMetric):
+    """Several metrics of the same embeddings, which are collected once.
+
+    Args:
+        metrics: The metrics.
+
+    Raises:
+        UserError: If there is none, or from ``compute`` if two give a figure of the same name.
+    """
+
+    def __init__(self, metrics: Sequence[EmbeddingMetric]) -> None:
+        if not metrics:
+            raise UserError("evaluation: expected at least one metric, got none")
+        super().__init__(metrics[0].distance)
+        self.metrics = tuple(metrics)
+
+    @override
+    def figures(self, samples: Gathered) -> dict[str, float]:
+        """The figures of all of them."""
+        figures: dict[str, float] = {}
+        for metric in self.metrics:
+            metric.threshold, metric.pairs, metric.folds = self.threshold, self.pairs, self.folds
+            found = metric.figures(samples)
+            twice = figures.keys() & found.keys()
+            if twice:
+                raise UserError(f"evaluation: two metrics give {min(twice)}; expected different names")
+            figures |= found
+        return figures
+
+
+def _share() -> tuple[int, int]:
+    """This process's number, and how many there are."""
+    return (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
+
+
+def _take(items: Items, which: Tensor) -> Items:
+    """Some of the items."""
+    return Items(*(None if part is None else part[which] for part in items))  # type: ignore[arg-type]

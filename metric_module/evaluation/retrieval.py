@@ -82,6 +82,63 @@ def retrieval_metrics(
          'queries': 4.0, 'queries_without_positive': 1.0}
     """
     cutoffs = check_cutoffs(recall_at)
+    found = retrieval_per_query(
+        embeddings,
+        labels,
+        ids,
+        gallery=gallery,
+        gallery_labels=gallery_labels,
+        gallery_ids=gallery_ids,
+        groups=groups,
+        gallery_groups=gallery_groups,
+        distance=distance,
+    )
+    return retrieval_means(found, len(labels), cutoffs, groups is not None)
+
+
+class PerQuery(NamedTuple):
+    """Figures of each query that has a positive, on the CPU."""
+
+    rows: Tensor  # (Q,) which queries these are, int64
+    first: Tensor  # (Q,) rank of the nearest positive, int64
+    r_precision: Tensor  # (Q,) float64
+    map_at_r: Tensor  # (Q,) float64
+    map: Tensor  # (Q,) float64
+
+
+def retrieval_per_query(
+    embeddings: Tensor,
+    labels: Tensor,
+    ids: Tensor | None = None,
+    *,
+    gallery: Tensor | None = None,
+    gallery_labels: Tensor | None = None,
+    gallery_ids: Tensor | None = None,
+    groups: Tensor | None = None,
+    gallery_groups: Tensor | None = None,
+    distance: Distance | None = None,
+    share: tuple[int, int] = (0, 1),
+) -> PerQuery:
+    """What :func:`retrieval_metrics` takes the means of.
+
+    Args:
+        embeddings: As there, and so are the others up to ``distance``.
+        labels: As there.
+        ids: As there.
+        gallery: As there.
+        gallery_labels: As there.
+        gallery_ids: As there.
+        groups: As there.
+        gallery_groups: As there.
+        distance: As there.
+        share: Rank r and number of ranks W: look at every W-th block of queries, from the r-th on.
+
+    Returns:
+        Figures of the queries of this share that have a positive, in order of their rows.
+
+    Raises:
+        UserError: If a shape, type or number is wrong.
+    """
     query = check_items(embeddings, labels, ids, groups)
     if gallery is None or gallery_labels is None:
         given = {"gallery": gallery, "gallery_labels": gallery_labels}
@@ -94,42 +151,34 @@ def retrieval_metrics(
         items = to_device(items, query.embeddings.device)
     check_pair(query, items)
     with torch.no_grad(), full_precision(query.embeddings.device.type):
-        found = _measure(query, items, distance)
-    return _summary(found, len(query.labels), cutoffs, groups is not None)
-
-
-class _Found(NamedTuple):
-    """Of each query that has a positive, on the CPU."""
-
-    first: Tensor  # (Q,) rank of the nearest positive, int64
-    r_precision: Tensor  # (Q,) float64
-    map_at_r: Tensor  # (Q,)
-    map: Tensor  # (Q,)
+        found = _measure(query, items, distance, share)
+    order = found.rows.argsort()
+    return PerQuery(*(part[order] for part in found))
 
 
 _EMPTY = torch.empty(0, dtype=torch.float64)
-_NOTHING = _Found(_EMPTY.long(), _EMPTY, _EMPTY, _EMPTY)
+_NOTHING = PerQuery(_EMPTY.long(), _EMPTY.long(), _EMPTY, _EMPTY, _EMPTY)
 
 
-def _measure(query: Items, gallery: Items, distance: Distance | None) -> _Found:
+def _measure(query: Items, gallery: Items, distance: Distance | None, share: tuple[int, int]) -> PerQuery:
     """Figures of each query, block by block."""
     matches = Matches(query, gallery)
     ranks = _ranks(query, gallery, distance, matches.order)
     queries = QUERIES_AT_ONCE
     if isinstance(ranks, CustomRanks):
         queries = max(1, min(queries, CELLS_AT_ONCE // max(1, len(gallery.labels))))
-    spans = matches.spans(queries, CELLS_AT_ONCE // 4)
+    spans = matches.spans(queries, CELLS_AT_ONCE // 4)[share[0] :: share[1]]
 
-    def measure(span: tuple[int, int]) -> _Found:
+    def measure(span: tuple[int, int]) -> PerQuery:
         """Figures of one block."""
         block = matches.block(*span)
         if not len(block.rows):
             return _NOTHING
-        return _figures(*(part.cpu() for part in ranks.count(block)))
+        return _figures(block.rows.cpu(), *(part.cpu() for part in ranks.count(block)))
 
     own = isinstance(ranks, EuclideanRanks) and query.embeddings.device.type == "cpu"
     parts = in_threads(measure, spans) if own else [measure(span) for span in spans]
-    return _Found(*(torch.cat(part) for part in zip(_NOTHING, *parts, strict=True)))
+    return PerQuery(*(torch.cat(part) for part in zip(_NOTHING, *parts, strict=True)))
 
 
 def _ranks(query: Items, gallery: Items, distance: Distance | None, order: Tensor) -> EuclideanRanks | CustomRanks:
@@ -142,8 +191,8 @@ def _ranks(query: Items, gallery: Items, distance: Distance | None, order: Tenso
     return CustomRanks(distance, query.embeddings, gallery.embeddings, order)
 
 
-def _figures(sizes: Tensor, closer: Tensor) -> _Found:
-    """Figures of each query from the number of its positives ``(A,)`` and the misses before each ``(A, K)``."""
+def _figures(rows: Tensor, sizes: Tensor, closer: Tensor) -> PerQuery:
+    """Figures of queries ``(A,)`` from the numbers of positives ``(A,)`` and of misses before each ``(A, K)``."""
     slot = torch.arange(1, closer.shape[1] + 1)  # (K,)
     rank = closer + slot  # (A, K)
     real = slot <= sizes[:, None]  # (A, K)
@@ -152,15 +201,26 @@ def _figures(sizes: Tensor, closer: Tensor) -> _Found:
     # A running sum adds from left to right, so that the padding of a block does not change the rounding.
     total = precision.cumsum(dim=1)[:, -1]  # (A,)
     near = precision.where(within, 0.0).cumsum(dim=1)[:, -1]  # (A,)
-    return _Found(rank[:, 0], within.sum(dim=1) / sizes.double(), near / sizes, total / sizes)
+    return PerQuery(rows, rank[:, 0], within.sum(dim=1) / sizes.double(), near / sizes, total / sizes)
 
 
-def _summary(found: _Found, queries: int, cutoffs: tuple[int, ...], grouped: bool) -> dict[str, float]:
+def retrieval_means(found: PerQuery, queries: int, recall_at: Sequence[int], grouped: bool) -> dict[str, float]:
+    """The figures of :func:`retrieval_metrics` from those of each query.
+
+    Args:
+        found: Of every query that has a positive.
+        queries: How many queries there are, with those that have none.
+        recall_at: The values of k.
+        grouped: Whether a positive must be of another group.
+
+    Raises:
+        UserError: If no query has a positive.
+    """
     count = len(found.first)
     if count == 0:
         where = "its class in another group" if grouped else "its class"
         raise UserError(f"labels: expected a query with another item of {where} in the gallery, got none of {queries}")
-    figures = {f"recall_at_{k}": int((found.first <= k).sum()) / count for k in cutoffs}
+    figures = {f"recall_at_{k}": int((found.first <= k).sum()) / count for k in recall_at}
     means = {"r_precision": found.r_precision, "map_at_r": found.map_at_r, "map": found.map}
     means["mrr"] = found.first.double().reciprocal()
     # fsum rounds once, at the end, so that the order of the queries does not show.

@@ -28,11 +28,12 @@ def in_threads(work: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Re
         >>> in_threads(lambda number: 2 * number, [1, 2, 3])
         [2, 4, 6]
     """
+    inference = torch.is_inference_mode_enabled()
 
-    @torch.no_grad()
     def without_gradients(task: Task) -> Result:
-        """Grad mode is each thread's own."""
-        return work(task)
+        """These modes are each thread's own, and Lightning evaluates in inference mode."""
+        with torch.inference_mode(inference), torch.no_grad():
+            return work(task)
 
     threads = torch.get_num_threads()
     workers = min(threads, _MOST, len(tasks))

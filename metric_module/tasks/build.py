@@ -18,8 +18,10 @@ from torch.optim import Optimizer
 from metric_module.checkpoints import WholeCheckpointIO
 from metric_module.cli.messages import one_line
 from metric_module.cli.trust import check_configuration
+from metric_module.distances import Distance
 from metric_module.encoders import Encoder
 from metric_module.errors import UserError
+from metric_module.evaluation import MetricGroup
 from metric_module.memory import CrossBatchMemory
 from metric_module.module import TripletModule
 from metric_module.tasks.arguments import check_arguments
@@ -90,7 +92,7 @@ def build(cfg: DictConfig) -> Parts:
         criterion=criterion,
         optimizer=optimizer,
         scheduler=_build(cfg, "scheduler"),
-        metric=_build(cfg, "evaluation", distance=criterion.distance),
+        metric=_metric(cfg, criterion.distance),
         memory=_memory(cfg, encoder),
         encode_chunk_size=cfg.module.encode_chunk_size,
         gather=cfg.module.gather,
@@ -117,6 +119,13 @@ def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool
     return not any(switched_off and isinstance(callback, kind) for kind, switched_off in off)
 
 
+def _metric(cfg: DictConfig, distance: Distance) -> MetricGroup:
+    """The metrics of the evaluation, all of them under the criterion's distance."""
+    if "_target_" in cfg.evaluation:
+        raise UserError("evaluation: expected metrics by name, {retrieval: {_target_: ...}}, got a single _target_")
+    return MetricGroup([_built("evaluation", node, distance=distance) for node in cfg.evaluation.values()])
+
+
 def _memory(cfg: DictConfig, encoder: Encoder) -> CrossBatchMemory | None:
     if not cfg.memory.size:
         return None
@@ -134,8 +143,13 @@ def _try_out(optimizer: Callable[..., Optimizer]) -> None:
 
 def _build(cfg: DictConfig, group: str, **parts: Any) -> Any:
     """Instantiate a group recursively, with plain lists and dicts for its values."""
+    return _built(group, cfg[group], **parts)
+
+
+def _built(group: str, node: DictConfig, **parts: Any) -> Any:
+    """The same for a node of a group."""
     try:
-        return instantiate(cfg[group], _convert_="all", **parts)
+        return instantiate(node, _convert_="all", **parts)
     except InstantiationException as error:
         cause: BaseException = error
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:

@@ -45,7 +45,7 @@ def find_checkpoint(cfg: DictConfig) -> str | None:
 
 
 def load_weights(module: TripletModule, path: str) -> None:
-    """Load a checkpoint's weights into the module, as plain tensors.
+    """Load a checkpoint's weights into the module, as plain tensors, and its threshold.
 
     Args:
         module: What to load into.
@@ -54,7 +54,8 @@ def load_weights(module: TripletModule, path: str) -> None:
     Raises:
         UserError: If the file is no checkpoint, or belongs to another encoder or distance.
     """
-    state = load_checkpoint(path)["state_dict"]
+    checkpoint = load_checkpoint(path)
+    state = checkpoint["state_dict"]
     own = module.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     strange = [name for name in own | state if name not in fitting and not name.startswith(_PASSING)]
@@ -64,6 +65,7 @@ def load_weights(module: TripletModule, path: str) -> None:
             f"give the options it was trained with: {_trained_with(Path(path))}"
         )
     module.load_state_dict(fitting, strict=False)
+    module.threshold = checkpoint.get("threshold")
 
 
 def _trained_with(checkpoint: Path) -> str:

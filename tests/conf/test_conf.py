@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.schema import Config, TrainerConfig, register
 from metric_module import distances, encoders, miners
+from metric_module.evaluation import MetricGroup
 from metric_module.tasks.arguments import check_arguments, locate
 from metric_module.tasks.build import build
 
@@ -70,8 +71,11 @@ def test_every_option_builds(group: str, option: str, tmp_path: Path) -> None:
         "criterion": parts.module.criterion,
         "datamodule": parts.datamodule,
         "trainer": parts.trainer,
-        "evaluation": parts.module.metric,
     }
+    assert isinstance(parts.module.metric, MetricGroup)
+    wanted = [locate(f"evaluation.{name}", part._target_) for name, part in cfg.evaluation.items()]
+    assert [type(metric) for metric in parts.module.metric.metrics] == wanted
+    assert all(metric.distance is parts.module.criterion.distance for metric in parts.module.metric.metrics)
     if group in built:
         assert type(built[group]) is locate(group, str(target))
     assert parts.module.criterion.margin == cfg.margin

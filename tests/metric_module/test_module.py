@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from metric_module import Batch, Encoder, TripletCriterion, TripletModule, UserError
 from metric_module.distances import Euclidean
 from metric_module.encoders import MLP
-from metric_module.evaluation import retrieval_metrics
+from metric_module.evaluation import MetricGroup, RetrievalMetric, VerificationMetric, retrieval_metrics
 from metric_module.miners import All, Semihard
 from metric_module.schedules import warmup_cosine
 from tests.metric_module.training import Triples, loader, module, trainer
@@ -72,6 +72,39 @@ def test_groups_of_the_data_module_give_cross_group_figures(tmp_path: Path) -> N
     logged = trainer(tmp_path).validate(module(), datamodule=Grouped(), verbose=False)[0]
     assert 0 < logged["val/cross_group_map_at_r"] < 1
     assert logged["val/cross_group_map_at_r"] != logged["val/map_at_r"]
+
+
+def test_the_threshold_of_the_validation_is_kept_and_applied_to_the_test(tmp_path: Path) -> None:
+    model = module(metric=VerificationMetric())
+    fit = trainer(tmp_path, max_epochs=1)
+    fit.fit(model, loader(), loader())
+    assert model.threshold == fit.callback_metrics["val/best_threshold"]
+    assert not [name for name in fit.callback_metrics if "at_threshold" in name]
+    fit.save_checkpoint(tmp_path / "a.ckpt")
+    other = module(metric=VerificationMetric())
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert saved["threshold"] == model.threshold
+    other.load_state_dict(saved["state_dict"])
+    other.on_load_checkpoint(saved)
+    (figures,) = trainer(tmp_path).test(other, loader(), verbose=False)
+    assert figures["test/balanced_accuracy_at_threshold"] == figures["test/balanced_accuracy"], "the same samples"
+    other.threshold = 0.0
+    (figures,) = trainer(tmp_path).test(other, loader(), verbose=False)
+    assert figures["test/tar_at_threshold"] == 0
+
+
+def test_queries_and_pairs_of_the_data_module_reach_the_metric(tmp_path: Path) -> None:
+    class Known(LightningDataModule):
+        queries = torch.arange(128) % 2 == 0
+        pairs = torch.tensor([[0, 1], [0, 2], [1, 5], [2, 9]])
+
+        def val_dataloader(self) -> DataLoader[Any]:
+            return loader()
+
+    model = module(metric=MetricGroup([RetrievalMetric(), VerificationMetric()]))
+    (figures,) = trainer(tmp_path).validate(model, datamodule=Known(), verbose=False)
+    assert figures["val/same_pairs"] + figures["val/different_pairs"] == 4
+    assert figures["val/queries"] + figures["val/queries_without_positive"] == 64
 
 
 def test_predict_takes_every_form_of_batch(tmp_path: Path) -> None:
@@ -228,6 +261,7 @@ def test_every_lightning_hook_it_overrides_fires(tmp_path: Path, monkeypatch: py
         "on_test_epoch_end",
         "configure_optimizers",
         "on_save_checkpoint",
+        "on_load_checkpoint",
     ]
     overridden = {name for name in vars(TripletModule) if hasattr(TripletModule.__mro__[1], name)}
     assert set(hooks) == {name for name in overridden if not name.startswith("_")} - {"forward"}
@@ -249,6 +283,7 @@ def test_every_lightning_hook_it_overrides_fires(tmp_path: Path, monkeypatch: py
     fit.test(model, loader(), verbose=False)
     fit.predict(model, loader())
     fit.save_checkpoint(tmp_path / "a.ckpt")
+    trainer(tmp_path, max_epochs=2).fit(model, loader(), loader(), ckpt_path=str(tmp_path / "a.ckpt"))
     assert fired == set(hooks)
 
 

@@ -57,7 +57,7 @@ Compose = Callable[..., DictConfig]
         ),
         (
             ["trainer.limit_val_batches=few"],
-            r"trainer.limit_val_batches: Trainer expected int or float or null, got 'few'",
+            r"trainer.limit_val_batches: Trainer expected (int or float|float or int) or null, got 'few'",
         ),
         (["optimizer.lr=high"], r"optimizer.lr: AdamW expected float or .*Tensor, got 'high'"),
         (["+scheduler.warmup=0.1"], r"scheduler.warmup: warmup_cosine has no such argument"),

@@ -43,3 +43,12 @@ def test_an_error_comes_through() -> None:
     with pytest.raises(ZeroDivisionError, match="by zero"):
         in_threads(lambda number: 1 // number, [2, 1, 0])
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_they_write_into_what_the_caller_made(inference: bool) -> None:
+    torch.set_num_threads(2)
+    with torch.inference_mode(inference):
+        total = torch.zeros(3)
+        in_threads(lambda number: total[number : number + 1].add_(torch.ones(1)).item(), range(3))
+    assert total.tolist() == [1, 1, 1]

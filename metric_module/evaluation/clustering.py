@@ -1,0 +1,90 @@
+"""Clustering figures: whether groups found without labels are the classes.
+
+Shapes: N = samples, D = embedding size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
+from metric_module.errors import UserError
+from metric_module.evaluation.inputs import check_items
+from metric_module.functional import unit
+
+
+def clustering_metrics(
+    embeddings: Tensor,
+    labels: Tensor,
+    ids: Tensor | None = None,
+    *,
+    distance: Distance | None = None,
+    runs: int = 1,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Agreement of k-means clusters, as many as there are classes, with the classes.
+
+    ``nmi`` is the mutual information over the arithmetic mean of the entropies; ``ami`` is corrected for chance (Vinh,
+    Epps and Bailey 2010). ``nmi`` grows with the number of clusters also for random ones: compare it between models on
+    the same samples alone. k-means is scikit-learn's, on samples in order of their coordinates, so that the order of
+    rows does not show.
+
+    Args:
+        embeddings: Samples ``(N, D)``, floating point.
+        labels: Integers ``(N,)``.
+        ids: Not used; there so that all evaluations are called alike.
+        distance: ``Euclidean``, ``SquaredEuclidean`` or ``Cosine`` (k-means of unit vectors); None is Euclidean.
+        runs: How many starts; the one with the smallest sum of squares counts.
+        seed: Of the starts.
+
+    Returns:
+        ``nmi`` and ``ami``.
+
+    Raises:
+        UserError: If a shape, type or number is wrong, the distance is another one, there are fewer than two classes,
+            or scikit-learn is not installed.
+
+    Example:
+        >>> points = torch.tensor([[0.0], [1.0], [20.0], [21.0]])
+        >>> clustering_metrics(points, torch.tensor([7, 7, 8, 8]))
+        {'nmi': 1.0, 'ami': 1.0}
+    """
+    try:
+        from sklearn.cluster import KMeans
+        from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:
+        raise UserError("clustering: needs scikit-learn; pip install 'lightning-triplets[clustering]'") from None
+    check_runs(runs)
+    samples = check_items(embeddings, labels, None, None)
+    if distance is not None and type(distance) not in {Euclidean, SquaredEuclidean, Cosine}:
+        raise UserError(
+            f"clustering: k-means knows Euclidean, SquaredEuclidean and Cosine, got {type(distance).__name__}"
+        )
+    rows = samples.embeddings.double().cpu()  # (N, D)
+    if type(distance) is Cosine:
+        rows = unit(rows)
+    classes, truth = torch.unique(samples.labels.cpu(), return_inverse=True)
+    if len(classes) < 2:
+        raise UserError(f"clustering: expected at least 2 classes, got {len(classes)}")
+    unlike, place = torch.unique(rows, dim=0, return_inverse=True)
+    order = place.argsort(stable=True)  # by coordinates, so that equal rows stay together
+    with threadpool_limits(1):  # sums over threads would round in another order on another machine
+        means = KMeans(min(len(classes), len(unlike)), n_init=runs, random_state=seed)
+        found = means.fit_predict(rows[order].numpy())
+    truth = truth[order]
+    return {
+        "nmi": float(normalized_mutual_info_score(truth, found)),
+        "ami": float(adjusted_mutual_info_score(truth, found)),
+    }
+
+
+def check_runs(runs: int) -> None:
+    """Check the number of starts.
+
+    Raises:
+        UserError: If it is below 1.
+    """
+    if runs < 1:
+        raise UserError(f"runs: expected an integer >= 1, got {runs}")

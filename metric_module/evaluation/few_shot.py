@@ -1,0 +1,128 @@
+"""Few-shot figures: N classes never seen, K samples of each, and which of them another sample belongs to.
+
+Shapes: N = samples, E = episodes, W = ways, S = support samples (shots), Q = queries of a class, D = embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from metric_module.distances import Distance
+from metric_module.errors import UserError
+from metric_module.evaluation.custom import exact_distance
+from metric_module.evaluation.inputs import check_items
+from metric_module.functional import full_precision
+from metric_module.random import combine, keyed_uniform
+
+
+def few_shot_metrics(
+    embeddings: Tensor,
+    labels: Tensor,
+    ids: Tensor | None = None,
+    *,
+    distance: Distance | None = None,
+    ways: int = 5,
+    shots: Sequence[int] = (1, 5),
+    queries: int = 15,
+    episodes: int = 600,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Accuracy of W-way S-shot classification by the nearest class mean (Snell et al. 2017, equation 1).
+
+    An episode draws W classes, of each S support samples and up to ``queries`` others. A query is right if the mean of
+    its class's support is closer than all others: a tie is a miss. Which episodes are drawn depends on the seed, the
+    labels and the ids alone, so that two models are compared on the same ones.
+
+    Args:
+        embeddings: Samples ``(N, D)``, floating point.
+        labels: Integers ``(N,)``.
+        ids: Integers ``(N,)``, each once; the default is the row number.
+        distance: The distance from a query to a mean; None is Euclidean.
+        ways: W, how many classes.
+        shots: Values of S; each gives figures of its own.
+        queries: Most queries of a class in an episode.
+        episodes: How many episodes.
+        seed: Which episodes.
+
+    Returns:
+        For each S ``accuracy_W_way_S_shot``, the mean over episodes, in [0, 1], and ``..._interval``, half of the 95 %
+        confidence interval of that mean.
+
+    Raises:
+        UserError: If a shape, type or number is wrong, or fewer than W classes have more than S samples.
+
+    Example:
+        >>> points = torch.tensor([[0.0], [1.0], [2.0], [20.0], [21.0], [22.0]])
+        >>> few_shot_metrics(points, torch.tensor([7, 7, 7, 8, 8, 8]), ways=2, shots=(1,), episodes=10)
+        {'accuracy_2_way_1_shot': 1.0, 'accuracy_2_way_1_shot_interval': 0.0}
+    """
+    check_episodes(ways, shots, queries, episodes)
+    samples = check_items(embeddings, labels, ids, None)
+    rows = torch.arange(len(samples.labels), device=samples.labels.device) if samples.ids is None else samples.ids
+    order = rows.argsort()
+    order = order[samples.labels[order].argsort(stable=True)]  # (N,) by class, then by id
+    classes, size = torch.unique_consecutive(samples.labels[order], return_counts=True)  # (C,), (C,)
+    measure = exact_distance(distance, samples.embeddings.device)
+    figures: dict[str, float] = {}
+    with torch.no_grad(), full_precision(samples.embeddings.device.type):
+        for shot in shots:
+            large = (size > shot).nonzero().flatten()  # (C',)
+            if len(large) < ways:
+                raise UserError(
+                    f"few-shot: expected at least {ways} classes of more than {shot} samples, got {len(large)} "
+                    f"of {len(classes)}; lower ways or shots"
+                )
+            start, count = (size.cumsum(0) - size)[large], size[large]
+            keys = combine(seed, shot, torch.arange(episodes, device=size.device))  # (E,)
+            drawn = keyed_uniform(keys, len(large)).topk(ways, dim=1).indices  # (E, W)
+            found = []
+            for key, places in zip(keys, drawn, strict=True):
+                chosen = _choose(combine(key, places), count[places], shot + queries)  # (W, S + Q)
+                rows = torch.where(chosen < 0, -1, order[start[places, None] + chosen.clamp(min=0)])
+                found.append(_accuracy(samples.embeddings, rows, shot, measure))
+            accuracy = torch.tensor(found, dtype=torch.float64)  # (E,)
+            name = f"accuracy_{ways}_way_{shot}_shot"
+            error = float(accuracy.std()) / episodes**0.5
+            figures |= {name: float(accuracy.mean()), f"{name}_interval": 1.96 * error}
+    return figures
+
+
+def check_episodes(ways: int, shots: Sequence[int], queries: int, episodes: int) -> None:
+    """Check what episodes are made of.
+
+    Raises:
+        UserError: If a number is too small, or a number of shots comes twice.
+    """
+    for name, value, least in (("ways", ways, 2), ("queries", queries, 1), ("episodes", episodes, 2)):
+        if value < least:
+            raise UserError(f"{name}: expected an integer >= {least}, got {value}")
+    if not shots or min(shots) < 1 or len(set(shots)) != len(shots):
+        raise UserError(f"shots: expected different integers >= 1, got {list(shots)}")
+
+
+def _choose(keys: Tensor, size: Tensor, most: int) -> Tensor:
+    """Up to so many different places in [0, size) for each key, in random order: ``(W, most)``, -1 where it has fewer.
+
+    Args:
+        keys: ``(W,)``.
+        size: ``(W,)``.
+        most: How many.
+    """
+    largest = int(size.max())
+    drawn = keyed_uniform(keys, largest)  # (W, largest)
+    place = torch.arange(largest, device=size.device)
+    order = drawn.masked_fill(place >= size[:, None], 2.0).argsort(dim=1, stable=True)[:, :most]  # (W, at most most)
+    return torch.where(torch.arange(order.shape[1], device=size.device) < size[:, None], order, -1)
+
+
+def _accuracy(embeddings: Tensor, rows: Tensor, shot: int, measure: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Share of right answers in one episode, whose rows are ``(W, S + Q)``, -1 where there is none."""
+    means = embeddings[rows[:, :shot]].double().mean(dim=1)  # (W, D)
+    truth, place = (rows[:, shot:] >= 0).nonzero(as_tuple=True)  # (q,), (q,)
+    distances = measure(embeddings[rows[truth, shot + place]].double(), means)  # (q, W)
+    own = distances.gather(1, truth[:, None])  # (q, 1)
+    closer = (distances <= own).sum(dim=1)  # (q,) its own mean among them
+    return float((closer == 1).double().mean())

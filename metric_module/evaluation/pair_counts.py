@@ -1,0 +1,258 @@
+"""How many pairs of two classes are as close as the pairs of one class: exact counts over all pairs, in bounded memory.
+
+The distances of the pairs of one class are the thresholds. Products say of nearly every other pair on which side of a
+threshold it lies; what is within their rounding of one is settled by the distance itself, as in
+:mod:`metric_module.evaluation.euclidean`, so that no count depends on how the products were blocked.
+
+Shapes: N = samples, A = rows of a tile, B = its columns, T = different thresholds, P = pairs, D = embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Lock
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
+from metric_module.evaluation.custom import exact_distance
+from metric_module.evaluation.numerics import all_distances, pair_distances, products, rounding
+from metric_module.evaluation.threads import in_threads
+from metric_module.functional import unit
+
+_SIDE = 1024
+_PAIRS = 1 << 18  # single pairs at a time
+_FINE = torch.finfo(torch.float64).eps
+
+
+class PairCounts(NamedTuple):
+    """Pairs of one class by distance, and how many pairs of two classes lie there.
+
+    Attributes:
+        thresholds: The different distances of pairs of one class, and others on request, ascending, ``(T,)`` float64.
+        same: Pairs of one class at exactly that distance, int64 ``(T,)``.
+        closer: Pairs of two classes at a smaller distance, int64 ``(T,)``.
+        within: Pairs of two classes at that distance or a smaller one, int64 ``(T,)``.
+        different: Pairs of two classes in all.
+    """
+
+    thresholds: Tensor
+    same: Tensor
+    closer: Tensor
+    within: Tensor
+    different: int
+
+
+class Tile(NamedTuple):
+    """A rectangle of pairs: the rows and the columns of it."""
+
+    rows: slice
+    columns: slice
+
+
+class EuclideanPairs:
+    """Euclidean distances of all pairs of samples, or their squares times a factor.
+
+    Args:
+        embeddings: The samples ``(N, D)``.
+        power: 1, or 2 for the square.
+        factor: What the square is multiplied with.
+    """
+
+    def __init__(self, embeddings: Tensor, power: int = 1, factor: float = 1.0) -> None:
+        self._power, self._factor = power, factor
+        self._rows = embeddings.double()  # (N, D)
+        self._centred = self._rows - self._rows.mean(dim=0)  # (N, D)
+        self._norm = torch.linalg.vector_norm(self._centred, dim=1)  # (N,)
+
+    def own(self, thresholds: Tensor) -> Tensor:
+        """Thresholds, which are Euclidean here, as the distance that was asked for."""
+        return thresholds if self._power == 1 else self._factor * thresholds.square()
+
+    def inner(self, threshold: float | None) -> Tensor:
+        """The other way round, for one threshold ``(1,)`` or none ``(0,)``; rounding never makes it smaller."""
+        given = self._rows.new_tensor([] if threshold is None else [threshold])
+        if self._power == 1:
+            return given
+        return torch.nextafter((given / self._factor).clamp(min=0).sqrt(), torch.full_like(given, torch.inf))
+
+    def paired(self, first: Tensor, second: Tensor) -> Tensor:
+        """Distances ``(P,)`` of pairs of rows."""
+        parts = zip(torch.split(first, _PAIRS), torch.split(second, _PAIRS), strict=True)
+        found = [pair_distances(self._rows[one], self._rows[other]) for one, other in parts]
+        return torch.cat([self._rows.new_empty(0), *found])
+
+    def of_one_class(self, labels: Tensor) -> Iterator[Tensor]:
+        """Distances of all pairs of one class, in portions."""
+        for first, second in _same_class(labels):
+            yield self.paired(first, second)
+
+    def count(self, tile: Tile, wanted: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the pairs of a tile that are wanted: how many are closer than each threshold ``(T,)``, and within it.
+
+        Args:
+            tile: The tile.
+            wanted: Which of its pairs, bool ``(A, B)``.
+            thresholds: Ascending distances ``(T,)``.
+        """
+        rows, columns = self._centred[tile.rows], self._centred[tile.columns]
+        norm, others = self._norm[tile.rows, None], self._norm[tile.columns]  # (A, 1), (B,)
+        half = norm.square() / 2 - products(rows, columns, others.square() / -2)  # (A, B) half of the squared distance
+        values = half[wanted]  # (P,)
+        longest, most = norm.max(), others.max()
+        error = rounding(longest, most, rows.shape[1], torch.float64) + 8 * _FINE * (longest + most).square()
+        edges = thresholds.square() / 2  # (T,)
+        ordered = _sorted(values)
+        sure = torch.searchsorted(ordered, edges - error)  # (T,)
+        if torch.equal(sure, torch.searchsorted(ordered, edges + error, right=True)):
+            return sure, sure
+        edge = torch.searchsorted(edges - error, values, right=True) - 1  # (P,) the last one that a value may reach
+        unsure = (edge >= 0) & (values <= (edges + error)[edge.clamp(min=0)])  # (P,)
+        sure = torch.searchsorted(_sorted(values[~unsure]), edges)  # (T,)
+        exact = _sorted(self._exact(tile, wanted, unsure))
+        return sure + torch.searchsorted(exact, thresholds), sure + torch.searchsorted(exact, thresholds, right=True)
+
+    def _exact(self, tile: Tile, wanted: Tensor, which: Tensor) -> Tensor:
+        """Distances of those of the wanted pairs."""
+        if int(which.sum()) > len(which) // 8:
+            return all_distances(self._rows[tile.rows], self._rows[tile.columns])[wanted][which]
+        row, column = (place[which] for place in wanted.nonzero(as_tuple=True))
+        return self.paired(row + tile.rows.start, column + tile.columns.start)
+
+
+class CustomPairs:
+    """Any distance, from the matrices that it gives in float64, rounded to float32: what that cannot tell apart ties.
+
+    Args:
+        embeddings: The samples ``(N, D)``.
+        distance: The distance; of a pair, the one with the lower row is the query.
+    """
+
+    def __init__(self, embeddings: Tensor, distance: Distance) -> None:
+        self._rows = embeddings.double()
+        self._measure = exact_distance(distance, embeddings.device)
+
+    def own(self, thresholds: Tensor) -> Tensor:
+        """The thresholds as they are."""
+        return thresholds
+
+    def inner(self, threshold: float | None) -> Tensor:
+        """As :meth:`EuclideanPairs.inner`."""
+        return self._rows.new_tensor([] if threshold is None else [threshold])
+
+    def paired(self, first: Tensor, second: Tensor) -> Tensor:
+        """Distances ``(P,)`` of pairs of rows."""
+        parts = zip(torch.split(first, 32), torch.split(second, 32), strict=True)
+        found = [self._measure(self._rows[one], self._rows[other]).diagonal() for one, other in parts]
+        return torch.cat([self._rows.new_empty(0), *found])
+
+    def of_one_class(self, labels: Tensor) -> Iterator[Tensor]:
+        """Distances of all pairs of one class, in portions."""
+        for tile in tiles(len(labels)):
+            yield self._matrix(tile)[_before(tile, labels.device) & _same(labels, tile)]
+
+    def count(self, tile: Tile, wanted: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`EuclideanPairs.count`."""
+        ordered = _sorted(self._matrix(tile)[wanted])
+        return torch.searchsorted(ordered, thresholds), torch.searchsorted(ordered, thresholds, right=True)
+
+    def _matrix(self, tile: Tile) -> Tensor:
+        """Distances ``(A, B)``."""
+        return self._measure(self._rows[tile.rows], self._rows[tile.columns])
+
+
+Pairs = EuclideanPairs | CustomPairs
+
+
+def pairs_of(embeddings: Tensor, distance: Distance | None) -> Pairs:
+    """The pairs of samples ``(N, D)`` under a distance; None is Euclidean."""
+    # The types themselves: a subclass may define another distance.
+    if distance is None or type(distance) is Euclidean:
+        return EuclideanPairs(embeddings)
+    if type(distance) is SquaredEuclidean:
+        return EuclideanPairs(embeddings, power=2)
+    if type(distance) is Cosine:
+        return EuclideanPairs(unit(embeddings.double()), power=2, factor=0.5)
+    return CustomPairs(embeddings, distance)
+
+
+def count_pairs(pairs: Pairs, labels: Tensor, further: Tensor, share: tuple[int, int] = (0, 1)) -> PairCounts:
+    """Count over all pairs of different samples.
+
+    Args:
+        pairs: Of N samples.
+        labels: Their classes, int64 ``(N,)``.
+        further: Thresholds beside the distances of the pairs of one class, ``(n,)``.
+        share: Rank r and number of ranks W: count in every W-th tile, from the r-th on. ``closer``, ``within`` and
+            ``different`` are then of these tiles alone.
+    """
+    distances = torch.cat([torch.empty(0, dtype=torch.float64, device=labels.device), *pairs.of_one_class(labels)])
+    thresholds, place = torch.unique(torch.cat([distances, further]), return_inverse=True)  # (T,), (P + n,)
+    same = place[: len(distances)].bincount(minlength=len(thresholds))  # (T,)
+    closer, within = torch.zeros_like(same), torch.zeros_like(same)  # (T,)
+    lock = Lock()
+
+    def count(tile: Tile) -> int:
+        """Add up one tile."""
+        wanted = _before(tile, labels.device) & ~_same(labels, tile)  # (A, B)
+        found = pairs.count(tile, wanted, thresholds)
+        with lock:
+            closer.add_(found[0])
+            within.add_(found[1])
+        return int(wanted.sum())
+
+    mine = tiles(len(labels))[share[0] :: share[1]]
+    threaded = isinstance(pairs, EuclideanPairs) and labels.device.type == "cpu"
+    totals = in_threads(count, mine) if threaded else [count(tile) for tile in mine]
+    return PairCounts(thresholds, same, closer, within, sum(totals))
+
+
+def tiles(size: int) -> list[Tile]:
+    """Rectangles that cover every pair ``i < j`` of so many samples; they hold some that are not, too."""
+    starts = range(0, size, _SIDE)
+    return [
+        Tile(slice(top, min(top + _SIDE, size)), slice(left, min(left + _SIDE, size)))
+        for top in starts
+        for left in starts
+        if left >= top
+    ]
+
+
+def _before(tile: Tile, device: torch.device) -> Tensor:
+    """Which pairs ``(A, B)`` of a tile have the lower row first."""
+    rows = torch.arange(tile.rows.start, tile.rows.stop, device=device)  # (A,)
+    return rows[:, None] < torch.arange(tile.columns.start, tile.columns.stop, device=device)
+
+
+def _same(labels: Tensor, tile: Tile) -> Tensor:
+    """Which pairs ``(A, B)`` of a tile are of one class."""
+    return labels[tile.rows, None] == labels[tile.columns]
+
+
+def _same_class(labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows ``(P,)``, ``(P,)`` of all pairs ``i < j`` of one class, in portions."""
+    order = labels.argsort(stable=True)  # (N,)
+    size = torch.unique_consecutive(labels[order], return_counts=True)[1]  # (C,)
+    place = torch.arange(len(order), device=order.device)
+    after = torch.repeat_interleave(size.cumsum(0), size) - place - 1  # (N,) rows of the class after each sorted row
+    ends = after.cumsum(0)  # (N,)
+    first = 0
+    while first < len(order):
+        before = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(torch.searchsorted(ends, before + _PAIRS, right=True)))
+        count = after[first:last]
+        left = torch.repeat_interleave(place[first:last], count)  # (P,)
+        step = torch.arange(len(left), device=order.device) - torch.repeat_interleave(count.cumsum(0) - count, count)
+        yield order[left], order[left + 1 + step]
+        first = last
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Ascending values ``(P,)``; NumPy sorts many times faster than torch does on a CPU."""
+    if values.device.type != "cpu":
+        return values.sort().values
+    ordered = values.numpy().copy()
+    ordered.sort()
+    return torch.from_numpy(ordered)
