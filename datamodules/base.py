@@ -108,6 +108,21 @@ class PKDataModule(LightningDataModule, ABC):
         """Group of every sample by id, int64 ``(N,)``, for retrieval across groups; None if there are none."""
         return self.samples.groups
 
+    @property
+    def queries(self) -> Tensor | None:
+        """Whether every sample, by id, is a query or else of the gallery, bool ``(N,)``; None if all are both."""
+        return self.samples.queries
+
+    @property
+    def pairs(self) -> Tensor | None:
+        """Pairs of ids that verification looks at, int64 ``(P, 2)``; None if it looks at all."""
+        return None if self.samples.listed is None else self.samples.listed.pairs
+
+    @property
+    def folds(self) -> Tensor | None:
+        """Which fold each pair is of, int64 ``(P,)``."""
+        return None if self.samples.listed is None else self.samples.listed.folds
+
     @override
     def setup(self, stage: str) -> None:
         """Read the data; for training, find bad sampler arguments before the first step too."""

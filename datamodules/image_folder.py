@@ -6,7 +6,7 @@ Legend: N images, B of a batch, S x S pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from typing_extensions import override
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.files import Paths, check_images
+from datamodules.pairs import read_pairs
 from datamodules.samples import BadSampleError, Samples
 from datamodules.splits import split_samples
 from metric_module.errors import UserError
@@ -51,6 +52,7 @@ class ImageFolderDataModule(PKDataModule):
         preflight: Whether to read every file before the first step.
         on_bad_sample: What a file that cannot be read leads to while training: ``error``, or ``replace`` by another
             sample of its class.
+        pairs: LFW's ``pairs.txt``, whose pairs verification then looks at: ``name 1`` is ``root/name/name_0001.*``.
         cache_dir: Where the preflight remembers what it read; None: ``lightning-triplets`` in the user's cache folder.
 
     Raises:
@@ -72,6 +74,7 @@ class ImageFolderDataModule(PKDataModule):
         fractions: Sequence[float] = (0.6, 0.2, 0.2),
         preflight: bool = True,
         on_bad_sample: str = "error",
+        pairs: str | None = None,
         cache_dir: str | None = None,
     ) -> None:
         super().__init__(
@@ -91,6 +94,7 @@ class ImageFolderDataModule(PKDataModule):
         self.split_seed = split_seed
         self.fractions = fractions
         self.preflight = preflight
+        self.pairs_file = pairs
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         self.cache_dir = Path(home) / "lightning-triplets" if cache_dir is None else Path(cache_dir)
 
@@ -128,7 +132,18 @@ class ImageFolderDataModule(PKDataModule):
         else:
             splits = split_samples(labels, names, seed=self.split_seed, fractions=self.fractions)
         images = ImageFiles(Paths(path for _, _, path in rows), self.image_size)
-        return Samples(fetch=images, labels=labels, splits=splits, class_names=names)
+        listed = None if self.pairs_file is None else read_pairs(self.pairs_file, _numbered(path for *_, path in rows))
+        return Samples(fetch=images, labels=labels, splits=splits, class_names=names, listed=listed)
+
+
+def _numbered(paths: Iterable[str]) -> dict[tuple[str, int], int]:
+    """Id of the image ``name/name_0001.jpg`` of each name and number."""
+    found = {}
+    for row, path in enumerate(map(Path, paths)):
+        name, _, number = path.stem.rpartition("_")
+        if name == path.parent.name and number.isdigit():
+            found[name, int(number)] = row
+    return found
 
 
 class ImageFiles:

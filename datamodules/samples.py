@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
+from datamodules.pairs import ListedPairs
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 
@@ -43,6 +44,8 @@ class Samples(NamedTuple):
         splits: Ids of the samples of each split, int64; ``train``, ``val`` and ``test``.
         class_names: Name of each class, by label.
         groups: Where each sample comes from (camera, design family), int64 ``(N,)``, or None.
+        queries: Whether each sample is a query in evaluation, or else of the gallery, bool ``(N,)``; None: both.
+        listed: Pairs of ids that verification looks at, or None.
     """
 
     fetch: Callable[[Tensor], Any]
@@ -50,13 +53,15 @@ class Samples(NamedTuple):
     splits: Mapping[str, Tensor]
     class_names: Sequence[str] = ()
     groups: Tensor | None = None
+    queries: Tensor | None = None
+    listed: ListedPairs | None = None
 
     def check(self) -> None:
         """Find what would otherwise go wrong while training.
 
         Raises:
-            UserError: Labels or groups are not int64 ``(N,)``, a label is negative, a split is missing or empty, or
-                splits share samples.
+            UserError: Labels, groups or queries have another type or shape, a label is negative, a split is missing or
+                empty, or splits share samples.
         """
         labels = self.labels
         if labels.dtype != torch.int64 or labels.ndim != 1:
@@ -71,6 +76,9 @@ class Samples(NamedTuple):
         if self.groups is not None and (self.groups.dtype != torch.int64 or self.groups.shape != labels.shape):
             found = f"{self.groups.dtype} of shape {tuple(self.groups.shape)}"
             raise UserError(f"expected groups as an int64 tensor of shape {tuple(labels.shape)}, got {found}")
+        if self.queries is not None and (self.queries.dtype != torch.bool or self.queries.shape != labels.shape):
+            found = f"{self.queries.dtype} of shape {tuple(self.queries.shape)}"
+            raise UserError(f"expected queries as a bool tensor of shape {tuple(labels.shape)}, got {found}")
         empty = [name for name in ("train", "val", "test") if name not in self.splits or not len(self.splits[name])]
         if empty:
             raise UserError(f"splits without samples: {', '.join(empty)}")

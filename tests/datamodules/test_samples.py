@@ -43,6 +43,7 @@ def test_batches_of_a_split() -> None:
         ({"labels": LABELS.float()}, r"labels as an int64 tensor of shape \(N,\), got torch\.float32 of shape \(6,\)"),
         ({"labels": LABELS[None]}, r"labels as .* got torch\.int64 of shape \(1, 6\)"),
         ({"groups": LABELS[:4]}, r"groups as an int64 tensor of shape \(6,\), got torch\.int64 of shape \(4,\)"),
+        ({"queries": LABELS}, r"queries as a bool tensor of shape \(6,\), got torch\.int64 of shape \(6,\)"),
         ({"splits": {**SPLITS, "val": torch.tensor([], dtype=torch.int64)}}, "splits without samples: val$"),
         ({"splits": {"train": SPLITS["train"]}}, "splits without samples: val, test$"),
         ({"splits": {**SPLITS, "val": torch.tensor([5, 2, 1])}}, "in more than one split, by id: 1, 5$"),
