@@ -42,11 +42,12 @@ class CustomRanks:
         self._measure = float64_distance(distance, query.device)
         self._query, self._gallery, self._order = query, gallery, order
 
-    def count(self, block: Block) -> tuple[Tensor, Tensor]:
+    def count(self, block: Block, deepest: int | None = None) -> tuple[Tensor, Tensor]:
         """Count what is as close as each positive.
 
         Args:
             block: The queries.
+            deepest: Not used: the matrix is there anyway.
 
         Returns:
             For the positives of each query, nearest first: their number ``(A,)``, and how many items of other classes

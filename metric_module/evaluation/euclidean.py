@@ -46,6 +46,13 @@ class _Queries(NamedTuple):
         return _Queries(*(part[which] for part in self))
 
 
+def _enough(sizes: Tensor, most: int, deepest: int) -> Tensor:
+    """From how many misses on the rank of each positive ``(A, K)`` is beyond what is looked at."""
+    enough = (sizes[:, None] - torch.arange(most, device=sizes.device)).clamp(min=1)  # (A, K)
+    enough[:, 0].clamp_(min=deepest)
+    return enough
+
+
 class EuclideanRanks:
     """Counts other classes' items within the distance of each positive.
 
@@ -62,15 +69,17 @@ class EuclideanRanks:
         self._prepared: dict[torch.dtype, _Rows] = {}
         self._lock = RLock()
 
-    def count(self, block: Block) -> tuple[Tensor, Tensor]:
+    def count(self, block: Block, deepest: int | None = None) -> tuple[Tensor, Tensor]:
         """Count what is as close as each positive.
 
         Args:
             block: The queries.
+            deepest: A positive may be given up when its rank is sure to be beyond the number of positives, and, for the
+                nearest, beyond this too. None counts to the end.
 
         Returns:
             For the positives of each query, nearest first: their number ``(A,)``, and how many items of other classes
-            are at their distance or closer ``(A, K)``. Both int64.
+            are at their distance or closer ``(A, K)``, or at least so many if it was given up. Both int64.
         """
         rows = self._query.index_select(0, block.rows)  # (A, D)
         limit = nearest_first(self._own_distances(rows, block), block.positive)  # (A, K)
@@ -80,9 +89,18 @@ class EuclideanRanks:
         size = len(self._rows(dtype).rows)
         tile = _TILE if few else min(size, max(_TILE, (1 << 22) // len(rows) // _SEGMENT * _SEGMENT))
         counts = torch.zeros(limit.shape, dtype=torch.int64, device=limit.device)  # (A, K)
+        sizes = block.positive.sum(dim=1)  # (A,)
+        enough = None if deepest is None else _enough(sizes, limit.shape[1], deepest)  # (A, K)
         for first in range(0, size, tile):
-            counts += self._count_tile(queries, dtype, first, min(first + tile, size))
-        return block.positive.sum(dim=1), counts
+            width = queries.limit.shape[1]
+            counts[:, :width] += self._count_tile(queries, dtype, first, min(first + tile, size))
+            if enough is not None:
+                limit = limit.masked_fill(counts >= enough, torch.inf)
+                width = int(limit.isfinite().any(dim=0).sum())  # the nearest positives are given up last
+                if not width:
+                    break
+                queries = queries._replace(limit=limit[:, :width])
+        return sizes, counts
 
     def _count_tile(self, queries: _Queries, dtype: torch.dtype, first: int, last: int) -> Tensor:
         """Counts ``(A, K)`` within some columns, from products in one type."""

@@ -32,6 +32,7 @@ class RetrievalMetric(EmbeddingMetric):
     Args:
         distance: The distance; None is Euclidean.
         recall_at: The values of k in ``recall_at_k``.
+        all_ranks: Whether to count every rank to the end, for ``map`` and ``mrr``.
 
     Raises:
         UserError: If a value of ``recall_at`` is not a positive integer; from ``compute`` if no query has a positive.
@@ -44,8 +45,11 @@ class RetrievalMetric(EmbeddingMetric):
         0.75
     """
 
-    def __init__(self, distance: Distance | None = None, recall_at: Sequence[int] = (1, 5, 10)) -> None:
+    def __init__(
+        self, distance: Distance | None = None, recall_at: Sequence[int] = (1, 5, 10), all_ranks: bool = True
+    ) -> None:
         super().__init__(distance)
+        self.all_ranks = all_ranks
         self.recall_at = check_cutoffs(recall_at)
 
     @override
@@ -70,12 +74,13 @@ class RetrievalMetric(EmbeddingMetric):
             gallery_groups=None if gallery is None else gallery.groups,
             distance=self.distance,
             share=_share(),
+            deepest=None if self.all_ranks else max(self.recall_at, default=1),
         )
         if world_size() > 1:
             device = samples.embeddings.device
             sizes = row_counts(found.rows.to(device))
             found = PerQuery(*(gather_rows(part.to(device), sizes).cpu() for part in found))
-        return retrieval_means(found, len(query.labels), self.recall_at, groups is not None)
+        return retrieval_means(found, len(query.labels), self.recall_at, groups is not None, self.all_ranks)
 
 
 class VerificationMetric(EmbeddingMetric):

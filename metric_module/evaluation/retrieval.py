@@ -37,6 +37,7 @@ def retrieval_metrics(
     gallery_groups: Tensor | None = None,
     distance: Distance | None = None,
     recall_at: Sequence[int] = (1, 5, 10),
+    all_ranks: bool = True,
 ) -> dict[str, float]:
     r"""How early each query finds the other items of its class.
 
@@ -67,6 +68,7 @@ def retrieval_metrics(
         gallery_groups: Integers ``(M,)``.
         distance: The distance; None is Euclidean.
         recall_at: The values of k.
+        all_ranks: Whether to count every rank to the end, for ``map`` and ``mrr``; the others need less.
 
     Returns:
         The figures, in [0, 1], then ``queries``, how many they are a mean over, and ``queries_without_positive``.
@@ -92,8 +94,9 @@ def retrieval_metrics(
         groups=groups,
         gallery_groups=gallery_groups,
         distance=distance,
+        deepest=None if all_ranks else max(cutoffs, default=1),
     )
-    return retrieval_means(found, len(labels), cutoffs, groups is not None)
+    return retrieval_means(found, len(labels), cutoffs, groups is not None, all_ranks)
 
 
 class PerQuery(NamedTuple):
@@ -118,6 +121,7 @@ def retrieval_per_query(
     gallery_groups: Tensor | None = None,
     distance: Distance | None = None,
     share: tuple[int, int] = (0, 1),
+    deepest: int | None = None,
 ) -> PerQuery:
     """What :func:`retrieval_metrics` takes the means of.
 
@@ -132,6 +136,8 @@ def retrieval_per_query(
         gallery_groups: As there.
         distance: As there.
         share: Rank r and number of ranks W: look at every W-th block of queries, from the r-th on.
+        deepest: Do not tell ranks apart that are beyond the number of positives and beyond this: ``first`` may then be
+            too small there, and ``map`` is of no use. None counts every rank to the end.
 
     Returns:
         Figures of the queries of this share that have a positive, in order of their rows.
@@ -151,7 +157,7 @@ def retrieval_per_query(
         items = to_device(items, query.embeddings.device)
     check_pair(query, items)
     with torch.no_grad(), full_precision(query.embeddings.device.type):
-        found = _measure(query, items, distance, share)
+        found = _measure(query, items, distance, share, deepest)
     order = found.rows.argsort()
     return PerQuery(*(part[order] for part in found))
 
@@ -160,7 +166,9 @@ _EMPTY = torch.empty(0, dtype=torch.float64)
 _NOTHING = PerQuery(_EMPTY.long(), _EMPTY.long(), _EMPTY, _EMPTY, _EMPTY)
 
 
-def _measure(query: Items, gallery: Items, distance: Distance | None, share: tuple[int, int]) -> PerQuery:
+def _measure(
+    query: Items, gallery: Items, distance: Distance | None, share: tuple[int, int], deepest: int | None
+) -> PerQuery:
     """Figures of each query, block by block."""
     matches = Matches(query, gallery)
     ranks = _ranks(query, gallery, distance, matches.order)
@@ -174,7 +182,7 @@ def _measure(query: Items, gallery: Items, distance: Distance | None, share: tup
         block = matches.block(*span)
         if not len(block.rows):
             return _NOTHING
-        return _figures(block.rows.cpu(), *(part.cpu() for part in ranks.count(block)))
+        return _figures(block.rows.cpu(), *(part.cpu() for part in ranks.count(block, deepest)))
 
     own = isinstance(ranks, EuclideanRanks) and query.embeddings.device.type == "cpu"
     parts = in_threads(measure, spans) if own else [measure(span) for span in spans]
@@ -204,7 +212,9 @@ def _figures(rows: Tensor, sizes: Tensor, closer: Tensor) -> PerQuery:
     return PerQuery(rows, rank[:, 0], within.sum(dim=1) / sizes.double(), near / sizes, total / sizes)
 
 
-def retrieval_means(found: PerQuery, queries: int, recall_at: Sequence[int], grouped: bool) -> dict[str, float]:
+def retrieval_means(
+    found: PerQuery, queries: int, recall_at: Sequence[int], grouped: bool, all_ranks: bool = True
+) -> dict[str, float]:
     """The figures of :func:`retrieval_metrics` from those of each query.
 
     Args:
@@ -212,6 +222,7 @@ def retrieval_means(found: PerQuery, queries: int, recall_at: Sequence[int], gro
         queries: How many queries there are, with those that have none.
         recall_at: The values of k.
         grouped: Whether a positive must be of another group.
+        all_ranks: Whether every rank was counted to the end.
 
     Raises:
         UserError: If no query has a positive.
@@ -221,8 +232,9 @@ def retrieval_means(found: PerQuery, queries: int, recall_at: Sequence[int], gro
         where = "its class in another group" if grouped else "its class"
         raise UserError(f"labels: expected a query with another item of {where} in the gallery, got none of {queries}")
     figures = {f"recall_at_{k}": int((found.first <= k).sum()) / count for k in recall_at}
-    means = {"r_precision": found.r_precision, "map_at_r": found.map_at_r, "map": found.map}
-    means["mrr"] = found.first.double().reciprocal()
+    means = {"r_precision": found.r_precision, "map_at_r": found.map_at_r}
+    if all_ranks:
+        means |= {"map": found.map, "mrr": found.first.double().reciprocal()}
     # fsum rounds once, at the end, so that the order of the queries does not show.
     figures |= {name: math.fsum(values.tolist()) / count for name, values in means.items()}
     return figures | {"queries": float(count), "queries_without_positive": float(queries - count)}

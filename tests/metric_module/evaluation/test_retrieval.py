@@ -183,3 +183,19 @@ def test_a_large_gallery_with_few_classes() -> None:
         x[rows], labels[rows], rows, gallery=x, gallery_labels=labels, gallery_ids=torch.arange(700)
     )
     check_same(got, expected)
+
+
+@pytest.mark.parametrize("points", [cloud, grid])
+@pytest.mark.parametrize("recall_at", [(1,), (1, 5, 30), (50,)])
+def test_what_looks_no_further_than_r_is_the_same_without_all_ranks(
+    monkeypatch: pytest.MonkeyPatch, points: Callable[..., tuple[Tensor, Tensor]], recall_at: tuple[int, ...]
+) -> None:
+    for seed in range(4):
+        x, labels = points(rows=300, seed=seed)
+        expected = retrieval_metrics(x, labels, recall_at=recall_at)
+        monkeypatch.setattr("metric_module.evaluation.euclidean._TILE", 256)
+        found = retrieval_metrics(x, labels, recall_at=recall_at, all_ranks=False)
+        assert found == {name: value for name, value in expected.items() if name not in {"map", "mrr"}}
+        assert 0 < found["map_at_r"] < 1
+    custom = retrieval_metrics(x, labels, distance=Manhattan(), all_ranks=False)
+    assert custom["map_at_r"] == retrieval_metrics(x, labels, distance=Manhattan())["map_at_r"]
