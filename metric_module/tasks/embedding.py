@@ -1,0 +1,80 @@
+"""Embeddings of a whole split, by the module as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from metric_module.batch import unpack
+from metric_module.errors import UserError
+from metric_module.evaluation import EmbeddingMetric, Gathered
+from metric_module.module import TripletModule
+from metric_module.tasks.build import Parts
+
+
+class Collected(EmbeddingMetric):
+    """Collects, and has no figures of its own."""
+
+    @override
+    def figures(self, samples: Gathered) -> dict[str, float]:
+        """None."""
+        return {}
+
+
+def embed_split(parts: Parts, split: str) -> Gathered:
+    """Embed every sample of a split once, over all processes, without augmentation.
+
+    Args:
+        parts: Module, data and trainer.
+        split: ``train``, ``val`` or ``test``.
+
+    Returns:
+        Embeddings, labels and ids of all samples, in order of id, on every process.
+
+    Raises:
+        UserError: If the data module cannot show that split, or an embedding is not finite.
+    """
+    module = _Embedder(parts.module)
+    parts.trainer.predict(module, dataloaders=_loader(parts, split), return_predictions=False, weights_only=True)
+    return module.collected.gathered()
+
+
+def _loader(parts: Parts, split: str) -> DataLoader[Any]:
+    """Every sample of the split in order; a data module of a user's own need only have what Lightning asks for."""
+    data = parts.datamodule
+    data.trainer = parts.trainer
+    data.prepare_data()
+    data.setup({"train": "fit", "val": "validate"}.get(split, "test"))
+    if hasattr(data, "eval_dataloader"):
+        loader: DataLoader[Any] = data.eval_dataloader(split)
+        return loader
+    if split not in {"val", "test"}:
+        raise UserError(
+            f"task.split: {type(data).__name__} has no eval_dataloader; expected val or test, got {split!r}"
+        )
+    made: DataLoader[Any] = data.val_dataloader() if split == "val" else data.test_dataloader()
+    return made
+
+
+class _Embedder(LightningModule):
+    """Runs a module's encoder over batches."""
+
+    def __init__(self, module: TripletModule) -> None:
+        super().__init__()
+        self.module = module
+        self.collected = Collected()
+        self._seen = 0
+
+    @override
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Collect the embeddings of one batch."""
+        _, labels, index = unpack(batch, self._seen)
+        embeddings = self.module.predict_step(batch, batch_idx)
+        self._seen += len(labels)
+        self.collected.update(embeddings, labels, index)
+        return torch.empty(0)
