@@ -23,7 +23,7 @@ from metric_module.criterion import CriterionOutput, TripletCriterion
 from metric_module.distributed import Together, gather_batch, gather_rows, row_counts, sum_over_ranks, world_size
 from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
-from metric_module.evaluation import EmbeddingMetric, RetrievalMetric
+from metric_module.evaluation import EmbeddingMetric, Gathered, RetrievalMetric
 from metric_module.functional import nonfinite_rows
 from metric_module.health import Health, health
 from metric_module.memory import CrossBatchMemory
@@ -271,16 +271,27 @@ class TripletModule(LightningModule):
     def _finish_evaluation(self, stage: str) -> None:
         """Log every figure, and the criterion's loss over the whole set as one batch."""
         self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
-        embeddings, labels, *_ = self.metric.gathered()
+        samples = self.metric.gathered()
         self.metric.threshold = self.threshold if stage == "test" else None
         self.metric.pairs, self.metric.folds = self._known("pairs"), self._known("folds")
-        loss, _ = self.criterion(embeddings, labels, census=False)
+        loss = self._loss_of_all(samples)
         figures = self.metric.compute()
         if stage == "val" and "best_threshold" in figures:
             self.threshold = figures["best_threshold"]
         self.log(f"{stage}/loss", loss, prog_bar=True)
         for name, value in figures.items():
             self.log(f"{stage}/{name}", torch.tensor(value).float(), prog_bar=name in {"recall_at_1", "map_at_r"})
+
+    def _loss_of_all(self, samples: Gathered) -> Tensor:
+        """The criterion's loss over a whole set as one batch, of which each process takes its share of the anchors."""
+        embeddings, labels, ids, *_ = samples
+        among: dict[str, Any] = {}
+        if world_size() > 1:
+            first, last = (len(labels) * rank // world_size() for rank in (self.global_rank, self.global_rank + 1))
+            among = {"reference": embeddings, "reference_labels": labels, "reference_ids": ids, "first": first}
+            embeddings, labels, among["ids"] = embeddings[first:last], labels[first:last], ids[first:last]
+        output: CriterionOutput = self.criterion(embeddings, labels, **among, census=False)
+        return output.loss
 
     def _known(self, name: str) -> Tensor | None:
         """What the data module knows of its samples under this name, if anything."""
