@@ -1,0 +1,48 @@
+"""What docs/evaluation.md shows runs as it stands, and every figure that it names is one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from metric_module.evaluation import FewShotMetric, RetrievalMetric, VerificationMetric
+from tests.command_line import command_in
+from tests.test_run import QUICK
+
+TEXT = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_the_functions() -> None:
+    torch.manual_seed(0)
+    scope: dict[str, dict[str, float]] = {}
+    exec(BLOCKS[0], scope)
+    assert {"map_at_r", "tar_at_far_1e-2", "accuracy_5_way_1_shot_interval"} <= scope["figures"].keys()
+
+
+def test_every_figure_that_is_named_is_one() -> None:
+    x, labels = torch.randn(48, 3), torch.arange(48) // 6
+    made: set[str] = {"accuracy_10_fold", "nmi", "ami"}
+    for metric in (RetrievalMetric(), VerificationMetric(), FewShotMetric()):
+        metric.threshold = 0.5
+        metric.update(x, labels, torch.arange(48), torch.arange(48) % 3)
+        made |= metric.compute().keys()
+    named = {
+        name.removeprefix("test/").removeprefix("val/") for name in re.findall(r"`((?:\w+/)?[a-z]+_[a-z0-9_-]+)`", TEXT)
+    }
+    assert {
+        name for name in named if name.startswith(("tar_", "far_at", "best", "balanced", "accuracy", "map", "r_p"))
+    } <= made
+
+
+def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_metrics.py").write_text(BLOCKS[1])
+    (line,) = re.findall(r"```bash\n(.*?)\n```", TEXT, re.DOTALL)
+    command = command_in(tmp_path, monkeypatch)
+    assert command(*shlex.split(line)[2:], *QUICK, "trainer.max_steps=2", "hydra.run.dir=run") == 0
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["val"]["spread"] > 0
