@@ -32,4 +32,4 @@ def write_whole(path: Path, text: str) -> None:
         text: All of its content.
     """
     with beside(path) as part:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")

@@ -1,0 +1,160 @@
+"""The settings of a sweep: means and intervals over repetitions, the best one, and the command that trains it again."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+from metric_module.report.ledger import REPEATED, Job, swept_keys, values
+
+CONFIDENCE = 0.95
+_LOSSES = ("loss", "eer", "error")
+
+
+class Estimate(NamedTuple):
+    """A mean over repetitions.
+
+    Attributes:
+        n: How many there are.
+        mean: Of them.
+        half: Half the width of the 95 % interval of the mean; None for a single one.
+    """
+
+    n: int
+    mean: float
+    half: float | None
+
+
+class Setting(NamedTuple):
+    """The jobs that differ in seed or fold alone.
+
+    Attributes:
+        choice: Value of each swept key but those.
+        jobs: By number.
+    """
+
+    choice: dict[str, str]
+    jobs: list[Job]
+
+    @property
+    def name(self) -> str:
+        """``margin=0.1 miner=semihard``."""
+        return " ".join(f"{key}={value}" for key, value in self.choice.items()) or "the only setting"
+
+    def estimate(self, figure: str) -> Estimate | None:
+        """Of a figure over the jobs that have it; None if none has."""
+        found = [job.figures[figure] for job in self.jobs if figure in job.figures]
+        return estimate(found) if found else None
+
+
+def estimate(found: Sequence[float]) -> Estimate:
+    r"""Mean and interval, :math:`\bar x \pm t_{0.975, n-1} s / \sqrt n` with Student's t.
+
+    Args:
+        found: At least one number.
+
+    Example:
+        >>> estimate([1.0, 2.0, 3.0])
+        Estimate(n=3, mean=2.0, half=2.484...)
+    """
+    n = len(found)
+    half = student(n - 1) * stdev(found) / math.sqrt(n) if n > 1 else None
+    return Estimate(n, fmean(found), half)
+
+
+def student(freedom: int) -> float:
+    """The number t between which and -t Student's T lies with probability 0.95.
+
+    Args:
+        freedom: Degrees of freedom, at least 1.
+
+    Example:
+        >>> f"{student(1):.3f} {student(9):.3f}"
+        '12.706 2.262'
+    """
+    low, high = 0.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < CONFIDENCE else (low, middle)
+    return high
+
+
+def _within(t: float, freedom: int) -> float:
+    """P(|T| < t): Abramowitz and Stegun 1964, equations 26.7.3 and 26.7.4."""
+    angle = math.atan(t / math.sqrt(freedom))
+    cosine, odd = math.cos(angle), freedom % 2
+    term = cosine if odd else 1.0
+    total = 0.0
+    for power in range(1 + odd, freedom, 2):
+        total += term
+        term *= power / (power + 1) * cosine * cosine
+    if odd:
+        return 2 / math.pi * (angle + math.sin(angle) * total)
+    return math.sin(angle) * total
+
+
+def settings(jobs: Sequence[Job]) -> list[Setting]:
+    """Put the jobs together that differ in seed or fold alone, in the order of their first job."""
+    keys = [key for key in swept_keys(jobs) if not is_repeated(key)]
+    found: dict[tuple[str, ...], Setting] = {}
+    for job in jobs:
+        row = values(job)
+        choice = {key: row[key] for key in keys if key in row}
+        found.setdefault(tuple(row.get(key, "") for key in keys), Setting(choice, [])).jobs.append(job)
+    return list(found.values())
+
+
+def is_repeated(key: str) -> bool:
+    """Whether the values of a key repeat a setting: seeds and folds."""
+    return key.lstrip("+") in REPEATED
+
+
+def lower_is_better(monitor: str) -> bool:
+    """Whether a figure is an error: its name says so.
+
+    Example:
+        >>> lower_is_better("val/loss"), lower_is_better("val/map_at_r")
+        (True, False)
+    """
+    name = monitor.rpartition("/")[2]
+    return any(word in name.split("_") for word in _LOSSES)
+
+
+def best(found: Sequence[Setting], monitor: str) -> list[Setting]:
+    """The settings with the best mean: one, several that tie, or none that has the figure.
+
+    Args:
+        found: The settings.
+        monitor: The figure.
+    """
+    sign = -1 if lower_is_better(monitor) else 1
+    means = [(setting, made.mean) for setting in found if (made := setting.estimate(monitor)) is not None]
+    top = max((sign * mean for _, mean in means), default=0.0)
+    return [setting for setting, mean in means if sign * mean == top]
+
+
+def command_of(setting: Setting, options: Sequence[str] = ()) -> str:
+    """The command that trains a setting again and reads test: once for every seed or fold that the sweep had.
+
+    Args:
+        setting: Which.
+        options: ``--config-dir`` and the like.
+
+    Example:
+        >>> jobs = [Job(n, "", ("margin=0.1", f"seed={n}"), "done") for n in (1, 2)]
+        >>> command_of(Setting({"margin": "0.1"}, jobs))
+        'python run.py -m margin=0.1 seed=1,2 test=true'
+    """
+    rows = [values(job) for job in setting.jobs]
+    words = []
+    for word in setting.jobs[0].overrides:
+        key, equals, value = word.partition("=")
+        if is_repeated(key):
+            value = ",".join(dict.fromkeys(row[key] for row in rows if key in row))
+        if key.lstrip("+") != "test":
+            words.append(f"{key}{equals}{value}")
+    many = ["-m"] if len(setting.jobs) > 1 else []
+    return shlex.join(["python", "run.py", *options, *many, *words, "test=true"])

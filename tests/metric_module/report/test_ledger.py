@@ -1,0 +1,87 @@
+"""The ledger of a sweep: every job has its row, whatever became of it, and its folder is the truth."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from metric_module.report.ledger import (
+    DONE,
+    FAILED,
+    MISSING,
+    Job,
+    read_jobs,
+    read_plan,
+    same_job,
+    swept_keys,
+    write_job,
+    write_ledger,
+    write_plan,
+)
+from tests.metric_module.report.sweeps import grid, leave, plan
+
+
+def rows(sweep: Path) -> list[dict[str, str]]:
+    write_ledger(sweep)
+    with (sweep / "sweep.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_job_has_a_row(tmp_path: Path) -> None:
+    leave(tmp_path, grid("encoder=mlp", "margin=0.1,0.2", "seed=1,2"), [0.5, 2, None, 0.25])
+    first, second, third, last = rows(tmp_path)
+    assert list(first)[:7] == ["job", "folder", "status", "exit_code", "seconds", "margin", "seed"]
+    assert list(first)[7:] == ["test/map_at_r", "val/loss", "val/map_at_r"]
+    assert list(first.values()) == ["0", "0", "done", "0", "1.5", "0.1", "1", "0.25", "0.5", "0.5"]
+    assert list(second.values()) == ["1", "1", "failed", "2", "1.5", "0.1", "2", "", "", ""]
+    assert list(third.values()) == ["2", "", "missing", "", "", "0.2", "1", "", "", ""]
+    assert (last["job"], last["status"], last["val/map_at_r"]) == ("3", "done", "0.25")
+
+
+def test_a_job_under_way_is_missing_and_has_no_figures(tmp_path: Path) -> None:
+    leave(tmp_path, grid("seed=1,2"), [0.5, 0.6])
+    write_job(tmp_path / "1", Job(1, "", ("seed=2",), MISSING))
+    job = read_jobs(tmp_path)[1]
+    assert (job.folder, job.status, job.exit_code, dict(job.figures)) == ("1", MISSING, None, {})
+
+
+def test_a_sweeper_that_decides_as_it_goes(tmp_path: Path) -> None:
+    """There is no plan: the folders are all that is known, in the order of their numbers."""
+    write_plan(tmp_path, plan(None))
+    for number in (10, 2):
+        write_job(tmp_path / "deep" / str(number), Job(number, "", (f"margin=0.{number}",), MISSING, 1, 2.0, "bad"))
+    jobs = read_jobs(tmp_path)
+    assert [(job.number, job.folder, job.status) for job in jobs] == [(2, "deep/2", FAILED), (10, "deep/10", FAILED)]
+    assert swept_keys(jobs) == ["margin"]
+
+
+def test_the_folder_of_another_sweep_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    leave(tmp_path, grid("seed=1,2,3"), [0.5, 0.6, 0.7])
+    write_plan(tmp_path, plan(grid("seed=1,9")))
+    assert [(job.status, job.overrides) for job in read_jobs(tmp_path)] == [(DONE, ("seed=1",)), (MISSING, ("seed=9",))]
+
+
+def test_what_vouches_or_debugs_makes_no_other_job() -> None:
+    job = Job(0, "0", ("margin=0.1", "trusted=[a]"), DONE)
+    assert same_job(job, ["margin=0.1", "debug=true"])
+    assert not same_job(job, ["margin=0.2"])
+    assert not same_job(None, ["margin=0.1"])
+
+
+def test_figures_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    leave(tmp_path, grid("seed=1"), [0.5])
+    (tmp_path / "0" / "metrics.json").write_text('{"val": {"map_at_r": null, "loss": NaN, "mrr": 0.5}}')
+    assert dict(read_jobs(tmp_path)[0].figures) == {"val/mrr": 0.5}
+
+
+def test_a_plan_that_is_none_of_ours(tmp_path: Path) -> None:
+    for text in ("[]", '{"jobs": []}', "{"):
+        (tmp_path / "sweep.json").write_text(text)
+        with pytest.raises(ValueError, match=r"expected monitor, words, .* in |Expecting property name"):
+            read_plan(tmp_path)
+    write_plan(tmp_path, plan([["a=1"]]))
+    assert read_plan(tmp_path) == plan([["a=1"]])
+    assert json.loads((tmp_path / "sweep.json").read_text())["jobs"] == [["a=1"]]

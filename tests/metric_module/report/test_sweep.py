@@ -1,0 +1,100 @@
+"""The page of a sweep says who won, how sure that is, and what went wrong."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metric_module.report.ledger import read_jobs
+from metric_module.report.sweep import sweep_page
+from tests.metric_module.report.sweeps import grid, leave, plan
+from tests.metric_module.report.test_page import Tags
+
+
+def made(sweep: Path, monitor: str = "val/map_at_r") -> str:
+    return sweep_page(read_jobs(sweep), plan(None, monitor), sweep)
+
+
+def text_of(page: str) -> str:
+    body = re.sub(r"<script.*?</script>", "", page.split("<main>")[1], flags=re.DOTALL)
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
+
+
+def plot_of(page: str) -> dict[str, Any]:
+    found = re.search(r'data-figure="settings-plot">(.*?)</script>', page)
+    assert found is not None
+    spec: dict[str, Any] = json.loads(found[1])
+    return spec
+
+
+def test_a_line_for_each_miner_against_the_margin(tmp_path: Path) -> None:
+    leave(tmp_path, grid("margin=0.2,0.1", "miner=all,hard", "seed=1,2"), [0.1, 0.3, 0.5, 0.5, 0.3, 0.5, 0.6, 0.8])
+    page = made(tmp_path)
+    spec = plot_of(page)
+    assert [(trace["name"], trace["x"]) for trace in spec["data"]] == [
+        ("miner=all", [0.1, 0.2]),
+        ("miner=hard", [0.1, 0.2]),
+    ]
+    assert spec["data"][0]["y"] == pytest.approx([0.4, 0.2])
+    assert spec["data"][1]["error_y"]["array"] == pytest.approx([1.2706, 0.0], rel=1e-4)
+    assert spec["layout"]["xaxis"]["title"]["text"] == "margin"
+    said = text_of(page)
+    assert "8 jobs : 8 done." in said
+    assert "margin=0.1 miner=hard val/map_at_r 0.7000 (-0.5706 to 1.9706), the highest mean, over 2 of 2 seeds" in said
+    assert "higher is better" in said and "Failed" not in said and "Missing" not in said
+    assert "python run.py -m margin=0.1 miner=hard seed=1,2 test=true" in said
+    assert "margin=0.1 miner=hard map_at_r 2 0.3500" in said, "test figures come with their own intervals"
+
+
+def test_failures_and_missing_jobs_are_listed(tmp_path: Path) -> None:
+    leave(tmp_path, grid("margin=0.1,0.2", "seed=1,2"), [0.5, 2, None, None])
+    page = made(tmp_path)
+    said = text_of(page)
+    assert "4 jobs : 1 done, 1 failed, 2 missing." in said
+    assert f"python run.py resume_sweep={tmp_path}" in said
+    assert "1 margin=0.1 seed=2 ValueError: <b>bad</b> & ugly 2 1" in said
+    assert "2 margin=0.2 seed=1 not started" in said
+    assert "0.5000 (one seed, no interval), the highest mean, over 1 of 2 seeds" in said
+    assert "b" not in {tag for tag, _ in Tags(page).seen}
+
+
+def test_nothing_to_show_yet(tmp_path: Path) -> None:
+    leave(tmp_path, grid("margin=0.1,0.2"), [2, None])
+    page = made(tmp_path)
+    assert "No job has val/map_at_r yet." in text_of(page)
+    assert "Winner" not in page and "Plotly.newPlot" in page and len(page) < 50_000
+
+
+def test_a_loss_is_better_low_and_ties_are_named(tmp_path: Path) -> None:
+    leave(tmp_path, grid("miner=all,hard,easy"), [0.5, 0.5, 0.2])
+    said = text_of(made(tmp_path, "val/loss"))
+    assert "miner=all val/loss 0.5000 (one seed, no interval), the lowest mean, over one seed; lower is better." in said
+    assert "Tied with miner=hard: the first is shown." in said
+
+
+def test_without_a_number_each_setting_has_a_row(tmp_path: Path) -> None:
+    leave(tmp_path, grid("miner=all,<hard>"), [0.5, 0.75])
+    page = made(tmp_path)
+    (trace,) = plot_of(page)["data"]
+    assert (trace["x"], trace["y"]) == ([0.5, 0.75], ["miner=all", "miner=&lt;hard&gt;"])
+    assert "hard" not in {tag for tag, _ in Tags(page).seen}
+
+
+def test_a_search_is_points_and_a_wide_number_has_a_logarithmic_axis(tmp_path: Path) -> None:
+    words = [[f"optimizer.lr={10.0**-number}", f"miner.x=a{number}"] for number in range(20)]
+    leave(tmp_path, words, [0.01 * number for number in range(20)])
+    spec = plot_of(made(tmp_path))
+    assert len(spec["data"]) == 1 and spec["data"][0]["mode"] == "markers"
+    assert spec["layout"]["xaxis"]["type"] == "log"
+
+
+def test_folds_repeat_a_setting(tmp_path: Path) -> None:
+    leave(tmp_path, grid("experiment=reality_check", "datamodule.fold=0,1,2,3"), [0.4, 0.5, 0.5, 0.6])
+    said = text_of(made(tmp_path))
+    assert "the only setting val/map_at_r 0.5000 (0.3701 to 0.6299), the highest mean, over 4 of 4 folds" in said
+    assert "the only setting map_at_r 4 0.2500 0.1850 to 0.3150" in said
