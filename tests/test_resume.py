@@ -97,7 +97,8 @@ def test_resume_says_what_it_wants(command: Command, capsys: pytest.CaptureFixtu
     assert command("resume=nowhere") == 2
     assert "error: resume: expected the folder of a run, with .hydra/ in it, got nowhere" in capsys.readouterr().err
     assert command("-m", "resume=nowhere") == 2
-    assert "error: resume: expected one run, got a sweep (-m); resume its jobs one by one" in capsys.readouterr().err
+    told = "error: resume: expected one run, got a sweep (-m); for a sweep give resume_sweep=<folder>"
+    assert told in capsys.readouterr().err
     (tmp_path / "odd/.hydra").mkdir(parents=True)
     for text in ("{", "3"):
         (tmp_path / "odd/.hydra/overrides.yaml").write_text(text)

@@ -118,7 +118,10 @@ def test_a_sweep_survives_a_failing_job(tmp_path: Path) -> None:
     assert "error: margin: expected a finite number > 0 for the hinge loss, got -1.0" in done.stderr
     assert "error: job 0 (margin=-1 " in done.stderr and "failed with exit code 2" in done.stderr
     sweep = only(tmp_path / "sweeps")
-    assert json.loads((sweep / "0" / "failed.json").read_text())["exit_code"] == 2
+    assert json.loads((sweep / "0" / "job.json").read_text())["exit_code"] == 2
+    with (sweep / "sweep.csv").open(newline="") as file:
+        assert [(row["margin"], row["status"]) for row in csv.DictReader(file)] == [("-1", "failed"), ("0.3", "done")]
+    assert "margin: expected a finite number &gt; 0 for the hinge loss, got -1.0" in (sweep / "sweep.html").read_text()
     assert json.loads((sweep / "1" / "metrics.json").read_text()).keys() == {"val"}
     assert "margin: 0.3" in (sweep / "1" / "config.yaml").read_text()
     assert not (tmp_path / "runs").exists()

@@ -19,10 +19,13 @@ from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from metric_module.cli.checks import check
+from metric_module.cli.child import follow
 from metric_module.cli.folders import forget_refused
 from metric_module.cli.messages import explain, one_line
 from metric_module.cli.resume import with_resume
-from metric_module.cli.sweep import forget_sweep, run_apart
+from metric_module.cli.resume_sweep import with_resume_sweep
+from metric_module.cli.sweep import run_apart
+from metric_module.cli.sweep_report import finish_sweep, leave_sweep
 from metric_module.cli.trust import WORDS, check_configuration, check_found, check_task, check_words, remember
 
 REFUSED = 2
@@ -37,6 +40,7 @@ def run(main: Callable[[], Any]) -> int:
     Returns:
         The exit code.
     """
+    follow()
     sys.path.insert(1, str(Path.cwd()))  # the user's own modules, after this project
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own report
     first = WORDS not in os.environ
@@ -44,20 +48,20 @@ def run(main: Callable[[], Any]) -> int:
     if first:
         os.environ[WORDS] = json.dumps(sys.argv[1:])
     try:
-        sys.argv[1:] = with_resume(sys.argv[1:])
+        sys.argv[1:] = with_resume(with_resume_sweep(sys.argv[1:]))
         with _looking_at_names():
             main()
+        return finish_sweep()
     except Exception as error:
         message = explain(error)
         if _wants_traces() or (message is None and _is_from_a_job(error)):
             raise
-        forget_sweep()
         print(f"error: {message or one_line(error)}", file=sys.stderr)
         return REFUSED
     finally:
+        leave_sweep()
         if first:
             del os.environ[WORDS]
-    return 0
 
 
 @contextmanager

@@ -22,6 +22,16 @@ def forget_refused(folder: Path) -> None:
         remove(folder)
 
 
+def quoted(folder: Path) -> str:
+    r"""A folder as a value on Hydra's command line, whatever is in its name.
+
+    Example:
+        >>> print(quoted(Path("it's")))
+        'it\'s'
+    """
+    return "'" + str(folder).replace("'", "\\'") + "'"
+
+
 def remove(folder: Path) -> None:
     """Remove a folder, and the folders around it inside the current one that are then empty.
 

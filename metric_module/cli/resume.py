@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from metric_module.cli.folders import quoted
 from metric_module.errors import UserError
 
 _WORD = "resume="
@@ -31,7 +32,7 @@ def with_resume(words: list[str]) -> list[str]:
     folder = Path(folders[-1])
     rest = [word for word in words if not word.startswith(_WORD)]
     if {"-m", "--multirun"} & set(rest):
-        raise UserError("resume: expected one run, got a sweep (-m); resume its jobs one by one")
+        raise UserError("resume: expected one run, got a sweep (-m); for a sweep give resume_sweep=<folder>")
     try:
         overrides = [str(word) for word in yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text()) or []]
     except (OSError, TypeError, yaml.YAMLError) as error:
@@ -40,5 +41,4 @@ def with_resume(words: list[str]) -> list[str]:
     if strange:
         raise UserError(f"resume: expected options of a run in {folder}/.hydra/overrides.yaml, got {strange[0]!r}")
     kept = [word for word in overrides if not word.startswith("ckpt_path=")]
-    place = str(folder.resolve()).replace("'", "\\'")
-    return [*kept, "ckpt_path=last", *rest, f"hydra.run.dir='{place}'"]
+    return [*kept, "ckpt_path=last", *rest, f"hydra.run.dir={quoted(folder.resolve())}"]

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from typing_extensions import override
 
-from metric_module.cli.folders import remove
+from metric_module.cli.child import run_child
+from metric_module.cli.folders import quoted
+from metric_module.errors import UserError
+from metric_module.report.ledger import DONE, MISSING, Job, read_job, same_job, write_job, write_ledger
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
-FAILED = "failed.json"
-
-_folders: list[Path] = []
 
 # These belong to the sweep, not to its jobs.
-_OF_THE_SWEEP = ("hydra.mode", "hydra.sweep", "hydra.sweeper", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
+_OF_THE_SWEEP = (
+    *("hydra.mode", "hydra.sweep", "hydra.sweeper", "hydra.launcher", "hydra/sweeper", "hydra/launcher"),
+    "hydra.callbacks.report",
+)
 
 
 def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
-    """Run one job of a sweep as a child process, and read back its figure.
+    """Run one job of a sweep as a child process, put it into the ledger, and read back its figure.
+
+    A sweep that is resumed leaves its finished jobs alone, and goes on with a job that has a checkpoint.
 
     Args:
         cfg: The job's composed configuration.
@@ -32,19 +33,40 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
 
     Returns:
         The figure ``cfg.monitor``; NaN if the job failed, None if it has no such figure.
+
+    Raises:
+        SystemExit: If the job was told to stop: the sweep stops with it.
+        UserError: If a sweep that is resumed asks for another job than the one that is finished.
     """
     folder = Path(hydra.runtime.output_dir)
-    command = child_command(cfg, hydra)
-    code = subprocess.run(command, check=False).returncode
-    if code:
-        failure = {"job": hydra.job.num, "overrides": list(hydra.overrides.task), "exit_code": code}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FAILED).write_text(json.dumps(failure, indent=2) + "\n")
-        return float("nan")
-    path = folder / "metrics.json"
-    stage, _, name = cfg.monitor.partition("/")
-    figure = json.loads(path.read_text()).get(stage, {}).get(name) if path.is_file() else None
-    return None if figure is None else float(figure)
+    sweep = Path(hydra.runtime.cwd) / hydra.sweep.dir
+    resumed = hydra.callbacks.report.resume
+    job = read_job(folder, sweep) if resumed else None
+    if job is None or job.status != DONE:
+        job = _run(cfg, hydra, folder, sweep)
+    elif not same_job(job, hydra.overrides.task):
+        had, asks = " ".join(job.overrides), " ".join(hydra.overrides.task)
+        raise UserError(f"resume_sweep: job {job.number} was run with {had}, and the sweeper now asks for {asks}")
+    if job.status == DONE:
+        return job.figures.get(cfg.monitor)
+    return float("nan")
+
+
+def _run(cfg: DictConfig, hydra: Any, folder: Path, sweep: Path) -> Job:
+    number, words = hydra.job.num, tuple(hydra.overrides.task)
+    write_job(folder, Job(number, "", words, MISSING))
+    ended = run_child(child_command(cfg, hydra), folder)
+    stopped = bool(ended.signals) and ended.code != 0
+    code = None if stopped else ended.code
+    write_job(folder, Job(number, "", words, MISSING, code, round(ended.seconds, 1), ended.reason))
+    write_ledger(sweep)
+    job = read_job(folder, sweep)
+    assert job is not None
+    if not ended.signals:
+        figure = f", {cfg.monitor} {job.figures[cfg.monitor]:.4f}" if cfg.monitor in job.figures else ""
+        print(f"job {number} {job.status} after {ended.seconds:.0f} s{figure}", flush=True)
+        return job
+    raise SystemExit(128 + ended.signals[0])
 
 
 def child_command(cfg: DictConfig, hydra: Any) -> list[str]:
@@ -57,39 +79,17 @@ def child_command(cfg: DictConfig, hydra: Any) -> list[str]:
     Returns:
         Program and arguments.
     """
-    command = [sys.executable, str(RUN)]
-    for source in hydra.runtime.config_sources:
-        if source.provider == "command-line":
-            command += ["--config-dir", source.path]
-    command.extend(hydra.overrides.task)
+    folder = Path(hydra.runtime.output_dir)
+    words = list(hydra.overrides.task)
+    if hydra.callbacks.report.resume and any(folder.glob("checkpoints/*.ckpt")):
+        words = [*(word for word in words if not word.startswith("ckpt_path=")), "ckpt_path=last"]
+    command = [sys.executable, str(RUN), *config_dirs(hydra), *words]
     command.extend(word for word in hydra.overrides.hydra if not word.lstrip("+~").startswith(_OF_THE_SWEEP))
-    quoted = str(hydra.runtime.output_dir).replace("'", "\\'")
-    command.append(f"hydra.run.dir='{quoted}'")
+    command.append(f"hydra.run.dir={quoted(folder)}")
     return command if cfg.test is not None else [*command, "test=false"]
 
 
-def forget_sweep() -> None:
-    """Remove the folder of a sweep that was refused before its first job."""
-    for folder in _folders:
-        if folder.is_dir() and [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
-            remove(folder)
-
-
-class SweepReport(Callback):
-    """After a sweep, name the jobs that failed and end with exit code 1."""
-
-    @override
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember the folder, in case the sweep cannot be composed."""
-        _folders.append(Path(config.hydra.sweep.dir))
-
-    @override
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Read what the jobs left, in whatever process they ran."""
-        folder = Path(config.hydra.sweep.dir)
-        failures = [(path.parent, json.loads(path.read_text())) for path in sorted(folder.rglob(FAILED))]
-        for place, failure in failures:
-            what = f"job {failure['job']} ({' '.join(failure['overrides'])})"
-            print(f"error: {what} failed with exit code {failure['exit_code']}: {place}", file=sys.stderr)
-        if failures:
-            raise SystemExit(1)
+def config_dirs(hydra: Any) -> list[str]:
+    """The ``--config-dir`` of the command line."""
+    found = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    return [word for path in found for word in ("--config-dir", path)]

@@ -26,7 +26,7 @@ WORDS = "LIGHTNING_TRIPLETS_TYPED"
 
 PARTS = re.compile(
     r"(metric_module\.(encoders|distances|miners|callbacks|evaluation)|datamodules)\.[A-Z]\w*"
-    r"|metric_module\.(TripletCriterion|schedules\.warmup_cosine|tasks\.\w+|cli\.sweep\.SweepReport)"
+    r"|metric_module\.(TripletCriterion|schedules\.warmup_cosine|tasks\.\w+|cli\.sweep_report\.SweepReport)"
     r"|torch\.optim\.(lr_scheduler\.)?[A-Z]\w*"
     r"|lightning\.pytorch\.(Trainer|(callbacks|loggers|profilers|strategies)\.[A-Z]\w*)"
     r"|lightning\.pytorch\.plugins\.(?!\w*CheckpointIO)[A-Z]\w*"
@@ -226,7 +226,8 @@ def _refusal(path: str, name: Any) -> UserError:
 
 
 def _typed_a_sweep() -> bool:
-    return bool({"-m", "--multirun"} & set(_words)) or any(word.startswith("hydra.mode=") for word in _words)
+    asks = ("hydra.mode=", "resume_sweep=")
+    return bool({"-m", "--multirun"} & set(_words)) or any(word.startswith(asks) for word in _words)
 
 
 def _names(node: Any) -> Iterator[str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -51,6 +54,25 @@ class KeepEachLast(Callback):
         last = Path(str(trainer.default_root_dir)) / "checkpoints" / "last.ckpt"
         if last.exists():
             shutil.copy(last, last.with_name(f"last-of-{trainer.current_epoch}.ckpt"))
+
+
+class FailOnRank(Callback):
+    """Writes down the size of the world on each rank, and fails on one rank after the second step."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        size = dist.get_world_size() if dist.is_initialized() else 1
+        Path(str(trainer.default_root_dir), f"rank-{trainer.global_rank}-of-{size}").touch()
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_rank == self.rank and trainer.global_step == 2:
+            raise RuntimeError(f"injected on rank {self.rank}")
 
 
 class Tiny(Encoder):

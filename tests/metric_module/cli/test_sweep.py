@@ -1,34 +1,51 @@
-"""One job of a sweep: its command, its figure, and what a failure leaves."""
+"""One job of a sweep: its command, its figure, its line in the ledger, and what a resumed sweep does with it."""
 
 from __future__ import annotations
 
 import json
-import subprocess
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.cli.sweep import RUN, SweepReport, child_command, run_apart
+from metric_module.cli.child import Ended
+from metric_module.cli.sweep import RUN, child_command, run_apart
+from metric_module.errors import UserError
+from metric_module.report.ledger import FAILED, MISSING, Job, Plan, read_jobs, write_job, write_plan
+
+WORDS = ["margin=0.1", "+encoder.name='a b'"]
 
 
-def sweep(folder: Path, **changes: Any) -> tuple[DictConfig, DictConfig]:
+def sweep(folder: Path, resume: bool = False, words: Sequence[str] = WORDS, **changes: Any) -> tuple[Any, Any]:
     cfg = OmegaConf.create({"monitor": "val/map_at_r", "test": None, **changes})
     overrides = {
-        "task": ["margin=0.1", "+encoder.name='a b'"],
+        "task": list(words),
         "hydra": ["hydra.mode=MULTIRUN", "hydra.sweep.dir=x", "hydra/launcher=joblib", "hydra.job.name=mine"],
     }
     sources = [{"provider": "main", "path": "/conf"}, {"provider": "command-line", "path": "/my conf"}]
-    runtime = {"output_dir": str(folder), "config_sources": sources}
-    hydra = OmegaConf.create({"overrides": overrides, "runtime": runtime, "job": {"num": 3}})
+    runtime = {"output_dir": str(folder), "config_sources": sources, "cwd": str(folder.parent)}
+    hydra: DictConfig = OmegaConf.create({"overrides": overrides, "runtime": runtime, "job": {"num": 0}})
+    hydra.sweep, hydra.callbacks = {"dir": "."}, {"report": {"resume": resume}}
     OmegaConf.set_readonly(hydra, True)
+    write_plan(folder.parent, Plan("val/map_at_r", [], [], [], [list(words)]))
     return cfg, hydra
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, code))
+def answer(monkeypatch: pytest.MonkeyPatch, code: int, *signals: int) -> list[list[str]]:
+    """In place of processes; returns the commands that were asked for."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], folder: Path) -> Ended:
+        asked.append(command)
+        assert read_jobs(folder.parent)[0].status == MISSING, "what is under way is on record before it starts"
+        return Ended(code, 1.25, "too bad" if code else "", list(signals))
+
+    monkeypatch.setattr("metric_module.cli.sweep.run_child", run)
+    return asked
 
 
 def test_the_command_of_a_job(tmp_path: Path) -> None:
@@ -41,7 +58,7 @@ def test_the_command_of_a_job(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("test", [True, False])
 def test_test_may_be_asked_for(tmp_path: Path, test: bool) -> None:
-    assert not [word for word in child_command(*sweep(tmp_path, test=test)) if word.startswith("test=")]
+    assert not [word for word in child_command(*sweep(tmp_path / "0", test=test)) if word.startswith("test=")]
 
 
 @pytest.mark.parametrize(
@@ -57,26 +74,68 @@ def test_the_figure_of_a_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: dict[str, Any] | None, figure: float | None
 ) -> None:
     answer(monkeypatch, 0)
+    cfg, hydra = sweep(tmp_path / "0")
     if written is not None:
-        (tmp_path / "metrics.json").write_text(json.dumps(written))
-    assert run_apart(*sweep(tmp_path)) == figure
-    assert not (tmp_path / "failed.json").exists()
+        (tmp_path / "0").mkdir()
+        (tmp_path / "0" / "metrics.json").write_text(json.dumps(written))
+    assert run_apart(cfg, hydra) == figure
+    assert "\n0,0,done,0,1.2" in (tmp_path / "sweep.csv").read_text()
 
 
-def test_failed_jobs_are_named_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_job_is_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, -9)
-    figure = run_apart(*sweep(tmp_path / "sweep" / "3"))
+    figure = run_apart(*sweep(tmp_path / "0"))
     assert figure is not None and figure != figure
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "sweep")}}})
+    (job,) = read_jobs(tmp_path)
+    assert job == Job(0, "0", tuple(WORDS), FAILED, -9, 1.2, "too bad", {})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_sweep_and_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    answer(monkeypatch, 128 + number, number)
     with pytest.raises(SystemExit) as stop:
-        SweepReport().on_multirun_end(config)
-    assert stop.value.code == 1
-    message = f"error: job 3 (margin=0.1 +encoder.name='a b') failed with exit code -9: {tmp_path}/sweep/3\n"
-    assert capsys.readouterr().err == message
+        run_apart(*sweep(tmp_path / "0"))
+    assert stop.value.code == 128 + number
+    assert [(job.status, job.exit_code) for job in read_jobs(tmp_path)] == [(MISSING, None)]
 
 
-def test_a_sweep_without_failures_ends_quietly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    SweepReport().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
-    assert capsys.readouterr().err == ""
+def test_a_signal_after_the_last_step_stops_the_sweep_behind_a_finished_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, 0, signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        run_apart(*sweep(tmp_path / "0"))
+    assert [job.exit_code for job in read_jobs(tmp_path)] == [0]
+
+
+def test_a_resumed_sweep_leaves_finished_jobs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer(monkeypatch, 0)
+    run_apart(*sweep(tmp_path / "0"))
+    (tmp_path / "0" / "metrics.json").write_text('{"val": {"map_at_r": 0.5}}')
+    assert run_apart(*sweep(tmp_path / "0", resume=True)) == 0.5
+    assert len(asked) == 1
+    run_apart(*sweep(tmp_path / "0"))
+    assert len(asked) == 2, "a sweep that is not resumed runs everything"
+
+
+def test_a_resumed_sweep_goes_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer(monkeypatch, 0)
+    write_job(tmp_path / "0", Job(0, "", tuple(WORDS), FAILED, 1, 1.0, "bad"))
+    words = [*WORDS, "ckpt_path=first.ckpt"]
+    run_apart(*sweep(tmp_path / "0", resume=True, words=words))
+    assert "ckpt_path=first.ckpt" in asked[0] and "ckpt_path=last" not in asked[0]
+    (tmp_path / "0" / "checkpoints").mkdir()
+    (tmp_path / "0" / "checkpoints" / "last.ckpt").touch()
+    write_job(tmp_path / "0", Job(0, "", tuple(WORDS), FAILED, 1, 1.0, "bad"))
+    run_apart(*sweep(tmp_path / "0", resume=True, words=words))
+    assert "ckpt_path=first.ckpt" not in asked[1] and "ckpt_path=last" in asked[1]
+
+
+def test_a_sweeper_that_asks_for_another_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, 0)
+    run_apart(*sweep(tmp_path / "0"))
+    told = r"resume_sweep: job 0 was run with margin=0.1 .*, and the sweeper now asks for margin=0.2$"
+    with pytest.raises(UserError, match=told):
+        run_apart(*sweep(tmp_path / "0", resume=True, words=["margin=0.2"]))

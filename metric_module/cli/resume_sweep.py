@@ -1,0 +1,57 @@
+"""``resume_sweep=<folder>``: the jobs of a sweep that are missing or failed, again, with its own words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metric_module.cli.folders import quoted
+from metric_module.errors import UserError
+from metric_module.report.ledger import SWEEP, read_plan
+
+WORD = "resume_sweep="
+_KEPT = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.subdir")
+_DROPPED = ("hydra.mode", "hydra.sweep.dir", "hydra.callbacks.report.resume")
+_MAY_FOLLOW = ("-", "trusted=", "debug=", "hydra")
+
+
+def with_resume_sweep(words: list[str]) -> list[str]:
+    """Put the words of an earlier sweep in place of ``resume_sweep=<folder>``.
+
+    They count as words of a file: what they name has to be trusted, or to be typed again.
+
+    Args:
+        words: Of the command line, without the program.
+
+    Returns:
+        Words that Hydra understands; the same if there is no such word.
+
+    Raises:
+        UserError: If the folder is not one of a sweep, or other options than its own are given.
+    """
+    folders = [word.removeprefix(WORD) for word in words if word.startswith(WORD)]
+    if not folders:
+        return words
+    folder = Path(folders[-1])
+    try:
+        plan = read_plan(folder)
+        own, hydra_words = [str(word) for word in plan.words], [str(word) for word in plan.hydra_words]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"resume_sweep: expected the folder of a sweep, with {SWEEP} in it, got {folder}") from error
+    typed = [word for word in words if not word.startswith(WORD) and word not in {"-m", "--multirun", *own}]
+    for word in typed:
+        if "=" in word and not word.lstrip("+~").startswith(_MAY_FOLLOW):
+            raise UserError(
+                f"resume_sweep: a sweep goes on with its own options, got {word!r}; allowed: trusted=, debug="
+            )
+    for word in own + hydra_words:
+        if word.startswith("-") or (word.lstrip("+~").startswith("hydra") and not _is_known(word, typed)):
+            raise UserError(f"resume_sweep: {word!r} comes from {folder / SWEEP}; if you want it, type it again")
+    kept = [word for word in hydra_words if word.lstrip("+~").startswith(_KEPT) and word not in typed]
+    place = quoted(folder.resolve())
+    options = [word for word in typed if word.startswith("-") or "=" not in word]  # argparse wants them together
+    rest = [word for word in typed if word not in options]
+    return ["-m", *options, *own, *kept, *rest, f"hydra.sweep.dir={place}", "hydra.callbacks.report.resume=true"]
+
+
+def _is_known(word: str, typed: list[str]) -> bool:
+    return word.lstrip("+~").startswith((*_KEPT, *_DROPPED)) or word in typed
