@@ -6,7 +6,7 @@ from datamodules.emoji import EmojiDataModule
 from datamodules.image_folder import ImageFolderDataModule
 from datamodules.samplers import PKSampler, ShardedSampler
 from datamodules.samples import SampleDataset, Samples
-from datamodules.splits import Split, split_classes
+from datamodules.splits import Split, fold_samples, split_classes
 
 __all__ = [
     "Augment",
@@ -18,5 +18,6 @@ __all__ = [
     "Samples",
     "ShardedSampler",
     "Split",
+    "fold_samples",
     "split_classes",
 ]

@@ -17,6 +17,7 @@ from datamodules.augment import AugmentFunction
 from datamodules.loaders import TrainLoader
 from datamodules.samplers import PKSampler, ShardedSampler
 from datamodules.samples import SampleDataset, Samples, as_it_is, copy_numbers
+from datamodules.splits import fold_samples
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 from metric_module.random import combine
@@ -41,6 +42,9 @@ class PKDataModule(LightningDataModule, ABC):
         short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
         on_bad_sample: What a sample that cannot be read leads to while training: ``error``, or ``replace``, see
             :class:`datamodules.SampleDataset`. In evaluation it is always an error.
+        split_seed: Names the split of the classes, and of the folds.
+        fold: Which fold of the classes of train and val is val, see :func:`datamodules.fold_samples`; None: as loaded.
+        folds: How many folds there are.
 
     Raises:
         UserError: A number is out of range.
@@ -57,6 +61,9 @@ class PKDataModule(LightningDataModule, ABC):
         augment: AugmentFunction | None = None,
         short_classes: str = "repeat",
         on_bad_sample: str = "error",
+        split_seed: int = 0,
+        fold: int | None = None,
+        folds: int = 4,
     ) -> None:
         super().__init__()
         if eval_batch_size < 1:
@@ -73,6 +80,9 @@ class PKDataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.augment = augment
         self.short_classes = short_classes
+        self.split_seed = split_seed
+        self.fold = fold
+        self.folds = folds
         self._samples: Samples | None = None
         self._next = (0, 0)
         self._train_set: SampleDataset | None = None
@@ -100,8 +110,14 @@ class PKDataModule(LightningDataModule, ABC):
         if self._samples is None:
             samples = self.load()
             samples.check()
+            if self.fold is not None:
+                samples = samples._replace(splits=self._fold(samples, self.fold))
             self._samples = samples
         return self._samples
+
+    def _fold(self, samples: Samples, fold: int) -> dict[str, Tensor]:
+        names, seed = samples.class_names, self.split_seed
+        return fold_samples(samples.splits, samples.labels, names, fold=fold, folds=self.folds, seed=seed)
 
     @property
     def groups(self) -> Tensor | None:

@@ -63,6 +63,8 @@ class EmojiDataModule(PKDataModule):
             into a class of its own; see :func:`datamodules.turns.turn_classes`.
         short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
         fractions: Shares of the classes for train, val and test.
+        fold: Which fold of the classes of train and val is val; None: as split.
+        folds: How many folds there are.
 
     Raises:
         UserError: A number is out of range; later, if the shipped files are missing or damaged.
@@ -81,6 +83,8 @@ class EmojiDataModule(PKDataModule):
         class_turns: float = 0.6,
         short_classes: str = "repeat",
         fractions: Sequence[float] = (0.6, 0.2, 0.2),
+        fold: int | None = None,
+        folds: int = 4,
     ) -> None:
         super().__init__(
             classes_per_batch,
@@ -90,6 +94,9 @@ class EmojiDataModule(PKDataModule):
             num_workers=num_workers,
             augment=augment,
             short_classes=short_classes,
+            split_seed=split_seed,
+            fold=fold,
+            folds=folds,
         )
         if image_size < 1:
             raise UserError(f"expected image_size >= 1, got {image_size}")
@@ -97,7 +104,6 @@ class EmojiDataModule(PKDataModule):
             raise UserError(f"expected 0 <= class_turns <= 1, got {class_turns}")
         self.image_size = image_size
         self.class_turns = class_turns
-        self.split_seed = split_seed
         self.fractions = fractions
 
     @override

@@ -49,6 +49,8 @@ class ImageFolderDataModule(PKDataModule):
         augment: Maps images and one int64 key per image to images while training; None leaves them.
         short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
         fractions: Shares of the classes for train, val and test.
+        fold: Which fold of the classes of train and val is val; None: as split.
+        folds: How many folds there are.
         preflight: Whether to read every file before the first step.
         on_bad_sample: What a file that cannot be read leads to while training: ``error``, or ``replace`` by another
             sample of its class.
@@ -72,6 +74,8 @@ class ImageFolderDataModule(PKDataModule):
         augment: AugmentFunction | None = AUGMENT,
         short_classes: str = "repeat",
         fractions: Sequence[float] = (0.6, 0.2, 0.2),
+        fold: int | None = None,
+        folds: int = 4,
         preflight: bool = True,
         on_bad_sample: str = "error",
         pairs: str | None = None,
@@ -85,13 +89,15 @@ class ImageFolderDataModule(PKDataModule):
             num_workers=num_workers,
             augment=augment,
             short_classes=short_classes,
+            split_seed=split_seed,
+            fold=fold,
+            folds=folds,
             on_bad_sample=on_bad_sample,
         )
         if image_size < 1:
             raise UserError(f"expected image_size >= 1, got {image_size}")
         self.root = Path(root)
         self.image_size = image_size
-        self.split_seed = split_seed
         self.fractions = fractions
         self.preflight = preflight
         self.pairs_file = pairs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -78,3 +78,40 @@ def split_samples(
         split: torch.isin(labels, torch.tensor([code[name] for name in part])).nonzero()[:, 0]
         for split, part in parts.items()
     }
+
+
+def fold_samples(
+    splits: Mapping[str, Tensor], labels: Tensor, names: Sequence[str], *, fold: int, folds: int = 4, seed: int = 0
+) -> dict[str, Tensor]:
+    """Validate on one fold of the classes, train on the others; test stays as it is (Musgrave et al. 2020).
+
+    The classes of train and val together are dealt out to the folds in the order of
+    ``numpy.random.default_rng(seed).permutation`` of their sorted names, so that folds differ by one class at most.
+
+    Args:
+        splits: Ids of ``train``, ``val`` and ``test``.
+        labels: Class of each sample, int64 ``(N,)``.
+        names: Name of each class, by label; without names, labels are in their own order.
+        fold: Which fold is val, from 0.
+        folds: How many there are, at least 2.
+        seed: Names the permutation.
+
+    Returns:
+        Int64 ids of ``train``, ``val`` and ``test``, ascending but for test.
+
+    Raises:
+        UserError: If there is no such fold, or a fold would have no class.
+    """
+    if folds < 2:
+        raise UserError(f"datamodule.folds: expected an integer >= 2, got {folds}")
+    if not 0 <= fold < folds:
+        raise UserError(f"datamodule.fold: expected 0 to {folds - 1}, one of {folds} folds, got {fold}")
+    rest = torch.cat([splits["train"], splits["val"]]).sort().values  # (n,)
+    classes = labels[rest].unique().tolist()
+    if len(classes) < folds:
+        raise UserError(f"datamodule.folds={folds}: train and val have only {len(classes)} classes")
+    ranked = sorted(classes, key=lambda label: names[label]) if len(names) else classes
+    order = np.random.default_rng(seed).permutation(len(ranked)).tolist()
+    chosen = torch.tensor([ranked[place] for place in order[fold::folds]])  # (c,)
+    held = torch.isin(labels[rest], chosen)  # (n,)
+    return {"train": rest[~held], "val": rest[held], "test": splits["test"]}

@@ -22,7 +22,7 @@ from metric_module.cli.sweep import config_dirs
 from metric_module.files import write_whole
 from metric_module.report.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
 
-_under_way: list[Path] = []
+_under_way: dict[Path, bool] = {}  # whether the folder is a new one
 _handlers: dict[int, Any] = {}
 
 
@@ -44,7 +44,7 @@ class SweepReport(Callback):
             _handlers.update({number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)})
         if not self.resume:
             write_plan(folder, plan_of(config))
-        _under_way.append(folder)
+        _under_way[folder] = not self.resume
 
 
 def plan_of(config: DictConfig) -> Plan:
@@ -62,7 +62,7 @@ def finish_sweep() -> int:
     """
     code = 0
     while _under_way:
-        folder = _under_way.pop()
+        folder, _ = _under_way.popitem()
         failed = [job for job in _write(folder) if job.status == FAILED]
         for job in failed:
             what = f"job {job.number} ({' '.join(job.overrides)}) failed with exit code {job.exit_code}"
@@ -79,8 +79,8 @@ def leave_sweep() -> None:
         signal.signal(number, handler)
     _handlers.clear()
     while _under_way:
-        folder = _under_way.pop()
-        if {path.name for path in folder.glob("*")} <= {SWEEP, "multirun.yaml"}:
+        folder, new = _under_way.popitem()
+        if new and {path.name for path in folder.glob("*")} <= {SWEEP, "multirun.yaml"}:
             remove(folder)
         else:
             _write(folder)

@@ -129,6 +129,17 @@ def test_the_soft_loss(tmp_path: Path) -> None:
     assert (criterion.loss, criterion.margin) == ("soft", 0.0)
 
 
+def test_the_protocol_of_the_reality_check(tmp_path: Path) -> None:
+    cfg = composed(tmp_path, "experiment=reality_check")
+    assert cfg.test is True
+    assert (cfg.datamodule.fold, cfg.datamodule.folds, cfg.datamodule.split_seed) == (0, 4, 0)
+    assert (cfg.datamodule.classes_per_batch, cfg.datamodule.samples_per_class) == (8, 4)
+    assert cfg.encoder.embedding_dim == 128
+    assert cfg.scheduler._target_ == "torch.optim.lr_scheduler.ConstantLR"
+    other = composed(tmp_path, "experiment=reality_check", "datamodule=image_folder", "datamodule.root=x", "seed=3")
+    assert (other.datamodule.fold, other.datamodule.seed) == (0, 3)
+
+
 def test_callbacks_combine(tmp_path: Path) -> None:
     cfg = composed(tmp_path, "callbacks=[default,ema,freeze_backbone]")
     assert {"best", "last", "ema", "freeze_backbone", "progress_bar"} <= set(cfg.callbacks)

@@ -170,3 +170,14 @@ def test_damaged_sheet(tmp_path: Path) -> None:
     Image.new("P", (128, 64)).save(tmp_path / "emoji.png")
     with pytest.raises(UserError, match="is damaged: expected at least 3 tiles, got 2"):
         read_images(tmp_path, 3, 32)
+
+
+def test_folds_leave_test_alone_whatever_the_seed(data: EmojiDataModule) -> None:
+    held = []
+    for fold in range(4):
+        samples = EmojiDataModule(fold=fold, seed=fold, image_size=8).samples
+        assert torch.equal(samples.splits["test"], data.samples.splits["test"])
+        train, val = (set(samples.labels[samples.splits[name]].tolist()) for name in ("train", "val"))
+        assert (len(train), len(val)) == (633, 211) and not train & val
+        held += val
+    assert len(set(held)) == len(held) == 844

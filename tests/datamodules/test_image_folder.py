@@ -57,6 +57,14 @@ def test_classes_are_split_and_images_are_read(root: Path) -> None:
         assert abs(float(inputs.mean()) - pixels.mean()) < 0.1
 
 
+def test_folds(root: Path) -> None:
+    plain = module(root).samples
+    held = [module(root, fold=fold, folds=2).samples.splits for fold in range(2)]
+    assert all(torch.equal(splits["test"], plain.splits["test"]) for splits in held)
+    assert torch.equal(held[0]["train"], held[1]["val"]) and torch.equal(held[0]["val"], held[1]["train"])
+    assert len(held[0]["val"]) == 16
+
+
 def test_the_middle_square_is_cut_out(tmp_path: Path) -> None:
     pixels = np.zeros((10, 30, 3), dtype=np.uint8)
     pixels[:, 10:20] = 255

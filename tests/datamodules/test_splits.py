@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.splits import split_classes
+from datamodules.splits import fold_samples, split_classes, split_samples
 from metric_module.errors import UserError
 
 NAMES = [f"class-{i:04d}" for i in range(1055)]
@@ -51,3 +51,49 @@ def test_bad_splits() -> None:
         split_classes(NAMES, fractions=(0.5, 0.5))
     with pytest.raises(UserError, match=r"splitting 2 classes .* without a class: 2 train, 0 val, 0 test"):
         split_classes(["a", "b"])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(8, 40), st.integers(2, 6), st.integers(0, 99))
+def test_folds_are_disjoint_and_each_class_is_val_once(classes: int, folds: int, seed: int) -> None:
+    names = [f"class-{number:02d}" for number in range(classes)]
+    labels = torch.arange(classes).repeat_interleave(3)[torch.randperm(3 * classes)]  # (N,)
+    before = split_samples(labels, names, seed=3)
+    rest = sorted(set(labels[torch.cat([before["train"], before["val"]])].tolist()))
+    held: list[int] = []
+    for fold in range(folds):
+        parts = fold_samples(before, labels, names, fold=fold, folds=folds, seed=seed)
+        assert torch.equal(parts["test"], before["test"])
+        train, val = (set(labels[parts[name]].tolist()) for name in ("train", "val"))
+        assert not train & val and sorted(train | val) == rest
+        assert abs(len(val) - len(rest) / folds) < 1
+        ids = torch.cat([parts[name] for name in ("train", "val", "test")])
+        assert sorted(ids.tolist()) == list(range(len(labels)))
+        held += val
+    assert sorted(held) == rest
+
+
+def test_folds_go_by_names_and_their_seed_alone() -> None:
+    names = [f"class-{number:02d}" for number in range(20)]
+    labels = torch.arange(20).repeat(2)
+    before = split_samples(labels, names)
+    parts = fold_samples(before, labels, names, fold=1)
+    torch.manual_seed(9)
+    assert torch.equal(fold_samples(before, labels, names, fold=1)["val"], parts["val"])
+    assert not torch.equal(fold_samples(before, labels, names, fold=1, seed=1)["val"], parts["val"])
+    backwards = {name: ids + 0 for name, ids in before.items()}
+    other = fold_samples(backwards, 19 - labels, names[::-1], fold=1)
+    assert torch.equal(other["val"], parts["val"]), "the labels are other numbers for the same names"
+    assert len(fold_samples(before, labels, (), fold=1)["val"]) == len(parts["val"])
+
+
+def test_bad_folds() -> None:
+    labels = torch.arange(10)
+    before = split_samples(labels, NAMES[:10])
+    for fold in (-1, 4):
+        with pytest.raises(UserError, match=rf"datamodule.fold: expected 0 to 3, one of 4 folds, got {fold}$"):
+            fold_samples(before, labels, NAMES[:10], fold=fold)
+    with pytest.raises(UserError, match=r"datamodule.folds: expected an integer >= 2, got 1$"):
+        fold_samples(before, labels, NAMES[:10], fold=0, folds=1)
+    with pytest.raises(UserError, match=r"datamodule.folds=9: train and val have only 8 classes$"):
+        fold_samples(before, labels, NAMES[:10], fold=0, folds=9)

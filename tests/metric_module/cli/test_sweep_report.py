@@ -1,0 +1,118 @@
+"""The plan of a sweep, and how it is accounted for: at its end, when it is left, and when it was refused."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from conf.schema import register
+from metric_module.cli.sweep_report import SweepReport, finish_sweep, leave_sweep, plan_of
+from metric_module.report.ledger import read_plan
+from tests.metric_module.report.sweeps import grid, leave
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing() -> Iterator[None]:
+    yield
+    leave_sweep()
+
+
+def composed(*overrides: str, words: list[str], folder: Path = Path("x")) -> DictConfig:
+    """As Hydra hands it to a callback: with the words of the sweep, that a job would not have."""
+    register()
+    cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    OmegaConf.set_readonly(cfg.hydra, False)
+    with open_dict(cfg):
+        cfg.hydra.overrides.task = words
+        cfg.hydra.sweep.dir = str(folder)
+    return cfg
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def test_the_plan_lists_the_jobs() -> None:
+    plan = plan_of(composed(words=["margin=0.1,0.2", "miner=glob(b*)", "seed=range(2)"]))
+    assert plan.jobs == grid("margin=0.1,0.2", "miner=batch_hard", "seed=0,1")
+    assert (plan.monitor, plan.options) == ("val/map_at_r", [])
+
+
+def test_the_reality_check_is_four_folds() -> None:
+    plan = plan_of(composed("experiment=reality_check", words=["experiment=reality_check", "margin=0.1,0.2"]))
+    assert plan.jobs is not None and len(plan.jobs) == 8
+    folds = grid("datamodule.fold=0,1,2,3", "experiment=reality_check", "margin=0.1,0.2")
+    assert sorted(sorted(job) for job in plan.jobs) == sorted(sorted(job) for job in folds)
+
+
+def test_what_hydra_refuses_or_another_sweeper_decides_has_no_jobs() -> None:
+    assert plan_of(composed(words=["margin=interval(0,1)"])).jobs is None
+    assert plan_of(composed("hydra.sweeper._target_=hydra_plugins.a.B", words=["margin=0.1,0.2"])).jobs is None
+
+
+def begin(folder: Path, resume: bool = False, words: tuple[str, ...] = ("seed=1,2",)) -> None:
+    SweepReport(resume).on_multirun_start(composed(words=list(words), folder=folder))
+
+
+def test_the_end_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(tmp_path)
+    leave(tmp_path, grid("seed=1,2"), [0.5, 3])
+    assert finish_sweep() == 1
+    said = capsys.readouterr()
+    assert said.err == (
+        f"error: job 1 (seed=2) failed with exit code 3: {tmp_path}/1\n"
+        f"to run what is missing or failed: python run.py resume_sweep={tmp_path}\n"
+    )
+    assert said.out == f"1 of 2 jobs done, written to {tmp_path}/sweep.html and sweep.csv\n"
+    assert finish_sweep() == 0, "it was accounted for"
+
+
+def test_an_end_without_failures_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(tmp_path)
+    leave(tmp_path, grid("seed=1,2"), [0.5, 0.6])
+    assert finish_sweep() == 0
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "sweep.html").is_file() and (tmp_path / "sweep.csv").is_file()
+
+
+def test_a_sweep_that_is_left_is_written_and_can_be_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(tmp_path)
+    leave(tmp_path, grid("seed=1,2"), [0.5, None])
+    leave_sweep()
+    assert "1 missing" in (tmp_path / "sweep.html").read_text()
+    assert f"resume_sweep={tmp_path}\n" in capsys.readouterr().err
+
+
+def test_a_sweep_without_a_job_leaves_no_folder(tmp_path: Path) -> None:
+    begin(tmp_path / "new")
+    leave_sweep()
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_resumed_sweep_keeps_its_plan(tmp_path: Path) -> None:
+    leave(tmp_path, grid("seed=1,2"), [None, None])
+    before = read_plan(tmp_path)
+    begin(tmp_path, resume=True, words=("seed=1,2", "trusted=[mine]"))
+    assert read_plan(tmp_path) == before
+    leave_sweep()
+    assert (tmp_path / "sweep.json").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_between_jobs_end_the_sweep(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    begin(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        signal.raise_signal(number)
+    assert stop.value.code == 128 + number
+    leave_sweep()
+    assert signal.getsignal(number) is before
