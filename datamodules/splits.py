@@ -107,7 +107,7 @@ def fold_samples(
     if not 0 <= fold < folds:
         raise UserError(f"datamodule.fold: expected 0 to {folds - 1}, one of {folds} folds, got {fold}")
     rest = torch.cat([splits["train"], splits["val"]]).sort().values  # (n,)
-    classes = labels[rest].unique().tolist()
+    classes = sorted(set(labels[rest].tolist()))
     if len(classes) < folds:
         raise UserError(f"datamodule.folds={folds}: train and val have only {len(classes)} classes")
     ranked = sorted(classes, key=lambda label: names[label]) if len(names) else classes

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from metric_module import UserError
 from metric_module.cli import vouch_for
-from metric_module.cli.trust import check_found, check_target
+from metric_module.cli.trust import check_configuration, check_found, check_target
 from metric_module.tasks.arguments import locate
 from tests.command_line import MY_ENCODERS, Command, command_in
 
@@ -203,6 +203,20 @@ def test_nor_by_a_reference(place: str, command: Command, tmp_path: Path, capsys
     assert command("--config-dir", "conf", "experiment=evil", "trainer.fast_dev_run=true") == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert not ran(tmp_path)
+
+
+def test_a_launcher_may_name_the_sweeps_folder_and_job_and_nothing_else() -> None:
+    """Submitit's own configuration does; both are typed as text, so that they bring no nodes."""
+    for name in ("${hydra.sweep.dir}/.submitit/%j", "${hydra.job.name}"):
+        check_configuration(OmegaConf.create({"hydra": {"launcher": {"name": name}}}))
+        for part in ("callbacks", "sweeper"):
+            with pytest.raises(UserError, match=rf"hydra.{part}.name: expected a plain value, got '\$"):
+                check_configuration(OmegaConf.create({"hydra": {part: {"name": name}}}))
+    for name in ("${encoder}", "${hydra.job}", "${hydra.sweep.dir}${task}", "${hydra.job.name.x}"):
+        with pytest.raises(UserError, match=r"hydra.launcher.name: expected a plain value, got '\$"):
+            check_configuration(OmegaConf.create({"hydra": {"launcher": {"name": name}}}))
+    with pytest.raises(UserError, match=r"hydra.launcher._target_: '\$\{hydra.job.name\}' comes from a file"):
+        check_configuration(OmegaConf.create({"hydra": {"launcher": {"_target_": "${hydra.job.name}"}}}))
 
 
 def test_the_control_logging_calls_factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

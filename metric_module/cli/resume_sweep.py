@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from metric_module.cli.folders import quoted
@@ -9,7 +10,8 @@ from metric_module.errors import UserError
 from metric_module.report.ledger import SWEEP, read_plan
 
 WORD = "resume_sweep="
-_KEPT = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.subdir")
+_KEPT = ("hydra/sweeper", "hydra.sweeper", "hydra.sweep.subdir")
+_LAUNCHER = ("hydra/launcher", "hydra.launcher")
 _DROPPED = ("hydra.mode", "hydra.sweep.dir", "hydra.callbacks.report.resume")
 _MAY_FOLLOW = ("-", "trusted=", "debug=", "hydra")
 
@@ -17,7 +19,8 @@ _MAY_FOLLOW = ("-", "trusted=", "debug=", "hydra")
 def with_resume_sweep(words: list[str]) -> list[str]:
     """Put the words of an earlier sweep in place of ``resume_sweep=<folder>``.
 
-    They count as words of a file: what they name has to be trusted, or to be typed again.
+    They count as words of a file: what they name has to be trusted, or to be typed again. So has the launcher, whose
+    settings may be lines of shell; without one the jobs run one after another.
 
     Args:
         words: Of the command line, without the program.
@@ -46,6 +49,9 @@ def with_resume_sweep(words: list[str]) -> list[str]:
     for word in own + hydra_words:
         if word.startswith("-") or (word.lstrip("+~").startswith("hydra") and not _is_known(word, typed)):
             raise UserError(f"resume_sweep: {word!r} comes from {folder / SWEEP}; if you want it, type it again")
+    launched = [word for word in hydra_words if word.startswith(_LAUNCHER) and word not in typed]
+    if launched:
+        print(f"resume_sweep: runs without {' '.join(launched)}; to launch that way, type it again", file=sys.stderr)
     kept = [word for word in hydra_words if word.lstrip("+~").startswith(_KEPT) and word not in typed]
     place = quoted(folder.resolve())
     options = [word for word in typed if word.startswith("-") or "=" not in word]  # argparse wants them together
@@ -54,4 +60,4 @@ def with_resume_sweep(words: list[str]) -> list[str]:
 
 
 def _is_known(word: str, typed: list[str]) -> bool:
-    return word.lstrip("+~").startswith((*_KEPT, *_DROPPED)) or word in typed
+    return word.lstrip("+~").startswith((*_KEPT, *_DROPPED, *_LAUNCHER)) or word in typed

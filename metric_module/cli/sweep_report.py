@@ -21,6 +21,7 @@ from metric_module.cli.folders import remove
 from metric_module.cli.sweep import config_dirs
 from metric_module.files import write_whole
 from metric_module.report.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
+from metric_module.report.settings import resume_command
 
 _under_way: dict[Path, bool] = {}  # whether the folder is a new one
 _handlers: dict[int, Any] = {}
@@ -39,7 +40,7 @@ class SweepReport(Callback):
     @override
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the plan; from here on :func:`finish_sweep` or :func:`leave_sweep` accounts for the sweep."""
-        folder = Path(config.hydra.sweep.dir)
+        folder = _short(Path(config.hydra.sweep.dir))
         if threading.current_thread() is threading.main_thread():
             _handlers.update({number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)})
         if not self.resume:
@@ -98,8 +99,14 @@ def _write(folder: Path) -> list[Job]:
     return jobs
 
 
+def _short(folder: Path) -> Path:
+    """The folder as its user would type it."""
+    here, there = Path.cwd().resolve(), folder.resolve()
+    return there.relative_to(here) if there.is_relative_to(here) else folder
+
+
 def _hint(folder: Path) -> str:
-    return f"to run what is missing or failed: python run.py resume_sweep={folder}"
+    return f"to run what is missing or failed: {resume_command(folder)}"
 
 
 def _jobs(hydra: Any, words: list[str]) -> list[list[str]] | None:

@@ -47,6 +47,7 @@ _ACTS = tuple(
     f"hydra.{part}" for part in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging", "job.env_set")
 )
 _PLACE = re.compile(r"(\$\{hydra[.:][\w.]+\}|[^$])*")
+_LAUNCH = re.compile(r"(\$\{hydra\.(sweep\.dir|job\.name)\}|[^$])*")  # typed as text, so they bring no nodes
 
 
 _trusted: list[str] = []
@@ -211,7 +212,9 @@ def _check_hydra(path: str, key: str, value: Any, vouched: Typed) -> None:
     if "ext://" in text and not _STREAMS.fullmatch(text):
         raise _refusal(path, value)
     acts = any(f"{path}.".startswith(f"{part}.") or f"{part}.".startswith(f"{path}.") for part in _ACTS)
-    if acts and "${" in text and not (key == "filename" and _PLACE.fullmatch(text)):
+    plain = _LAUNCH if path.startswith("hydra.launcher.") and key != "_target_" else None
+    plain = _PLACE if key == "filename" else plain
+    if acts and "${" in text and not (plain and plain.fullmatch(text)):
         raise UserError(f"{path}: expected a plain value, got {value!r}")
     if f"{path}.".startswith("hydra.job.env_set.") and value and not vouched.environment:
         raise UserError(f"{path}: a file cannot set the environment; type it on the command line")

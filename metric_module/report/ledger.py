@@ -143,6 +143,11 @@ def swept_keys(jobs: Sequence[Job]) -> list[str]:
     return [key for key in dict.fromkeys(key for row in rows for key in row) if len({row.get(key) for row in rows}) > 1]
 
 
+def label(job: Job, keys: Sequence[str]) -> str:
+    """What sets a job apart: the swept keys, or all of its words if nothing was swept."""
+    return " ".join(word for word in job.overrides if word.partition("=")[0] in keys) or " ".join(job.overrides)
+
+
 def ledger(jobs: Sequence[Job]) -> str:
     """The jobs as CSV: a row each, with a column for every swept key and for every figure."""
     keys = swept_keys(jobs)

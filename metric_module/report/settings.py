@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -158,3 +159,16 @@ def command_of(setting: Setting, options: Sequence[str] = ()) -> str:
             words.append(f"{key}{equals}{value}")
     many = ["-m"] if len(setting.jobs) > 1 else []
     return shlex.join(["python", "run.py", *options, *many, *words, "test=true"])
+
+
+def resume_command(folder: Path) -> str:
+    """The command that runs what is missing or failed of a sweep.
+
+    Args:
+        folder: Of the sweep.
+
+    Example:
+        >>> resume_command(Path("sweeps/my sweep"))
+        "python run.py 'resume_sweep=sweeps/my sweep'"
+    """
+    return shlex.join(["python", "run.py", f"resume_sweep={folder}"])

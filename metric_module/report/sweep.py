@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from metric_module.report.ledger import DONE, FAILED, MISSING, Job, Plan, swept_keys
+from metric_module.report.ledger import DONE, FAILED, MISSING, Job, Plan, label, swept_keys
 from metric_module.report.page import command, figure, page, table
 from metric_module.report.settings import (
     Estimate,
@@ -15,14 +15,13 @@ from metric_module.report.settings import (
     command_of,
     is_repeated,
     lower_is_better,
+    resume_command,
     settings,
 )
 from metric_module.report.sweep_plot import plot_settings
 
-_NOTE = (
-    "The interval is the 95 % interval of the mean over {what}s, by Student's t: how far the mean may be off with so "
-    "few {what}s. The winner was chosen by this figure, which therefore flatters it; test figures do not."
-)
+_NOTE = "The interval is the 95 % interval of the mean over {what}s, by Student's t: how far off it may be with so few."
+_CHOSEN = " The winner was chosen by this figure, which therefore flatters it; test figures do not."
 
 
 def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
@@ -41,12 +40,12 @@ def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
     parts = [_summary(jobs, folder)]
     winners = best(found, plan.monitor)
     if winners:
-        parts.append(_winner(winners, plan, what))
+        parts.append(_winner(winners, plan, what) if len(found) > 1 else _result(found[0], plan, what))
         parts.append(f"<h2>{escape(plan.monitor)}</h2>")
         plot = plot_settings([setting for setting in found if setting.estimate(plan.monitor)], plan.monitor)
         parts.append(figure(plot, "settings-plot"))
         parts.append(_settings(found, plan.monitor, what))
-        parts.append(f'<p class="muted">{escape(_NOTE.format(what=what))}</p>')
+        parts.append(_note(what, chosen=len(found) > 1))
     else:
         parts.append(f"<p>No job has {escape(plan.monitor)} yet.</p>")
     parts += [_test_figures(found, what), _failures(jobs), _missing(jobs)]
@@ -72,29 +71,40 @@ def _summary(jobs: Sequence[Job], folder: Path) -> str:
     text = f"<p><strong>{len(jobs)} jobs</strong>: {said}.</p>"
     if count[DONE] == len(jobs):
         return text
-    return f"{text}\n<p>To run what is missing or failed:</p>\n" + command(f"python run.py resume_sweep={folder}")
+    return f"{text}\n<p>To run what is missing or failed:</p>\n" + command(resume_command(folder))
 
 
 def _winner(winners: Sequence[Setting], plan: Plan, what: str) -> str:
     """The best setting, and the others that are as good."""
-    first = winners[0]
-    made = first.estimate(plan.monitor)
-    assert made is not None
-    way = "lowest" if lower_is_better(plan.monitor) else "highest"
-    better = "lower" if lower_is_better(plan.monitor) else "higher"
-    over = f"{made.n} of {len(first.jobs)} {what}s" if len(first.jobs) > 1 else f"one {what}"
-    lines = [
-        "<h2>Winner</h2>",
-        f'<div class="card"><p><strong>{escape(first.name)}</strong></p>',
-        f"<p>{escape(plan.monitor)} {made.mean:.4f} ({interval(made, what)}), the {way} mean, over {over}; "
-        f"{better} is better.</p>",
-    ]
+    way, better = ("lowest", "lower") if lower_is_better(plan.monitor) else ("highest", "higher")
+    said = _mean(winners[0], plan.monitor, what, f"the {way} mean, over")
+    lines = [f"<p><strong>{escape(winners[0].name)}</strong></p>", f"<p>{said}; {better} is better.</p>"]
     if len(winners) > 1:
         others = "; ".join(setting.name for setting in winners[1:])
         lines.append(f"<p>Tied with {escape(others)}: the first is shown.</p>")
-    return "\n".join(
-        [*lines, "<p>Train it again, and read test:</p>", command(command_of(first, plan.options)), "</div>"]
-    )
+    return _card("Winner", lines, winners[0], plan)
+
+
+def _result(setting: Setting, plan: Plan, what: str) -> str:
+    """Where nothing but seeds or folds was swept there is no winner."""
+    return _card("Result", [f"<p>{_mean(setting, plan.monitor, what, 'mean over')}.</p>"], setting, plan)
+
+
+def _card(title: str, lines: Sequence[str], setting: Setting, plan: Plan) -> str:
+    again = ["<p>Train it again, and read test:</p>", command(command_of(setting, plan.options))]
+    return "\n".join([f"<h2>{title}</h2>", '<div class="card">', *lines, *again, "</div>"])
+
+
+def _mean(setting: Setting, monitor: str, what: str, kind: str) -> str:
+    made = setting.estimate(monitor)
+    assert made is not None
+    over = f"{made.n} of {len(setting.jobs)} {what}s" if len(setting.jobs) > 1 else f"one {what}"
+    return f"{escape(monitor)} {made.mean:.4f} ({interval(made, what)}), {kind} {over}"
+
+
+def _note(what: str, chosen: bool) -> str:
+    text = _NOTE.format(what=what) + (_CHOSEN if chosen else "")
+    return f'<p class="muted">{escape(text)}</p>'
 
 
 def _settings(found: Sequence[Setting], monitor: str, what: str) -> str:
@@ -116,38 +126,50 @@ def _settings(found: Sequence[Setting], monitor: str, what: str) -> str:
 
 def _test_figures(found: Sequence[Setting], what: str) -> str:
     """Every test figure of every setting, if the sweep looked at test."""
-    names = sorted(
-        {name for setting in found for job in setting.jobs for name in job.figures if name.startswith("test/")}
-    )
+    names = sorted({name for setting in found for job in setting.jobs for name in job.figures if _is_result(name)})
     if not names:
         return ""
+    several = len(found) > 1
     rows = [
-        [setting.name, name.removeprefix("test/"), str(made.n), f"{made.mean:.4f}", interval(made, what)]
+        [
+            *([setting.name] if several else []),
+            name.removeprefix("test/"),
+            str(made.n),
+            f"{made.mean:.4f}",
+            interval(made, what),
+        ]
         for setting in found
         for name in names
         if (made := setting.estimate(name)) is not None
     ]
-    header = ["setting", "figure", f"{what}s", "mean", "95 % interval"]
-    return "<h2>Test</h2>\n" + table(header, rows, "test", numeric={2, 3, 4})
+    header = [*(["setting"] if several else []), "figure", f"{what}s", "mean", "95 % interval"]
+    return "<h2>Test</h2>\n" + table(header, rows, "test", numeric=range(len(header) - 3, len(header)))
 
 
 def _failures(jobs: Sequence[Job]) -> str:
+    keys = swept_keys(jobs)
     rows = [
-        [str(job.number), " ".join(job.overrides), job.reason, str(job.exit_code), job.folder]
+        [str(job.number), job.reason, label(job, keys), str(job.exit_code), job.folder]
         for job in jobs
         if job.status == FAILED
     ]
-    header = ["job", "options", "reason", "exit code", "folder"]
+    header = ["job", "reason", "setting", "exit code", "folder"]
     return '<h2 class="bad">Failed</h2>\n' + table(header, rows, "failed", numeric={0, 3}) if rows else ""
 
 
 def _missing(jobs: Sequence[Job]) -> str:
+    keys = swept_keys(jobs)
     rows = [
-        [str(job.number), " ".join(job.overrides), "stopped" if job.folder else "not started"]
+        [str(job.number), label(job, keys), "stopped" if job.folder else "not started"]
         for job in jobs
         if job.status == MISSING
     ]
-    return "<h2>Missing</h2>\n" + table(["job", "options", ""], rows, "missing", numeric={0}) if rows else ""
+    return "<h2>Missing</h2>\n" + table(["job", "setting", "state"], rows, "missing", numeric={0}) if rows else ""
+
+
+def _is_result(name: str) -> bool:
+    """Whether a figure is of test, and not a count of its samples."""
+    return name.startswith("test/") and "queries" not in name
 
 
 def _is_number(text: str) -> bool:

@@ -173,7 +173,7 @@ def test_damaged_sheet(tmp_path: Path) -> None:
 
 
 def test_folds_leave_test_alone_whatever_the_seed(data: EmojiDataModule) -> None:
-    held = []
+    held: list[int] = []
     for fold in range(4):
         samples = EmojiDataModule(fold=fold, seed=fold, image_size=8).samples
         assert torch.equal(samples.splits["test"], data.samples.splits["test"])

@@ -16,7 +16,13 @@ OWN = ["margin=0.1,0.2", "encoder._target_=mine.Tiny"]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    leave(tmp_path / "it's", "hydra.mode=MULTIRUN", "hydra.sweep.dir=elsewhere", "hydra/launcher=joblib")
+    leave(
+        tmp_path / "it's",
+        "hydra.mode=MULTIRUN",
+        "hydra.sweep.dir=elsewhere",
+        "hydra/launcher=joblib",
+        "hydra.sweeper.max_batch_size=2",
+    )
     return tmp_path / "it's"
 
 
@@ -24,13 +30,16 @@ def leave(folder: Path, *hydra_words: str, own: list[str] = OWN) -> None:
     write_plan(folder, Plan("val/map_at_r", own, list(hydra_words), [], None))
 
 
-def test_the_words_of_the_sweep_in_its_folder(folder: Path) -> None:
+def test_the_words_of_the_sweep_in_its_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tail = [f"hydra.sweep.dir='{folder.parent}/it\\'s'", "hydra.callbacks.report.resume=true"]
-    assert with_resume_sweep([f"resume_sweep={folder}"]) == ["-m", *OWN, "hydra/launcher=joblib", *tail]
-    typed = ["trusted=[mine]", "debug=true", "--config-dir", "my_conf", "hydra/launcher=basic"]
-    ours = ["-m", "--config-dir", "my_conf", *OWN, "hydra/launcher=joblib"]
-    expected = [*ours, "trusted=[mine]", "debug=true", "hydra/launcher=basic", *tail]
+    assert with_resume_sweep([f"resume_sweep={folder}"]) == ["-m", *OWN, "hydra.sweeper.max_batch_size=2", *tail]
+    told = "resume_sweep: runs without hydra/launcher=joblib; to launch that way, type it again\n"
+    assert capsys.readouterr().err == told
+    typed = ["trusted=[mine]", "debug=true", "--config-dir", "my_conf", "hydra/launcher=joblib"]
+    ours = ["-m", "--config-dir", "my_conf", *OWN, "hydra.sweeper.max_batch_size=2"]
+    expected = [*ours, "trusted=[mine]", "debug=true", "hydra/launcher=joblib", *tail]
     assert with_resume_sweep(["-m", *typed, f"resume_sweep={folder}"]) == expected
+    assert capsys.readouterr().err == ""
     assert with_resume_sweep([OWN[1], f"resume_sweep={folder}"])[1:3] == OWN, "typed again, and there once"
     assert with_resume_sweep(["margin=0.1"]) == ["margin=0.1"]
 

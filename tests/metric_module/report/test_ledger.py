@@ -13,6 +13,7 @@ from metric_module.report.ledger import (
     FAILED,
     MISSING,
     Job,
+    label,
     read_jobs,
     read_plan,
     same_job,
@@ -69,6 +70,12 @@ def test_what_vouches_or_debugs_makes_no_other_job() -> None:
     assert same_job(job, ["margin=0.1", "debug=true"])
     assert not same_job(job, ["margin=0.2"])
     assert not same_job(None, ["margin=0.1"])
+
+
+def test_a_label_is_what_sets_a_job_apart() -> None:
+    job = Job(0, "0", ("encoder=mlp", "margin=0.1", "seed=1"), DONE)
+    assert label(job, ["seed", "margin"]) == "margin=0.1 seed=1"
+    assert label(job, []) == "encoder=mlp margin=0.1 seed=1"
 
 
 def test_figures_that_are_not_finite_are_left_out(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_failures_and_missing_jobs_are_listed(tmp_path: Path) -> None:
     said = text_of(page)
     assert "4 jobs : 1 done, 1 failed, 2 missing." in said
     assert f"python run.py resume_sweep={tmp_path}" in said
-    assert "1 margin=0.1 seed=2 ValueError: <b>bad</b> & ugly 2 1" in said
+    assert "1 ValueError: <b>bad</b> & ugly margin=0.1 seed=2 2 1" in said
     assert "2 margin=0.2 seed=1 not started" in said
     assert "0.5000 (one seed, no interval), the highest mean, over 1 of 2 seeds" in said
     assert "b" not in {tag for tag, _ in Tags(page).seen}
@@ -96,5 +96,6 @@ def test_a_search_is_points_and_a_wide_number_has_a_logarithmic_axis(tmp_path: P
 def test_folds_repeat_a_setting(tmp_path: Path) -> None:
     leave(tmp_path, grid("experiment=reality_check", "datamodule.fold=0,1,2,3"), [0.4, 0.5, 0.5, 0.6])
     said = text_of(made(tmp_path))
-    assert "the only setting val/map_at_r 0.5000 (0.3701 to 0.6299), the highest mean, over 4 of 4 folds" in said
-    assert "the only setting map_at_r 4 0.2500 0.1850 to 0.3150" in said
+    assert "Result val/map_at_r 0.5000 (0.3701 to 0.6299), mean over 4 of 4 folds. Train it again" in said
+    assert "95 % interval map_at_r 4 0.2500 0.1850 to 0.3150" in said
+    assert "Winner" not in said and "winner" not in said
