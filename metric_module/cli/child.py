@@ -41,15 +41,15 @@ class Ended(NamedTuple):
     signals: list[int]
 
 
-def run_child(command: Sequence[str], folder: Path) -> Ended:
-    """Run a command while its folder is held, and wait for it.
+def run_child(command: Sequence[str], inherit: Sequence[int] = ()) -> Ended:
+    """Run a command, and wait for it.
 
     It is not of this process's terminal group, so that Ctrl-C reaches it once, through this process; and it is told to
     stop when this process is gone, however that came.
 
     Args:
         command: Program and arguments.
-        folder: The job's.
+        inherit: File descriptors that it keeps open, as :func:`hold` gives them.
 
     Returns:
         How it ended.
@@ -57,21 +57,20 @@ def run_child(command: Sequence[str], folder: Path) -> Ended:
     start = time.monotonic()
     reader, writer = os.pipe()
     try:
-        with hold(folder) as held:
-            process = subprocess.Popen(
-                command,
-                stderr=subprocess.PIPE,
-                pass_fds=[reader, *held],
-                start_new_session=True,
-                env={**os.environ, FOLLOWS: str(reader)},
-            )
-            assert process.stderr is not None
-            said: list[str] = []
-            copying = threading.Thread(target=_copy, args=(process.stderr, said), daemon=True)
-            copying.start()
-            with _passing_on(process) as signals:
-                code = process.wait()
-            copying.join(timeout=2)  # a process that it left behind may keep the stream open
+        process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            pass_fds=[reader, *inherit],
+            start_new_session=True,
+            env={**os.environ, FOLLOWS: str(reader)},
+        )
+        assert process.stderr is not None
+        said: list[str] = []
+        copying = threading.Thread(target=_copy, args=(process.stderr, said), daemon=True)
+        copying.start()
+        with _passing_on(process) as signals:
+            code = process.wait()
+        copying.join(timeout=2)  # a process that it left behind may keep the stream open
     finally:
         os.close(reader)
         os.close(writer)
@@ -93,7 +92,7 @@ def hold(folder: Path) -> Iterator[list[int]]:
         folder: Which; it is made.
 
     Yields:
-        What a child must inherit.
+        What a child must inherit, to hold it as long as it lives.
     """
     import fcntl  # not on Windows, where a run without a sweep needs none
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from metric_module.cli.child import run_child
+from metric_module.cli.child import hold, run_child
 from metric_module.cli.folders import quoted
 from metric_module.errors import UserError
 from metric_module.report.ledger import DONE, MISSING, Job, read_job, same_job, write_job, write_ledger
@@ -40,33 +40,31 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
     """
     folder = Path(hydra.runtime.output_dir)
     sweep = Path(hydra.runtime.cwd) / hydra.sweep.dir
-    resumed = hydra.callbacks.report.resume
-    job = read_job(folder, sweep) if resumed else None
-    if job is None or job.status != DONE:
-        job = _run(cfg, hydra, folder, sweep)
-    elif not same_job(job, hydra.overrides.task):
+    with hold(folder) as held:  # first: what is still at work there may finish it
+        job = read_job(folder, sweep) if hydra.callbacks.report.resume else None
+        if job is None or job.status != DONE:
+            job = _run(cfg, hydra, sweep, held)
+    if not same_job(job, hydra.overrides.task):
         had, asks = " ".join(job.overrides), " ".join(hydra.overrides.task)
         raise UserError(f"resume_sweep: job {job.number} was run with {had}, and the sweeper now asks for {asks}")
-    if job.status == DONE:
-        return job.figures.get(cfg.monitor)
-    return float("nan")
+    return job.figures.get(cfg.monitor) if job.status == DONE else float("nan")
 
 
-def _run(cfg: DictConfig, hydra: Any, folder: Path, sweep: Path) -> Job:
-    number, words = hydra.job.num, tuple(hydra.overrides.task)
+def _run(cfg: DictConfig, hydra: Any, sweep: Path, held: list[int]) -> Job:
+    """Run the process of a job, with its beginning and its end on record."""
+    folder, number, words = Path(hydra.runtime.output_dir), hydra.job.num, tuple(hydra.overrides.task)
     write_job(folder, Job(number, "", words, MISSING))
-    ended = run_child(child_command(cfg, hydra), folder)
-    stopped = bool(ended.signals) and ended.code != 0
-    code = None if stopped else ended.code
+    ended = run_child(child_command(cfg, hydra), held)
+    code = None if ended.signals and ended.code else ended.code  # told to stop is no failure
     write_job(folder, Job(number, "", words, MISSING, code, round(ended.seconds, 1), ended.reason))
     write_ledger(sweep)
+    if ended.signals:
+        raise SystemExit(128 + ended.signals[0])
     job = read_job(folder, sweep)
     assert job is not None
-    if not ended.signals:
-        figure = f", {cfg.monitor} {job.figures[cfg.monitor]:.4f}" if cfg.monitor in job.figures else ""
-        print(f"job {number} {job.status} after {ended.seconds:.0f} s{figure}", flush=True)
-        return job
-    raise SystemExit(128 + ended.signals[0])
+    figure = f", {cfg.monitor} {job.figures[cfg.monitor]:.4f}" if cfg.monitor in job.figures else ""
+    print(f"job {number} {job.status} after {ended.seconds:.0f} s{figure}", flush=True)
+    return job
 
 
 def child_command(cfg: DictConfig, hydra: Any) -> list[str]:

@@ -29,13 +29,13 @@ def wait_for(path: Path) -> None:
     raise AssertionError(f"{path} did not come")
 
 
-def test_what_it_says_is_passed_on_and_the_last_error_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ended = run_child(python("import sys; print('grün', file=sys.stderr); raise ValueError('too small')"), tmp_path)
+def test_what_it_says_is_passed_on_and_the_last_error_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run_child(python("import sys; print('grün', file=sys.stderr); raise ValueError('too small')"))
     assert (ended.code, ended.reason, ended.signals) == (1, "ValueError: too small", [])
     assert 0 < ended.seconds < 30
     said = capsys.readouterr().err
     assert said.startswith("grün\n") and said.endswith("ValueError: too small\n")
-    assert run_child(python("import sys; print('ValueError: no', file=sys.stderr)"), tmp_path).reason == ""
+    assert run_child(python("import sys; print('ValueError: no', file=sys.stderr)")).reason == ""
 
 
 def test_reasons() -> None:
@@ -60,7 +60,7 @@ def test_signals_reach_it_once_and_it_may_finish(tmp_path: Path, number: signal.
         f"signal.signal({int(number)}, lambda *_: got.append(1))\n"
         "assert os.getsid(0) == os.getpid()\n"
         "pathlib.Path('ready').touch()\n"
-        "while not got: time.sleep(0.01)\n"
+        "for _ in range(1000):\n    got or time.sleep(0.01)\n"
         "time.sleep(0.2); sys.exit(40 + len(got))\n"
     )
     before = signal.getsignal(number)
@@ -74,7 +74,7 @@ def test_signals_reach_it_once_and_it_may_finish(tmp_path: Path, number: signal.
     try:
         sender = threading.Thread(target=send)
         sender.start()
-        ended = run_child(python(text), tmp_path)
+        ended = run_child(python(text))
         sender.join()
     finally:
         os.chdir(here)
@@ -92,13 +92,14 @@ def test_it_is_told_to_stop_when_the_sweep_is_killed_and_its_folder_is_held_unti
         "signal.signal(signal.SIGTERM, stop)\n"
         "follow()\n"
         "pathlib.Path('ready').touch()\n"
-        "while True: time.sleep(0.01)\n"
+        "time.sleep(20)\n"
     )
     parent = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from pathlib import Path\n"
-        "from metric_module.cli.child import run_child\n"
-        f"run_child([sys.executable, '-c', {job!r}], Path('.'))\n"
+        "from metric_module.cli.child import hold, run_child\n"
+        "with hold(Path('.')) as held:\n"
+        f"    run_child([sys.executable, '-c', {job!r}], held)\n"
     )
     with subprocess.Popen(python(parent), cwd=tmp_path) as process:
         wait_for(tmp_path / "ready")

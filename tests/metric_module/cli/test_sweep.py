@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.cli.child import Ended
+from metric_module.cli.child import Ended, hold
 from metric_module.cli.sweep import RUN, child_command, run_apart
 from metric_module.errors import UserError
 from metric_module.report.ledger import FAILED, MISSING, Job, Plan, read_jobs, write_job, write_plan
@@ -39,8 +41,10 @@ def answer(monkeypatch: pytest.MonkeyPatch, code: int, *signals: int) -> list[li
     """In place of processes; returns the commands that were asked for."""
     asked: list[list[str]] = []
 
-    def run(command: list[str], folder: Path) -> Ended:
+    def run(command: list[str], inherit: list[int]) -> Ended:
         asked.append(command)
+        folder = Path(next(word for word in command if word.startswith("hydra.run.dir=")).split("'")[1])
+        assert len(inherit) == 1, "the folder is held"
         assert read_jobs(folder.parent)[0].status == MISSING, "what is under way is on record before it starts"
         return Ended(code, 1.25, "too bad" if code else "", list(signals))
 
@@ -139,3 +143,21 @@ def test_a_sweeper_that_asks_for_another_job(tmp_path: Path, monkeypatch: pytest
     told = r"resume_sweep: job 0 was run with margin=0.1 .*, and the sweeper now asks for margin=0.2$"
     with pytest.raises(UserError, match=told):
         run_apart(*sweep(tmp_path / "0", resume=True, words=["margin=0.2"]))
+
+
+def test_what_another_process_finishes_meanwhile_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = answer(monkeypatch, 0)
+    arguments = sweep(tmp_path / "0", resume=True)
+    found: list[float | None] = []
+    with hold(tmp_path / "0"):
+        write_job(tmp_path / "0", Job(0, "", tuple(WORDS), MISSING))
+        thread = threading.Thread(target=lambda: found.append(run_apart(*arguments)))
+        thread.start()
+        time.sleep(0.3)
+        write_job(tmp_path / "0", Job(0, "", tuple(WORDS), MISSING, 0, 1.0))
+        (tmp_path / "0" / "metrics.json").write_text('{"val": {"map_at_r": 0.75}}')
+    thread.join(timeout=10)
+    assert found == [0.75]
+    assert not asked

@@ -99,3 +99,10 @@ def test_folds_repeat_a_setting(tmp_path: Path) -> None:
     assert "Result val/map_at_r 0.5000 (0.3701 to 0.6299), mean over 4 of 4 folds. Train it again" in said
     assert "95 % interval map_at_r 4 0.2500 0.1850 to 0.3150" in said
     assert "Winner" not in said and "winner" not in said
+
+
+def test_seeds_and_folds_together_are_runs(tmp_path: Path) -> None:
+    leave(tmp_path, grid("datamodule.fold=0,1", "seed=1,2"), [0.4, 0.5, 0.5, 0.6])
+    said = text_of(made(tmp_path))
+    assert "mean over 4 of 4 runs" in said
+    assert "python run.py -m datamodule.fold=0,1 seed=1,2 test=true" in said
