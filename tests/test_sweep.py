@@ -84,9 +84,7 @@ def test_one_rank_of_one_job_fails(tmp_path: Path) -> None:
     """Pitfall 9: each job has the number of ranks that it asked for, its own folder and its own line."""
     fail = ("+callbacks.fail._target_=tests.tasks.small.FailOnRank", "+callbacks.fail.rank=1,9")
     short = ("trainer=ddp_cpu", "trainer.max_epochs=1", "callbacks=last_checkpoint")
-    begin = time.monotonic()
     code, said = ended(start(tmp_path, "hydra.sweep.dir=mine", *TINY, *short, "trainer.devices=2,1", *fail))
-    assert time.monotonic() - begin < 60
     assert code == 1, said
     sweep = tmp_path / "mine"
     assert [status for _, status, _ in rows(sweep)] == ["failed", "done", "done", "done"]
