@@ -135,7 +135,7 @@ class PKDataModule(LightningDataModule, ABC):
         return None if self.samples.listed is None else self.samples.listed.pairs
 
     @property
-    def folds(self) -> Tensor | None:
+    def pair_folds(self) -> Tensor | None:
         """Which fold each pair is of, int64 ``(P,)``."""
         return None if self.samples.listed is None else self.samples.listed.folds
 

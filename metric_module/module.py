@@ -39,7 +39,7 @@ class TripletModule(LightningModule):
     ``train/easy``, ``train/semihard`` and ``train/hard`` in [0, 1], and over the whole validation and test sets
     ``val/loss``, ``val/recall_at_1``, ``val/map_at_r`` and so on. A data module that has ``groups``, int64 ``(N,)`` by
     sample id, also gets the figures across groups; one that has ``queries``, bool ``(N,)``, those of queries in a
-    gallery of the others; one that has ``pairs`` and ``folds``, verification of these pairs of ids.
+    gallery of the others; one that has ``pairs`` and ``pair_folds``, verification of these pairs of ids.
 
     Args:
         encoder: Maps inputs to embeddings ``(B, D)``.
@@ -273,7 +273,7 @@ class TripletModule(LightningModule):
         self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
         samples = self.metric.gathered()
         self.metric.threshold = self.threshold if stage == "test" else None
-        self.metric.pairs, self.metric.folds = self._known("pairs"), self._known("folds")
+        self.metric.pairs, self.metric.folds = self._known("pairs"), self._known("pair_folds")
         loss = self._loss_of_all(samples)
         figures = self.metric.compute()
         if stage == "val" and "best_threshold" in figures:

@@ -61,8 +61,8 @@ def test_a_folder_like_lfw(tmp_path: Path) -> None:
     assert data.pairs is not None
     labels = data.samples.labels[data.pairs]
     assert (labels[:, 0] == labels[:, 1]).tolist() == [True, False, True, False]
-    assert data.folds is not None
-    assert data.folds.tolist() == [0, 0, 1, 1]
+    assert data.pair_folds is not None
+    assert data.pair_folds.tolist() == [0, 0, 1, 1]
     model = module(MLP(48, 3, hidden=()), metric=VerificationMetric())
     fit = trainer(tmp_path)
     (figures,) = fit.test(model, datamodule=data, verbose=False)
