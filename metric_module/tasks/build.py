@@ -24,6 +24,7 @@ from metric_module.errors import UserError
 from metric_module.evaluation import MetricGroup
 from metric_module.memory import CrossBatchMemory
 from metric_module.module import TripletModule
+from metric_module.report.settings import lower_is_better
 from metric_module.tasks.arguments import check_arguments
 from metric_module.tasks.trained import kept_configuration
 
@@ -103,6 +104,9 @@ def build(cfg: DictConfig) -> Parts:
 
 def _trainer(cfg: DictConfig) -> Trainer:
     loggers: list[Logger] = list(_build(cfg, "logger").values())
+    for node in cfg.callbacks.values():
+        if node.get("mode") == "auto":
+            node.mode = "min" if lower_is_better(node.monitor) else "max"
     callbacks = [callback for callback in _build(cfg, "callbacks").values() if _has_use(callback, cfg, loggers)]
     plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]
     trainer: Trainer = _build(cfg, "trainer", logger=loggers, callbacks=callbacks, plugins=plugins)

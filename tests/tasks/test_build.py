@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from metric_module import UserError
@@ -140,3 +141,13 @@ def test_a_schedule_of_miners_from_the_command_line(small: Compose, overrides: l
     assert [type(part).__name__ for part in miner.miners] == miners
     assert miner.every == "epoch"
     assert not isinstance(miner.current, BatchHard)
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/map_at_r", "max"), ("val/loss", "min"), ("val/eer", "min")])
+def test_the_best_checkpoint_is_the_best(small: Compose, monitor: str, mode: str) -> None:
+    def modes(*overrides: str) -> list[str]:
+        savers = build(small(*overrides)).trainer.checkpoint_callbacks
+        return [saver.mode for saver in savers if isinstance(saver, ModelCheckpoint)]
+
+    assert modes(f"monitor={monitor}") == [mode]
+    assert modes(f"monitor={monitor}", "callbacks.best.mode=min") == ["min"], "what is typed wins"
