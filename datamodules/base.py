@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -138,6 +140,28 @@ class PKDataModule(LightningDataModule, ABC):
     def pair_folds(self) -> Tensor | None:
         """Which fold each pair is of, int64 ``(P,)``."""
         return None if self.samples.listed is None else self.samples.listed.folds
+
+    def class_names_of(self, ids: Sequence[int]) -> list[str]:
+        """The class of each of some samples, in words."""
+        names = self.samples.class_names
+        labels = self.samples.labels[torch.tensor(list(ids), dtype=torch.int64)].tolist()
+        return [names[label] if label < len(names) else f"class {label}" for label in labels]
+
+    def show(self, ids: Sequence[int]) -> list[Image | str]:
+        """What a person sees of some samples, for the report: a picture or a text of each.
+
+        Args:
+            ids: Of the samples.
+
+        Returns:
+            As many, in the same order. Here class and id; a subclass knows better.
+        """
+        return [f"{name}, sample {id}" for name, id in zip(self.class_names_of(ids), ids, strict=True)]
+
+    def classes_trained_on(self, split: str) -> int:
+        """How many classes of a split are in the training split too; 0 where the classes themselves are split."""
+        labels, splits = self.samples.labels, self.samples.splits
+        return len(set(labels[splits[split]].tolist()) & set(labels[splits["train"]].tolist()))
 
     @override
     def setup(self, stage: str) -> None:

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.pictures import as_pictures
 from datamodules.samples import Samples
 from datamodules.splits import split_samples
 from datamodules.turns import turn_classes
@@ -114,6 +115,11 @@ class EmojiDataModule(PKDataModule):
             inputs, labels = turn_classes(batch.inputs, batch.labels, keys, self.class_turns)
             batch = batch._replace(inputs=inputs, labels=labels)
         return super().augment_batch(batch, epoch)
+
+    @override
+    def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
+        """The drawings."""
+        return [*as_pictures(self.samples.fetch(torch.tensor(list(ids), dtype=torch.int64)))]
 
     @override
     def load(self) -> Samples:

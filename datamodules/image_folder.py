@@ -19,6 +19,7 @@ from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.files import Paths, check_images
 from datamodules.pairs import read_pairs
+from datamodules.pictures import as_pictures
 from datamodules.samples import BadSampleError, Samples
 from datamodules.splits import split_samples
 from metric_module.errors import UserError
@@ -116,6 +117,19 @@ class ImageFolderDataModule(PKDataModule):
                 count = samples.labels[splits["train"]].bincount(minlength=len(samples.class_names))
                 splits["train"] = splits["train"][count[samples.labels[splits["train"]]] > 1]
             check_images(images.paths, samples.labels, samples.class_names, splits, self.cache_dir / "files.sqlite")
+
+    @override
+    def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
+        """The images; of a file that cannot be read any more, its name."""
+        images = self.samples.fetch
+        assert isinstance(images, ImageFiles)
+        shown: list[Image.Image | str] = []
+        for row in ids:
+            try:
+                shown += as_pictures(images(torch.tensor([row])))
+            except BadSampleError:
+                shown.append(Path(images.paths[row]).name)
+        return shown
 
     @override
     def load(self) -> Samples:

@@ -199,3 +199,21 @@ def test_mistakes_are_found_before_the_first_step() -> None:
     data.load = lambda: Samples(lambda ids: ids, LABELS, {"train": LABELS})  # type: ignore[method-assign]
     with pytest.raises(UserError, match="splits without samples: val, test"):
         data.setup("test")
+
+
+def test_samples_are_shown_by_class_and_id() -> None:
+    assert Toy().show([4, 0]) == ["class 1, sample 4", "class 0, sample 0"]
+    assert Toy().class_names_of([4, 0]) == ["class 1", "class 0"]
+
+
+def test_classes_that_were_trained_on() -> None:
+    class Overlap(Toy):
+        @override
+        def load(self) -> Samples:
+            samples = super().load()
+            return samples._replace(splits={**samples.splits, "test": torch.tensor([1, 2, 3, 28])})
+
+    assert [Toy().classes_trained_on(split) for split in ("train", "val", "test")] == [5, 0, 0]
+    data = Overlap()
+    data._samples = data.load()
+    assert data.classes_trained_on("test") == 2

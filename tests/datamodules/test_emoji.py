@@ -181,3 +181,15 @@ def test_folds_leave_test_alone_whatever_the_seed(data: EmojiDataModule) -> None
         assert (len(train), len(val)) == (633, 211) and not train & val
         held += val
     assert len(set(held)) == len(held) == 844
+
+
+def test_what_is_shown_is_the_drawing() -> None:
+    data = EmojiDataModule(image_size=64)
+    pictures = data.show([7, 3])
+    for id, picture in zip((7, 3), pictures, strict=True):
+        assert isinstance(picture, Image.Image)
+        expected = read_images(FOLDER, id + 1, 64)[id]
+        assert torch.equal(
+            torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(64, 64, 3), expected.permute(1, 2, 0)
+        )
+    assert data.class_names_of([7]) == [data.samples.class_names[int(data.samples.labels[7])]]

@@ -279,3 +279,16 @@ def test_a_replacement_does_not_depend_on_what_was_found_before() -> None:
         found.append(dataset.__getitems__([0, 2, 3]).index.tolist())
     assert found == [[1, 3, 7]] * 4
     assert dataset.__getitems__([2, 4]).index.tolist() == [7, 1], "each its own"
+
+
+def test_images_are_shown_and_a_lost_file_is_named(root: Path) -> None:
+    data = module(root)
+    data.prepare_data()
+    data.setup("fit")
+    (root / "class_0" / "0.png").write_bytes(b"no image")
+    lost, picture = data.show([0, 2])
+    assert lost == "0.png"
+    assert isinstance(picture, Image.Image)
+    expected = read_image(str(root / "class_0" / "2.png"), 8)
+    assert np.array_equal(np.array(picture), expected)
+    assert data.class_names_of([0, 4]) == ["class_0", "class_1"]
