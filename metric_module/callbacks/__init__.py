@@ -1,5 +1,6 @@
 """What runs beside training: averages, schedules, and what the user sees."""
 
+from metric_module.callbacks.before_training import BeforeTraining
 from metric_module.callbacks.collapse_guard import CollapseGuard
 from metric_module.callbacks.ema import EMA
 from metric_module.callbacks.freeze import FreezeBackbone
@@ -7,15 +8,18 @@ from metric_module.callbacks.last_checkpoint import LastCheckpoint
 from metric_module.callbacks.last_validation import LastValidation
 from metric_module.callbacks.margin_schedule import MarginSchedule
 from metric_module.callbacks.metrics_csv import MetricsCSV
+from metric_module.callbacks.mined_triplets import MinedTriplets
 from metric_module.callbacks.progress import ProgressBar
 
 __all__ = [
     "EMA",
+    "BeforeTraining",
     "CollapseGuard",
     "FreezeBackbone",
     "LastCheckpoint",
     "LastValidation",
     "MarginSchedule",
     "MetricsCSV",
+    "MinedTriplets",
     "ProgressBar",
 ]

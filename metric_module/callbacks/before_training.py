@@ -1,0 +1,188 @@
+"""How far apart pairs are before anything is learned, and how far afterwards.
+
+Shapes: B = samples of a batch, n = samples of this process, N = samples of all, M = margins, D = embedding size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from typing_extensions import override
+
+from metric_module.batch import unpack
+from metric_module.distances import Distance
+from metric_module.distributed import gather_batch, gather_rows, row_counts, world_size
+from metric_module.encoders.base import embed
+from metric_module.evaluation.separation import Separation, separation
+from metric_module.module import TripletModule
+from metric_module.random_state import random_state, set_random_state
+
+MARGINS = 26
+"""Margins from 0 to 2.5 times the criterion's own, which is number 10 of them."""
+
+
+class Embedded(NamedTuple):
+    """Embeddings ``(N, D)``, with class and id of each, int64 ``(N,)``."""
+
+    embeddings: Tensor
+    labels: Tensor
+    ids: Tensor
+
+
+class BeforeTraining(Callback):
+    """Measures the separation of validation samples with the weights that training starts from, and with the best.
+
+    The samples are the first ones of the validation loader, as many whole classes as fit into ``samples``. They are
+    embedded once before the first step, and what is kept, also in checkpoints, are their ids and
+    :class:`metric_module.evaluation.separation.Separation`. A validation after training (``trainer.validate``) measures
+    the same samples again. Training is not changed by it: modes and random number generators are as they were, and
+    nothing is logged. Needs a data module; does nothing where training starts from a checkpoint that has not kept it.
+
+    Args:
+        samples: At most so many.
+
+    Attributes:
+        ids: Which samples, int64 ``(N,)``; None if there were none.
+        before: Their separation before training.
+        after: Their separation in the last validation after training.
+    """
+
+    def __init__(self, samples: int = 2000) -> None:
+        self.samples = samples
+        self.ids: Tensor | None = None
+        self.before: Separation | None = None
+        self.after: Separation | None = None
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Which samples, and their separation before training."""
+        return {"ids": self.ids, "before": None if self.before is None else self.before._asdict()}
+
+    @override
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Keep what was measured when training began."""
+        self.ids, before = state_dict["ids"], state_dict["before"]
+        self.before = None if before is None else Separation(**before)
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure, if training is at its beginning."""
+        datamodule = getattr(trainer, "datamodule", None)
+        if trainer.global_step or datamodule is None or not isinstance(pl_module, TripletModule):
+            return
+        with _aside(trainer, pl_module):
+            most = _most_batches(trainer, loader := datamodule.val_dataloader())
+            found = _embed(trainer, pl_module, loader, self.samples, most)
+        criterion = pl_module.criterion
+        self.before = measure_separation(found.embeddings, found.labels, criterion.margin, criterion.distance)
+        self.ids = None if self.before is None else found.ids
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the same samples, if this is not a validation within training."""
+        if trainer.state.fn != TrainerFn.VALIDATING or self.ids is None or not isinstance(pl_module, TripletModule):
+            return
+        every = pl_module.metric.gathered()
+        rows = torch.isin(every.ids, self.ids.to(every.ids.device)).nonzero()[:, 0]  # (N,)
+        if len(rows) == len(self.ids):
+            criterion = pl_module.criterion
+            self.after = measure_separation(
+                every.embeddings[rows], every.labels[rows], criterion.margin, criterion.distance
+            )
+
+
+def margins_around(margin: float) -> list[float]:
+    """26 margins from 0 to 2.5 times this one; of a margin of 0, to 1.
+
+    Example:
+        >>> margins_around(0.2)[10]
+        0.2
+    """
+    step = margin / 10 if margin > 0 else 0.04
+    return [margin if margin > 0 and place == 10 else place * step for place in range(MARGINS)]
+
+
+def measure_separation(embeddings: Tensor, labels: Tensor, margin: float, distance: Distance) -> Separation | None:
+    """Separation of some samples, on the CPU, at margins around one; None if there are no pairs of both kinds.
+
+    Args:
+        embeddings: ``(N, D)``.
+        labels: Class of each, int64 ``(N,)``.
+        margin: Number 10 of the margins, unless it is 0.
+        distance: Of the pairs.
+    """
+    sizes = torch.unique(labels, return_counts=True)[1]
+    if len(sizes) < 2 or int(sizes.max()) < 2:
+        return None
+    return separation(embeddings, labels, margins_around(margin), distance=distance)
+
+
+@contextmanager
+def _aside(trainer: Trainer, module: nn.Module) -> Iterator[None]:
+    """Evaluate in the midst of training, and leave no trace."""
+    modes = {part: part.training for part in module.modules()}
+    before = random_state()
+    module.eval()
+    trainer.validating = True
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        trainer.training = True
+        for part, mode in modes.items():
+            part.training = mode
+        set_random_state(before)
+
+
+def _most_batches(trainer: Trainer, loader: Any) -> float:
+    """How many batches of the loader a validation would read."""
+    limit: int | float = trainer.limit_val_batches
+    if isinstance(limit, int):
+        return limit
+    return math.inf if limit == 1.0 else int(limit * len(loader))
+
+
+def _embed(trainer: Trainer, module: TripletModule, loader: Any, samples: int, most: float) -> Embedded:
+    """The first samples of all processes together, in the loader's order, without a class that is cut off."""
+    share = samples // world_size()
+    none = torch.zeros(0, dtype=torch.int64, device=module.device)
+    parts: list[Embedded] = []
+    seen = 0
+    for number, given in enumerate(loader):
+        if number >= most or seen > share:
+            break
+        inputs, labels, index = unpack(trainer.strategy.batch_to_device(given, dataloader_idx=0), seen)
+        with trainer.precision_plugin.val_step_context():
+            embeddings = embed(module.encoder, inputs).float()  # (B, D)
+        if len(embeddings) != len(labels):
+            break  # the first training step says so
+        parts.append(Embedded(embeddings, labels, index))
+        seen += len(labels)
+    parts = parts or [Embedded(torch.zeros(0, module.encoder.embedding_dim, device=module.device), none, none)]
+    own = Embedded(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    return _whole_classes(Embedded(*(part[:share] for part in own)), own.labels[share : share + 1])
+
+
+def _whole_classes(own: Embedded, following: Tensor) -> Embedded:
+    """What all processes embedded, each sample once, without the class that goes on beyond.
+
+    Args:
+        own: Samples of this process.
+        following: Class of the sample after them, int64 ``(1,)``, or ``(0,)`` if the loader had no more.
+    """
+    embeddings, labels, ids, _ = gather_batch(*own)
+    assert ids is not None  # they were given
+    cut = gather_rows(following, row_counts(following))  # (at most W,)
+    kept = torch.isfinite(embeddings).all(dim=1) & ~torch.isin(labels, cut)  # (N,)
+    rows = kept.nonzero()[:, 0]
+    once = np.unique(ids[rows].cpu().numpy(), return_index=True)[1]
+    rows = rows[torch.from_numpy(once).to(rows.device)]
+    return Embedded(embeddings[rows], labels[rows], ids[rows])

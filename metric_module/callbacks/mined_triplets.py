@@ -1,0 +1,149 @@
+"""Keeps some of the triplets that training mines, for the report.
+
+Shapes: B = samples of this process's batch, M = references, T = triplets.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+from typing_extensions import override
+
+from metric_module.batch import unpack
+from metric_module.criterion import TripletCriterion
+from metric_module.distributed import gather_rows, row_counts
+from metric_module.module import TripletModule
+from metric_module.naming import named_triplets
+from metric_module.random_state import random_state, set_random_state
+
+
+class MinedTriplets(Callback):
+    """Remembers up to eight mined triplets of the first, the middle and the last step of training.
+
+    Batches must carry ids (:class:`metric_module.Batch`) and labels; otherwise nothing is kept. With several processes
+    the anchors are those of the first one, their positives and negatives those of all. Training is not changed by it:
+    no random number is drawn, nothing is logged. A checkpoint holds what was kept so far, as plain values.
+
+    Args:
+        count: How many triplets of each step.
+
+    Attributes:
+        mined: By phase, ``start``, ``middle`` and ``end``: ``step``, ``steps`` of the whole training, ``margin``, the
+            ``miner``'s name, ``ids`` int64 ``(T, 3)`` of anchor, positive and negative, ``distances`` ``(T, 2)`` to
+            positive and negative.
+    """
+
+    def __init__(self, count: int = 8) -> None:
+        self.count = count
+        self.mined: dict[str, dict[str, Any]] = {}
+        self._hook: RemovableHandle | None = None
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """What was kept so far."""
+        return {"mined": {phase: dict(kept) for phase, kept in self.mined.items()}}
+
+    @override
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.mined = {phase: dict(kept) for phase, kept in state_dict["mined"].items()}
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Listen to the criterion, if this is one of the three steps."""
+        step, steps = trainer.global_step, trainer.estimated_stepping_batches
+        phase = _phase(step, steps)
+        with_ids = isinstance(batch, tuple | list) and len(batch) == 3
+        if phase is None or not with_ids or not isinstance(pl_module, TripletModule):
+            return
+        if self.mined.get(phase, {}).get("step") == step:  # the first of the batches that a step adds up
+            return
+        index, remembers = unpack(batch).index, pl_module.memory is not None
+
+        def listen(criterion: TripletCriterion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            """Look at a call that is about to be made."""
+            before = random_state()  # a miner of the user's own may draw
+            kept = _look(criterion, args, kwargs, index, remembers, self.count)
+            set_random_state(before)
+            if kept is not None:
+                total = int(steps) if math.isfinite(steps) else None
+                self.mined[phase] = {"step": step, "steps": total, **kept}
+
+        self._hook = pl_module.criterion.register_forward_pre_hook(listen, with_kwargs=True)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """Listen no longer."""
+        self._let_go()
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Listen no longer."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+
+def _phase(step: int, steps: float) -> str | None:
+    """Which of the three this step is, if training has so many; one that is two of them counts as the earlier."""
+    if step == 0:
+        return "start"
+    if step == steps // 2 and step < steps - 1:
+        return "middle"
+    return "end" if step == steps - 1 else None
+
+
+def _look(
+    criterion: TripletCriterion,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    index: Tensor,
+    remembers: bool,
+    count: int,
+) -> dict[str, Any] | None:
+    """The triplets of one call, by the ids of their samples; None if masks say who is whose positive.
+
+    Every process must call it.
+
+    Args:
+        criterion: Who is called.
+        args: With these arguments.
+        kwargs: And these.
+        index: Ids of this process's samples, int64 ``(B,)``.
+        remembers: Whether the references go beyond the batch, into a memory that knows their ids.
+        count: How many.
+    """
+    bound = inspect.signature(TripletCriterion.forward).bind(criterion, *args, **kwargs)
+    if any(bound.arguments.get(name) is not None for name in ("positives", "negatives")):
+        return None
+    given = {name: bound.arguments.get(name) for name in ("reference", "reference_labels", "ids", "reference_ids")}
+    embeddings, labels = bound.arguments["embeddings"], bound.arguments["labels"]
+    first = bound.arguments.get("first") or 0
+    names: Tensor
+    if given["reference"] is None:
+        names = index  # (M,)
+    elif remembers:
+        names = bound.arguments["reference_ids"]
+    else:
+        names = gather_rows(index, row_counts(index))
+    found = named_triplets(criterion, embeddings, labels, **given, first=first, limit=count)
+    rows = (index[found.anchor], names[found.positive], names[found.negative])
+    return {
+        "margin": float(criterion.margin),
+        "miner": type(criterion.current_miner).__name__,
+        "ids": torch.stack(rows, dim=1).cpu(),  # (T, 3)
+        "distances": torch.stack([found.d_ap, found.d_an], dim=1).float(),  # (T, 2)
+    }

@@ -1,0 +1,165 @@
+"""Names some of the triplets that a criterion mines, for people to look at.
+
+Shapes: B = anchors, A = anchors that are looked at, M = references, K = most positives of an anchor, D = embedding
+size, T = triplets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metric_module.criterion import TripletCriterion
+from metric_module.functional import at_least_float32, full_precision
+from metric_module.miners import SelectingMiner, WindowMiner
+from metric_module.pair_rules import pair_rule
+from metric_module.pairs import PairMasks, positive_slots
+from metric_module.random import combine, keyed_uniform
+
+LOOKED_AT = 256
+SLOTS = 16
+NAMING = 4711
+CATEGORIES = ("easy", "semi-hard", "hard")
+
+Choices = Callable[[int], tuple[Tensor, Tensor]]
+"""``choices(a)`` gives the columns of positive and negative, int64 ``(n,)`` each, of every triplet of anchor a."""
+
+
+class Named(NamedTuple):
+    """Some mined triplets.
+
+    Attributes:
+        anchor: Row among the anchors, int64 ``(T,)``.
+        positive: Row among the references, int64 ``(T,)``.
+        negative: Row among the references, int64 ``(T,)``.
+        d_ap: Distance of the positive pair, ``(T,)``.
+        d_an: Distance of the negative pair, ``(T,)``.
+    """
+
+    anchor: Tensor
+    positive: Tensor
+    negative: Tensor
+    d_ap: Tensor
+    d_an: Tensor
+
+
+def named_triplets(
+    criterion: TripletCriterion,
+    embeddings: Tensor,
+    labels: Tensor,
+    reference: Tensor | None = None,
+    reference_labels: Tensor | None = None,
+    *,
+    ids: Tensor | None = None,
+    reference_ids: Tensor | None = None,
+    first: int = 0,
+    limit: int = 8,
+) -> Named:
+    """Up to ``limit`` of the triplets that the criterion would mine in this call, each of another anchor.
+
+    A selecting miner names its own, the same as in the call. Of a window miner's many, each anchor shows one. Which
+    anchors and which triplets is drawn by the criterion's seed and step, and from no global random state. Looks at no
+    more than 256 anchors, spread over the batch, and of a window miner's at no more than 16 positives of each.
+
+    Args:
+        criterion: Mines with its current miner and margin.
+        embeddings: Anchors ``(B, D)``.
+        labels: Class of each anchor, int64 ``(B,)``.
+        reference: As in :class:`metric_module.TripletCriterion`, ``(M, D)``.
+        reference_labels: As there, ``(M,)``.
+        ids: As there, ``(B,)``.
+        reference_ids: As there, ``(M,)``.
+        first: Place of the first anchor in the batch of all processes.
+        limit: How many.
+
+    Returns:
+        The triplets; none if the miner finds none.
+
+    Example:
+        >>> from metric_module.distances import Euclidean
+        >>> from metric_module.miners import Hard
+        >>> criterion = TripletCriterion(Euclidean(), Hard(), margin=0.2)
+        >>> named = named_triplets(criterion, torch.tensor([[0.0], [3.0], [1.0]]), torch.tensor([7, 7, 8]))
+        >>> [(int(a), int(p), int(n)) for a, p, n in zip(*named[:3], strict=True)]
+        [(0, 1, 2), (1, 0, 2)]
+    """
+    count = len(embeddings)
+    rows = torch.arange(0, count, max(1, -(-count // LOOKED_AT)), device=labels.device)  # (A,)
+    if reference is None:
+        reference, reference_labels = embeddings, labels
+        reference_ids = torch.arange(count, device=labels.device) if ids is None else ids  # (M,)
+        ids = reference_ids
+    own = None if ids is None else ids[rows]  # (A,)
+    with torch.no_grad(), full_precision(embeddings.device.type):
+        query = at_least_float32(embeddings.detach()[rows])  # (A, D)
+        target = at_least_float32(reference.detach())  # (M, D)
+        rule = pair_rule(query, labels[rows], target, reference_labels, own, reference_ids, None, None)
+        distances = criterion.distance(query, target)  # (A, M)
+        keys = combine(criterion.seed, int(criterion.step), NAMING, first + rows)  # (A,)
+        found = _pick(_choices(criterion, distances, rule.masks(slice(0, len(rows))), first + rows), keys, limit)
+    anchor, positive, negative = found.to(labels.device).unbind(dim=1)
+    return Named(rows[anchor], positive, negative, distances[anchor, positive].cpu(), distances[anchor, negative].cpu())
+
+
+def categories(d_ap: Tensor, d_an: Tensor, margin: float) -> list[str]:
+    """Whether each triplet is easy, semi-hard or hard, from its distances ``(T,)`` each.
+
+    Example:
+        >>> categories(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0.5, 0.7, 0.75]), margin=0.2)
+        ['hard', 'semi-hard', 'easy']
+    """
+    kind = 2 - (d_an > d_ap).long() - (d_an > d_ap + margin).long()  # (T,)
+    return [CATEGORIES[place] for place in kind.tolist()]
+
+
+def _pick(choices: Choices, keys: Tensor, limit: int) -> Tensor:
+    """One triplet each of the first anchors that have any, in an order drawn by their keys ``(A,)``: ``(T, 3)``."""
+    numbers = keyed_uniform(keys, 2).cpu()  # (A, 2)
+    found: list[list[int]] = []
+    for anchor in numbers[:, 0].argsort(stable=True).tolist():
+        if len(found) == limit:
+            break
+        positive, negative = choices(anchor)
+        if len(positive):
+            place = int(numbers[anchor, 1] * len(positive))
+            found.append([anchor, int(positive[place]), int(negative[place])])
+    return torch.tensor(sorted(found), dtype=torch.int64).reshape(-1, 3)
+
+
+def _choices(criterion: TripletCriterion, distances: Tensor, masks: PairMasks, place: Tensor) -> Choices:
+    """The triplets of each anchor, whose places in the batch of all processes are ``(A,)``."""
+    miner, margin = criterion.current_miner, criterion.margin
+    if isinstance(miner, WindowMiner):
+        return _of_window(miner, distances, masks, margin)
+    return _of_selecting(miner, distances, masks, margin, combine(criterion.seed, criterion.step, place))
+
+
+def _of_selecting(miner: SelectingMiner, distances: Tensor, masks: PairMasks, margin: float, keys: Tensor) -> Choices:
+    selected = miner.select(distances, masks.positive, masks.negative, margin, lambda n: keyed_uniform(keys, n))
+
+    def choices(anchor: int) -> tuple[Tensor, Tensor]:
+        """What the miner named."""
+        own = selected.anchor == anchor
+        return selected.positive[own], selected.negative[own]
+
+    return choices
+
+
+def _of_window(miner: WindowMiner, distances: Tensor, masks: PairMasks, margin: float) -> Choices:
+    column, valid = (part[:, :SLOTS] for part in positive_slots(masks.positive))  # (A, K), (A, K)
+    d_ap = torch.where(valid, distances.gather(1, column), -torch.inf)  # (A, K)
+    edges = (torch.as_tensor(edge, dtype=d_ap.dtype, device=d_ap.device) for edge in miner.window(d_ap, margin))
+    low, high = (edge.expand_as(d_ap) for edge in edges)  # (A, K), (A, K)
+
+    def choices(anchor: int) -> tuple[Tensor, Tensor]:
+        """Every negative in the window of every positive."""
+        values = distances[anchor]  # (M,)
+        inside = (values > low[anchor, :, None]) & (values <= high[anchor, :, None])  # (K, M)
+        inside &= masks.negative[anchor] & valid[anchor, :, None]
+        slot, negative = inside.nonzero(as_tuple=True)  # (n,), (n,)
+        return column[anchor, slot], negative
+
+    return choices
