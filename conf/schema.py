@@ -86,6 +86,7 @@ class Config:
     ckpt_path: str | None = None
     test: bool | None = None
     debug: bool = False
+    report: bool = True
     trusted: list[str] = field(default_factory=list)
     output_dir: str = "${hydra:runtime.output_dir}"
     module: ModuleConfig = field(default_factory=ModuleConfig)

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
+from metric_module.callbacks import BeforeTraining, MinedTriplets
 from metric_module.checkpoints import WholeCheckpointIO
 from metric_module.cli.messages import one_line
 from metric_module.cli.trust import check_configuration
@@ -114,11 +115,12 @@ def _trainer(cfg: DictConfig) -> Trainer:
 
 
 def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool:
-    """Whether Lightning would take a callback; it refuses one that serves what is switched off."""
+    """Whether a callback serves anything; Lightning refuses one for what is switched off."""
     off = (
         (ProgressBar, cfg.trainer.enable_progress_bar is False),
         (Checkpoint, cfg.trainer.enable_checkpointing is False),
         (LearningRateMonitor, not loggers),
+        (BeforeTraining | MinedTriplets, not cfg.report),
     )
     return not any(switched_off and isinstance(callback, kind) for kind, switched_off in off)
 

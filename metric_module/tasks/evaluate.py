@@ -11,6 +11,7 @@ from metric_module.cli.checks import check
 from metric_module.errors import UserError
 from metric_module.tasks.build import build
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config
+from metric_module.tasks.report import report_run
 from metric_module.tasks.results import measure, report
 from metric_module.tasks.trained import as_trained
 
@@ -40,4 +41,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if parts.trainer.is_global_zero:
         write_config(cfg)
     stages = ["val"] if cfg.test is False else ["val", "test"]
-    return report(parts, measure(parts, stages), Path(cfg.output_dir))
+    figures = measure(parts, stages)
+    found = report(parts, figures, Path(cfg.output_dir))
+    report_run(cfg, parts, figures)
+    return found

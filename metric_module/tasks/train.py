@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from metric_module.cli.checks import check
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config
+from metric_module.tasks.report import report_run
 from metric_module.tasks.results import measure, report
 
 
@@ -40,7 +41,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if not cfg.trainer.fast_dev_run:
         _take_best(parts)
     stages = ["val"] if cfg.test is False else ["val", "test"]
-    return report(parts, measure(parts, stages), Path(cfg.output_dir))
+    figures = measure(parts, stages)
+    found = report(parts, figures, Path(cfg.output_dir))
+    report_run(cfg, parts, figures)
+    return found
 
 
 def _take_best(parts: Parts) -> None:

@@ -1,0 +1,82 @@
+"""How far figures spread if the classes were drawn anew.
+
+Shapes: Q = queries, C = classes, F = figures, R = resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from metric_module.report.page import table
+
+RESAMPLES = 1000
+AT_ONCE = 1 << 22
+
+
+def bootstrap(values: Tensor, classes: Tensor, resamples: int = RESAMPLES, seed: int = 0) -> Tensor:
+    """The middle 95 % of the means over queries, when whole classes are drawn with replacement.
+
+    Queries of one class are alike, so drawing queries would make the interval too narrow.
+
+    Args:
+        values: Figures of each query, float64 ``(Q, F)``.
+        classes: Class of each query, int64 ``(Q,)``.
+        resamples: R.
+        seed: Of a generator of its own.
+
+    Returns:
+        Lower and upper ends, ``(2, F)``.
+
+    Example:
+        >>> bootstrap(torch.ones(4, 1).double(), torch.tensor([0, 0, 1, 2])).flatten().tolist()
+        [1.0, 1.0]
+    """
+    place = torch.unique(classes, return_inverse=True)[1]  # (Q,)
+    size = place.bincount()  # (C,)
+    count = len(size)
+    total = torch.zeros(count, values.shape[1], dtype=torch.float64).index_add_(0, place, values.double())  # (C, F)
+    generator = torch.Generator().manual_seed(seed)
+    means = []
+    step = max(1, AT_ONCE // count)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = torch.randint(count, (rows, count), generator=generator)
+        times = torch.zeros(rows, count, dtype=torch.float64)
+        times.scatter_add_(1, drawn, torch.ones_like(times))  # (rows, C)
+        means.append(times @ total / (times @ size.double())[:, None])  # (rows, F)
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    return torch.quantile(torch.cat(means), ends, dim=0)
+
+
+def figures_table(
+    figures: Mapping[str, Mapping[str, float]], stage: str, intervals: Mapping[str, tuple[float, float]]
+) -> str:
+    """A row for each figure, a column for each stage, and one for the intervals.
+
+    Args:
+        figures: By stage and name.
+        stage: Whose intervals they are.
+        intervals: Lower and upper end by the figure's name.
+    """
+    names = dict.fromkeys(name for row in figures.values() for name in row)
+    stages = [stage, *(other for other in figures if other != stage)]
+    rows = []
+    for name in sorted(names, key=lambda name: name not in intervals):
+        cells = [spell(name, figures[one][name]) if name in figures[one] else "" for one in stages]
+        ends = " to ".join(spell(name, end) for end in intervals[name]) if name in intervals else ""
+        rows.append([name, cells[0], ends, *cells[1:]])
+    header = ["figure", stage, "95 % interval", *stages[1:]]
+    return table(header, rows, "figures-table", numeric=range(1, len(header)))
+
+
+def spell(name: str, value: float) -> str:
+    """Counts as whole numbers, figures with three digits.
+
+    Example:
+        >>> spell("queries", 1301.0), spell("mrr", 0.59219)
+        ('1,301', '0.592')
+    """
+    return f"{value:,.0f}" if "queries" in name else f"{value:.3f}"

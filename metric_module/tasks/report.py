@@ -1,0 +1,131 @@
+"""The report of a run, after its figures are safe."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+from contextlib import suppress
+from copy import deepcopy
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from metric_module.callbacks import BeforeTraining, MinedTriplets
+from metric_module.callbacks.before_training import measure_separation
+from metric_module.cli.messages import one_line
+from metric_module.distances import Distance
+from metric_module.evaluation.collecting import Gathered
+from metric_module.evaluation.retrieval import PerQuery, retrieval_per_query
+from metric_module.evaluation.separation import Separation
+from metric_module.tasks.build import Parts
+from metric_module.tasks.results import Figures
+
+if TYPE_CHECKING:
+    from metric_module.report.neighbours import Items
+    from metric_module.report.run import Run
+
+PACKAGES = ("lightning-triplets", "torch", "lightning", "torchmetrics", "torchvision", "timm", "hydra-core", "plotly")
+
+
+def report_run(cfg: DictConfig, parts: Parts, figures: Figures) -> None:
+    """Write ``report.html`` on the first process, if ``cfg.report``; a report that fails is told, and nothing else.
+
+    Args:
+        cfg: The composed configuration.
+        parts: What was measured, straight after :func:`metric_module.tasks.results.measure`.
+        figures: What that gave.
+    """
+    if not cfg.report or not figures or not parts.trainer.is_global_zero:
+        return
+    path = Path(cfg.output_dir) / "report.html"
+    try:
+        from metric_module.report.write import write_report
+
+        write_report(path, _run(cfg, parts, figures))
+    except Exception as error:
+        if cfg.debug:
+            raise
+        logging.getLogger(__name__).info("the report failed", exc_info=True)
+        said = f"warning: {path} was not written: {type(error).__name__}: {one_line(error)}"
+        print(f"{said}; the figures are safe in metrics.json, debug=true shows the stack trace", file=sys.stderr)
+
+
+def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
+    """Everything the report needs, on the CPU."""
+    from metric_module.report.run import Run
+
+    module, datamodule, trainer = parts
+    criterion, folder, stage = module.criterion, Path(cfg.output_dir), [*figures][-1]
+    distance = deepcopy(criterion.distance).cpu()
+    items, found = _read(module.metric.gathered(), distance)
+    watched = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    mined = watched.get(MinedTriplets)
+    before, after, samples = _separations(watched.get(BeforeTraining), items, criterion.margin, distance)
+    trained_on = getattr(datamodule, "classes_trained_on", None)
+    return Run(
+        title=f"{folder.parent.name} {folder.name}",
+        stage=stage,
+        figures=figures,
+        items=items,
+        queries=found,
+        margin=float(criterion.margin),
+        distance=distance,
+        trained_on=None if trained_on is None else trained_on(stage),
+        show=getattr(datamodule, "show", None),
+        name=getattr(datamodule, "class_names_of", None),
+        metrics=path if (path := folder / "metrics.csv").is_file() else None,
+        steps=trainer.global_step or None,
+        before=before,
+        after=after,
+        samples=samples,
+        mined={} if mined is None else mined.mined,
+        config=OmegaConf.to_yaml(cfg),
+        versions=_versions(),
+    )
+
+
+def _read(gathered: Gathered, distance: Distance) -> tuple[Items, PerQuery]:
+    """What was read last, and the figures of each query, by its row."""
+    from metric_module.report.neighbours import Items
+
+    embeddings, labels, ids = (part.detach().cpu() for part in gathered[:3])  # (N, D), (N,), (N,)
+    if gathered.queries is None:
+        items = Items(embeddings, labels, ids, torch.arange(len(labels)))
+        return items, retrieval_per_query(embeddings, labels, ids, distance=distance)
+    asked = gathered.queries.cpu()  # (N,)
+    rows, gallery = asked.nonzero()[:, 0], (~asked).nonzero()[:, 0]  # (Q,), (G,)
+    found = retrieval_per_query(
+        embeddings[rows],
+        labels[rows],
+        ids[rows],
+        gallery=embeddings[gallery],
+        gallery_labels=labels[gallery],
+        gallery_ids=ids[gallery],
+        distance=distance,
+    )
+    return Items(embeddings, labels, ids, gallery), found._replace(rows=rows[found.rows])
+
+
+def _separations(
+    kept: BeforeTraining | None, items: Items, margin: float, distance: Distance
+) -> tuple[Separation | None, Separation | None, int]:
+    """Before and after training of the same samples; without that, of what was read, whole classes of it."""
+    from metric_module.report.neighbours import whole_classes
+
+    if kept is not None and kept.ids is not None and kept.after is not None:
+        return kept.before, kept.after, len(kept.ids)
+    rows = whole_classes(items.labels, 2000)
+    measured = measure_separation(items.embeddings[rows], items.labels[rows], margin, distance)
+    return None, measured, len(rows)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

@@ -1,0 +1,106 @@
+"""report.html of a run: written after the figures, switched off, failing, and of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from metric_module import UserError
+from metric_module.tasks import evaluate, train
+
+Compose = Callable[..., DictConfig]
+
+
+def parts(path: Path) -> dict[str, str]:
+    """The sections of a page by their title."""
+    pieces = path.read_text(encoding="utf-8").split("<section ")[1:]
+    return {piece.split("<h2>")[1].split("</h2>")[0]: piece for piece in pieces}
+
+
+def test_training_leaves_a_report(small: Compose, tmp_path: Path) -> None:
+    train(small("miner=semihard"))
+    found = parts(tmp_path / "run" / "report.html")
+    assert len(found) == 9
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Read on test after 8 steps of training: 12 samples of 3 classes. None of these classes" in text
+    assert "cloud 15, sample 60" in found["Queries"]
+    assert "The same 12 samples of val before training" in found["Distances"]
+    for step in (1, 5, 8):
+        assert f"step {step} of 8; Semihard, margin 0.4" in found["Mined triplets"]
+    assert 'data-figure="census"' in found["Training"]
+    assert "lightning" in found["Set-up"] and "margin: 0.4" in found["Set-up"]
+
+
+def test_val_is_described_where_test_is_left_alone(small: Compose, tmp_path: Path) -> None:
+    train(small("test=false"))
+    assert "Read on val after 8 steps" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_no_report_and_nothing_kept_for_one(small: Compose, tmp_path: Path) -> None:
+    train(small("report=false", "test=false"))
+    assert not (tmp_path / "run" / "report.html").exists()
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert not [key for key in state["callbacks"] if key.startswith(("BeforeTraining", "MinedTriplets"))]
+
+
+def test_a_report_changes_no_weight(small: Compose, tmp_path: Path) -> None:
+    for word in ("true", "false"):
+        train(small(f"report={word}", "test=false", folder=word))
+    one, two = (
+        torch.load(tmp_path / word / "checkpoints" / "last.ckpt", weights_only=True) for word in ("true", "false")
+    )
+    assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
+    assert (tmp_path / "true" / "metrics.csv").read_text() == (tmp_path / "false" / "metrics.csv").read_text()
+
+
+def test_a_resumed_run_knows_its_beginning(small: Compose, tmp_path: Path) -> None:
+    train(small("test=false", "trainer.max_epochs=1"))
+    train(small("test=false", "trainer.max_epochs=3", "ckpt_path=last"))
+    found = parts(tmp_path / "run" / "report.html")
+    assert "The same 12 samples of val before training" in found["Distances"]
+    assert "step 1 of 4" in found["Mined triplets"] and "step 12 of 12" in found["Mined triplets"]
+    before = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    train(small("test=false", "trainer.max_epochs=3", "ckpt_path=last"))
+    again = parts(tmp_path / "run" / "report.html")
+    assert again["Distances"] == found["Distances"] and again["Queries"] == found["Queries"], before[:200]
+
+
+def test_a_checkpoint_that_is_evaluated(small: Compose, tmp_path: Path) -> None:
+    train(small("test=false", "trainer.max_epochs=1"))
+    evaluate(small(f"ckpt_path='{tmp_path}/run/checkpoints/best.ckpt'", "task=evaluate", folder="again"))
+    found = parts(tmp_path / "again" / "report.html")
+    assert "This run trained nothing." in found["Training"] and "This run trained nothing." in found["Mined triplets"]
+    assert "12 samples of test. What they looked like before training was not kept" in found["Distances"]
+    assert "cloud 15, sample 60" in found["Queries"]
+
+
+def test_a_dry_run_tries_the_report_too(small: Compose, tmp_path: Path) -> None:
+    train(small("trainer.fast_dev_run=true"))
+    assert len(parts(tmp_path / "run" / "report.html")) == 9
+
+
+def test_a_report_that_fails_loses_nothing(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(self: Any, ids: Sequence[int]) -> list[str]:
+        return ["one"]
+
+    monkeypatch.setattr("tests.tasks.small.Clouds.show", broken, raising=False)
+    figures = train(small("trainer.max_epochs=1"))
+    assert figures["test/recall_at_1"] == json.loads((tmp_path / "run/metrics.json").read_text())["test"]["recall_at_1"]
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert re.search(
+        r"run/report.html was not written: UserError: datamodule.show: expected \d+ pictures .* got 1;", told
+    )
+    assert "the figures are safe in metrics.json, debug=true shows the stack trace" in told
+    assert not (tmp_path / "run" / "report.html").exists()
+    with pytest.raises(UserError, match=r"datamodule.show: expected \d+ pictures or texts, got 1"):
+        train(small("trainer.max_epochs=1", "debug=true", folder="loud"))
+    assert (tmp_path / "loud" / "metrics.json").exists()
