@@ -55,7 +55,7 @@ def roc_plot(curve: RocCurve) -> go.Figure:
         hovertemplate=f"threshold {threshold:.3f}<br>equal error {float(curve.far[equal]):.3f}<extra></extra>",
     )
     plot.update_layout(height=360, xaxis_title="false accept rate", yaxis_title="true accept rate", xaxis_type="log")
-    plot.update_layout(yaxis_range=[0, 1.02], xaxis_dtick=1, xaxis_exponentformat="power")
+    plot.update_layout(hovermode="x", yaxis_range=[0, 1.02], xaxis_dtick=1, xaxis_exponentformat="power")
     return plot
 
 
