@@ -68,9 +68,10 @@ class BeforeTraining(Callback):
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Keep what was measured when training began."""
-        self.ids, before = state_dict["ids"], state_dict["before"]
-        self.before = None if before is None else Separation(**before)
+        """Keep what was measured when training began, if it was measured in the same way."""
+        before = state_dict["before"]
+        if before is not None and before.keys() == set(Separation._fields):
+            self.ids, self.before = state_dict["ids"], Separation(**before)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

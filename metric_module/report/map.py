@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import plotly.graph_objects as go
 import torch
@@ -43,12 +42,14 @@ def pca(embeddings: Tensor, rows: Tensor) -> tuple[Tensor, float]:
 
 def umap(embeddings: Tensor) -> Tensor | None:
     """UMAP of embeddings ``(n, D)``, ``(n, 2)``, with a seed of its own; None if umap-learn is not installed."""
-    if find_spec("umap") is None or len(embeddings) < 4:
+    if len(embeddings) < 4:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from umap import UMAP
-
+        try:
+            from umap import UMAP
+        except ImportError:
+            return None
         neighbours = min(15, len(embeddings) - 1)
         placed = UMAP(n_components=2, n_neighbors=neighbours, random_state=0).fit_transform(embeddings.float().numpy())
     return torch.from_numpy(placed).double()
@@ -91,9 +92,10 @@ def map_plot(planes: dict[str, Tensor], ids: Sequence[int], right: Sequence[bool
             }
             for name, p in planes.items()
         ]
-        menu = {"type": "buttons", "direction": "right", "buttons": buttons, "x": 1, "y": 1.08, "xanchor": "right"}
-        plot.update_layout(updatemenus=[{**menu, "font": {"color": "#1d2228"}}])
-    plot.update_layout(height=520, showlegend=True, dragmode="pan", margin={"l": 8, "r": 8, "t": 40, "b": 8})
+        menu = {"type": "buttons", "direction": "right", "buttons": buttons, "x": 0, "y": -0.02, "xanchor": "left"}
+        look = {"yanchor": "top", "bgcolor": "#d5dbe1", "font": {"color": "#1d2228"}}  # plotly's active one is white
+        plot.update_layout(updatemenus=[{**menu, **look}])
+    plot.update_layout(height=520, showlegend=True, dragmode="pan", margin={"l": 8, "r": 8, "t": 40, "b": 56})
     plot.update_xaxes(showticklabels=False, zeroline=False, showgrid=False)
     plot.update_yaxes(showticklabels=False, zeroline=False, showgrid=False)
     return plot

@@ -61,7 +61,7 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
     module, datamodule, trainer = parts
     criterion, folder, stage = module.criterion, Path(cfg.output_dir), [*figures][-1]
     distance = deepcopy(criterion.distance).cpu()
-    items, found = _read(module.metric.gathered(), distance)
+    items, found = read_items(module.metric.gathered(), distance)
     watched = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
     mined = watched.get(MinedTriplets)
     before, after, samples = _separations(watched.get(BeforeTraining), items, criterion.margin, distance)
@@ -88,8 +88,13 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
     )
 
 
-def _read(gathered: Gathered, distance: Distance) -> tuple[Items, PerQuery]:
-    """What was read last, and the figures of each query, by its row."""
+def read_items(gathered: Gathered, distance: Distance) -> tuple[Items, PerQuery]:
+    """What was read last, and the figures of each query, by its row.
+
+    Args:
+        gathered: From the module's metric.
+        distance: The criterion's, on the CPU.
+    """
     from metric_module.report.neighbours import Items
 
     embeddings, labels, ids = (part.detach().cpu() for part in gathered[:3])  # (N, D), (N,), (N,)

@@ -13,7 +13,10 @@ import torch
 from omegaconf import DictConfig
 
 from metric_module import UserError
+from metric_module.distances import Euclidean
+from metric_module.evaluation.collecting import Gathered
 from metric_module.tasks import evaluate, train
+from metric_module.tasks.report import read_items
 
 Compose = Callable[..., DictConfig]
 
@@ -104,3 +107,17 @@ def test_a_report_that_fails_loses_nothing(
     with pytest.raises(UserError, match=r"datamodule.show: expected \d+ pictures or texts, got 1"):
         train(small("trainer.max_epochs=1", "debug=true", folder="loud"))
     assert (tmp_path / "loud" / "metrics.json").exists()
+
+
+def test_queries_and_a_gallery_of_their_own() -> None:
+    """The queries are the even rows, and are looked for among the odd ones."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(4).repeat_interleave(6)
+    embeddings = torch.randn(24, 3, generator=generator) + labels[:, None]
+    asked = torch.arange(24) % 2 == 0
+    items, found = read_items(Gathered(embeddings, labels, torch.arange(24) + 50, None, asked), Euclidean())
+    assert items.gallery.tolist() == list(range(1, 24, 2))
+    assert found.rows.tolist() == list(range(0, 24, 2))
+    ranks = torch.cdist(embeddings[asked], embeddings[~asked]).argsort(dim=1)
+    first = (labels[~asked][ranks] == labels[asked][:, None]).int().argmax(dim=1) + 1
+    assert found.first.tolist() == first.tolist() and len(set(first.tolist())) > 1

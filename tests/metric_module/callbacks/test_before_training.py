@@ -116,6 +116,14 @@ def test_a_resume_keeps_it_and_needs_no_more_than_plain_values(tmp_path: Path) -
     assert all(torch.equal(one, other) for one, other in zip(first.before, rest.before, strict=True))
 
 
+def test_what_another_version_measured_is_left_alone() -> None:
+    look = BeforeTraining()
+    look.load_state_dict({"ids": torch.tensor([1]), "before": {"edges": torch.zeros(3)}})
+    assert look.ids is None and look.before is None
+    look.load_state_dict(BeforeTraining().state_dict())
+    assert look.before is None
+
+
 def test_a_resume_from_a_checkpoint_without_it_measures_nothing(tmp_path: Path) -> None:
     fit(tmp_path)
     look = BeforeTraining()

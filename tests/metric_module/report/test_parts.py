@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -169,8 +172,20 @@ def test_pca_is_that_of_an_svd() -> None:
 
 
 def test_umap_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maps, "find_spec", lambda name: None)
-    assert maps.umap(torch.rand(20, 4)) is None
+    class Fake:
+        def __init__(self, n_components: int, n_neighbors: int, random_state: int) -> None:
+            assert (n_components, n_neighbors, random_state) == (2, 15, 0)
+
+        def fit_transform(self, rows: Any) -> Any:
+            return rows[:, :2]
+
+    rows = torch.rand(20, 4)
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Fake))
+    plane = maps.umap(rows)
+    assert plane is not None and torch.equal(plane.float(), rows[:, :2])
+    assert maps.umap(rows[:3]) is None, "too few for a map"
+    monkeypatch.setitem(sys.modules, "umap", None)
+    assert maps.umap(rows) is None
 
 
 def test_two_planes_get_a_switch() -> None:
