@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from metric_module.callbacks.before_training import margins_around
 from metric_module.checkpoints import load_checkpoint
 from metric_module.cli.checks import check
 from metric_module.errors import UserError
-from metric_module.evaluation import Separation, separation
+from metric_module.evaluation import Gathered, Separation, separation
 from metric_module.evaluation.separation import QUANTILES
 from metric_module.files import write_whole
 from metric_module.random import combine
+from metric_module.report.census import census_page
 from metric_module.tasks.build import build
 from metric_module.tasks.embedding import embed_split
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config
@@ -47,7 +49,8 @@ def census(cfg: DictConfig) -> dict[str, float]:
     if path is not None:
         cfg = as_trained(cfg, load_checkpoint(path))
     check(cfg)
-    margins = _margins(cfg)
+    listed = _margins(cfg)
+    margins = sorted({*listed, *margins_around(cfg.margin), *margins_around(listed[-1] / 2)})
     cfg.logger = {}  # there is nothing to log
     parts = build(cfg)
     if path is not None:
@@ -60,15 +63,16 @@ def census(cfg: DictConfig) -> dict[str, float]:
     if parts.trainer.is_global_zero:
         folder = Path(cfg.output_dir)
         write_config(cfg)
-        about = {"split": cfg.task.split, "samples": len(samples.labels), "margin": cfg.margin, **described(found)}
-        write_whole(folder / "census.json", json.dumps(about, indent=2) + "\n")
-        Console().print(table(found, cfg.margin))
+        told = {"split": cfg.task.split, "samples": len(samples.labels), "margin": cfg.margin}
+        write_whole(folder / "census.json", json.dumps(told | described(found, listed), indent=2) + "\n")
+        write_whole(folder / "census.html", census_page(found, cfg.margin, listed, _about(cfg, samples, anchors)))
+        Console().print(table(found, listed, cfg.margin))
         print(f"written to {folder}")
     return {f"census/{name}": float(getattr(found, name)[at]) for name in ("easy", "semihard", "hard")}
 
 
-def described(found: Separation) -> dict[str, Any]:
-    """A separation as plain values."""
+def described(found: Separation, listed: list[float]) -> dict[str, Any]:
+    """A separation at the listed margins, as plain values."""
     names = [f"{level:g}" for level in QUANTILES]
     return {
         "triplets": int(found.triplets),
@@ -79,16 +83,17 @@ def described(found: Separation) -> dict[str, Any]:
             for margin, easy, semihard, hard in zip(
                 *(part.tolist() for part in (found.margins, found.easy, found.semihard, found.hard)), strict=True
             )
+            if margin in listed
         ],
     }
 
 
-def table(found: Separation, margin: float) -> Table:
-    """One row per margin; the run's own is marked."""
+def table(found: Separation, listed: list[float], margin: float) -> Table:
+    """One row per listed margin; the run's own is marked."""
     made = Table(caption=f"shares of {int(found.triplets):,} triplets")
     for name in ("margin", "easy", "semi-hard", "hard", "with a loss"):
         made.add_column(name, justify="right")
-    for row in described(found)["margins"]:
+    for row in described(found, listed)["margins"]:
         mark = " <" if row["margin"] == margin else ""
         loss = row["semihard"] + row["hard"]
         shares = (row["easy"], row["semihard"], row["hard"], loss)
@@ -104,6 +109,17 @@ def _margins(cfg: DictConfig) -> list[float]:
     if cfg.task.anchors is not None and cfg.task.anchors < 1:
         raise UserError(f"task.anchors: expected an integer >= 1 or null, got {cfg.task.anchors}")
     return margins
+
+
+def _about(cfg: DictConfig, samples: Gathered, anchors: Tensor | None) -> str:
+    """What was looked at, in a sentence or two."""
+    classes = len(set(samples.labels.tolist()))
+    encoder = "the encoder as training would start" if cfg.ckpt_path is None else f"the weights of {cfg.ckpt_path}"
+    some = "All of them serve" if anchors is None else f"{len(anchors):,} of them, always the same, serve"
+    return (
+        f"{len(samples.labels):,} samples of {classes:,} classes ({cfg.task.split}), embedded by {encoder}. "
+        f"{some} as anchors, with every other sample as positive or negative."
+    )
 
 
 def _some(size: int, most: int | None) -> Tensor | None:

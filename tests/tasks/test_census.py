@@ -40,6 +40,10 @@ def test_shares_are_those_of_the_embeddings(small: Compose, tmp_path: Path) -> N
     assert 0 < figures["census/hard"] < 1
     assert written["triplets"] == int(expected.triplets)
     assert written["samples"] == len(ids)
+    page = (tmp_path / "run/census.html").read_text()
+    assert "embedded by the encoder as training would start" in page
+    assert f"{100 * figures['census/easy']:.2f} %" in page
+    assert page.count('data-figure="') == 2
     assert written["d_ap"]["0.5"] < written["d_an"]["0.5"]
 
 
