@@ -79,4 +79,4 @@ def spell(name: str, value: float) -> str:
         >>> spell("queries", 1301.0), spell("mrr", 0.59219)
         ('1,301', '0.592')
     """
-    return f"{value:,.0f}" if "queries" in name else f"{value:.3f}"
+    return f"{value:,.0f}" if "queries" in name or name.endswith("_pairs") else f"{value:.3f}"

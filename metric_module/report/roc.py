@@ -30,8 +30,19 @@ def at_rate(curve: RocCurve, rate: float) -> int | None:
     return int(allowed[-1]) if len(allowed) else None
 
 
-def roc_plot(curve: RocCurve) -> go.Figure:
-    """True accept rate over false accept rate, which is on a log scale, and the equal error point."""
+def at_threshold(curve: RocCurve, threshold: float) -> int | None:
+    """The place of the largest threshold that accepts no more than this one; None if it accepts no same pair."""
+    place = int(torch.searchsorted(curve.thresholds, threshold, right=True)) - 1
+    return place if place >= 0 else None
+
+
+def roc_plot(curve: RocCurve, chosen: float | None = None) -> go.Figure:
+    """True accept rate over false accept rate, which is on a log scale, and two points on it.
+
+    Args:
+        curve: The curve.
+        chosen: A threshold that was found best on val; with it, its point is shown in place of the equal error.
+    """
     places = _some(curve.far)
     plot = go.Figure()
     plot.add_scatter(
@@ -42,27 +53,30 @@ def roc_plot(curve: RocCurve) -> go.Figure:
         name="all pairs",
         hovertemplate="threshold %{customdata:.3f}<br>true accepts %{y:.3f}<br>false accepts %{x:.2g}<extra></extra>",
     )
-    equal = equal_error(curve)
-    threshold = float(curve.thresholds[equal])
+    known = None if chosen is None else at_threshold(curve, chosen)
+    name, place = ("equal error", equal_error(curve)) if known is None else ("best threshold of val", known)
+    threshold = float(curve.thresholds[place]) if known is None or chosen is None else chosen
+    false, true = float(curve.far[place]), float(curve.tar[place])
     plot.add_scatter(
-        x=[float(curve.far[equal])],
-        y=[float(curve.tar[equal])],
+        x=[false],
+        y=[true],
         mode="markers+text",
         marker={"size": 11, "color": COLOURS["hard"]},
         text=[f"threshold {threshold:.3f}"],
         textposition="top left",
-        name="equal error",
-        hovertemplate=f"threshold {threshold:.3f}<br>equal error {float(curve.far[equal]):.3f}<extra></extra>",
+        name=name,
+        hovertemplate=f"{name}: {threshold:.3f}<br>true accepts {true:.3f}<br>false accepts {false:.2g}<extra></extra>",
     )
     plot.update_layout(height=360, xaxis_title="false accept rate", yaxis_title="true accept rate", xaxis_type="log")
     plot.update_layout(hovermode="x", yaxis_range=[0, 1.02], xaxis_dtick=1, xaxis_exponentformat="power")
     return plot
 
 
-def roc_table(curve: RocCurve) -> str:
-    """The threshold at the equal error rate, and at some false accept rates."""
+def roc_table(curve: RocCurve, chosen: float | None = None) -> str:
+    """The threshold that was chosen on val, that of the equal error rate, and those of some false accept rates."""
     best = int((curve.tar - curve.far).argmax())
     rows = [
+        *([] if chosen is None else [("best threshold of val", at_threshold(curve, chosen))]),
         ("equal error", equal_error(curve)),
         ("best balanced accuracy", best),
         *((f"at most {rate:g} false", at_rate(curve, rate)) for rate in RATES),

@@ -141,6 +141,7 @@ def roc_part(run: Run) -> str:
     sizes = torch.unique(labels[rows], return_counts=True)[1]
     if len(sizes) < 2 or int(sizes.max()) < 2:
         return missing("There are no pairs of both kinds to compare.")
+    chosen = run.figures.get("val", {}).get("best_threshold") if run.stage != "val" else None
     curve = roc_curve(run.items.embeddings[rows], labels[rows], run.items.ids[rows], distance=run.distance)
     left = "" if len(rows) == len(labels) else f" {len(rows):,} of {len(labels):,} samples, whole classes, are paired."
     return (
@@ -148,8 +149,8 @@ def roc_part(run: Run) -> str:
             f"Two samples count as the same class if their distance is at most the threshold.{left} The curve runs "
             "over all thresholds; point at it to read one off."
         )
-        + figure(roc_plot(curve), "roc")
-        + roc_table(curve)
+        + figure(roc_plot(curve, chosen), "roc")
+        + roc_table(curve, chosen)
     )
 
 

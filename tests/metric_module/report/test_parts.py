@@ -23,7 +23,7 @@ from metric_module.report.gallery import confusions
 from metric_module.report.intervals import bootstrap, figures_table
 from metric_module.report.mined import mined_list
 from metric_module.report.neighbours import Items, nearest, whole_classes, worst_and_spread
-from metric_module.report.roc import at_rate, equal_error, roc_plot, roc_table
+from metric_module.report.roc import at_rate, at_threshold, equal_error, roc_plot, roc_table
 from metric_module.report.separations import separation_plot, shares_at
 from tests.metric_module.report.runs import MARGIN, csv, items, made_up, mined, show
 
@@ -155,6 +155,11 @@ def test_roc() -> None:
     assert place is not None and curve.far[place] <= 0.1 < curve.far[min(place + 1, len(curve.far) - 1)]
     assert at_rate(curve._replace(far=curve.far + 1), 0.1) is None
     assert "none" in roc_table(curve._replace(far=curve.far + 1))
+    assert at_threshold(curve, float(curve.thresholds[5]) + 1e-9) == 5
+    assert at_threshold(curve, -1.0) is None
+    told = roc_plot(curve, float(curve.thresholds[5])).data[1]
+    assert (told.name, told.x[0], told.y[0]) == ("best threshold of val", float(curve.far[5]), float(curve.tar[5]))
+    assert "best threshold of val" in roc_table(curve, 0.3) and "best threshold of val" not in roc_table(curve)
     plot = roc_plot(curve)
     assert plot.data[0].customdata[0] == pytest.approx(float(curve.thresholds[0]))
     long = type(curve)(*(torch.linspace(0, 1, 50_000, dtype=torch.float64) for _ in range(3)))
