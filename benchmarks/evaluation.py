@@ -135,8 +135,9 @@ def brute_force(case: Case, rows: Tensor, labels: Tensor) -> Figures:
         same = labels[:first] == label
         if not bool(same.any()):
             continue
-        limit = distances[same].sort().values  # (R,)
-        rank = torch.searchsorted(distances[~same].sort().values, limit, right=True) + torch.arange(1, len(limit) + 1)
+        limit, others = distances[same].sort().values, distances[~same]  # (R,), (M - R,)
+        closer = torch.stack([(others <= edge).sum() for edge in limit])  # (R,)
+        rank = closer + torch.arange(1, len(limit) + 1)  # (R,)
         hits = torch.arange(1, len(limit) + 1) / rank.double()
         near = rank <= len(limit)
         found.append(
