@@ -35,6 +35,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def share() -> tuple[int, int]:
+    """The number of this process, and how many there are: ``(0, 1)`` where nothing is distributed."""
+    return (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
+
+
 def gather_batch(embeddings: Tensor, labels: Tensor, ids: Tensor | None) -> Together:
     """Bring the batches of all ranks together; every rank must call it, with as many rows as it has.
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from typing_extensions import override
 
 from metric_module.distances import Distance
-from metric_module.distributed import gather_rows, row_counts, sum_over_ranks, world_size
+from metric_module.distributed import gather_rows, row_counts, share, sum_over_ranks, world_size
 from metric_module.errors import UserError
 from metric_module.evaluation.accept_rates import check_rates, rates
 from metric_module.evaluation.clustering import check_runs, clustering_metrics
@@ -73,7 +72,7 @@ class RetrievalMetric(EmbeddingMetric):
             groups=query.groups,
             gallery_groups=None if gallery is None else gallery.groups,
             distance=self.distance,
-            share=_share(),
+            share=share(),
             deepest=None if self.all_ranks else max(self.recall_at, default=1),
         )
         if world_size() > 1:
@@ -116,7 +115,7 @@ class VerificationMetric(EmbeddingMetric):
             )
         with torch.no_grad(), full_precision(samples.embeddings.device.type):
             pairs = pairs_of(samples.embeddings, self.distance)
-            mine = count_pairs(pairs, samples.labels, pairs.inner(self.threshold), _share())
+            mine = count_pairs(pairs, samples.labels, pairs.inner(self.threshold), share())
             counted = torch.stack([mine.closer, mine.within, torch.full_like(mine.within, mine.different)])
             closer, within, different = sum_over_ranks(counted)
         total = int(different[0]) if len(different) else 0
@@ -217,11 +216,6 @@ class MetricGroup(EmbeddingMetric):
                 raise UserError(f"evaluation: two metrics give {min(twice)}; expected different names")
             figures |= found
         return figures
-
-
-def _share() -> tuple[int, int]:
-    """This process's number, and how many there are."""
-    return (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
 
 
 def _take(items: Items, which: Tensor) -> Items:
