@@ -20,7 +20,7 @@ from metric_module.batch import unpack
 from metric_module.census import shares
 from metric_module.chunks import check_size, encode_in_chunks, has_batch_statistics, refuse_batch_norm
 from metric_module.criterion import CriterionOutput, TripletCriterion
-from metric_module.distributed import Together, gather_batch, gather_rows, row_counts, sum_over_ranks, world_size
+from metric_module.distributed import Together, gather_batch, gather_rows, row_counts, share, sum_over_ranks, world_size
 from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered, RetrievalMetric
@@ -286,8 +286,9 @@ class TripletModule(LightningModule):
         """The criterion's loss over a whole set as one batch, of which each process takes its share of the anchors."""
         embeddings, labels, ids, *_ = samples
         among: dict[str, Any] = {}
-        if world_size() > 1:
-            first, last = (len(labels) * rank // world_size() for rank in (self.global_rank, self.global_rank + 1))
+        rank, ranks = share()
+        if ranks > 1:
+            first, last = len(labels) * rank // ranks, len(labels) * (rank + 1) // ranks
             among = {"reference": embeddings, "reference_labels": labels, "reference_ids": ids, "first": first}
             embeddings, labels, among["ids"] = embeddings[first:last], labels[first:last], ids[first:last]
         output: CriterionOutput = self.criterion(embeddings, labels, **among, census=False)

@@ -116,10 +116,10 @@ class VerificationMetric(EmbeddingMetric):
         with torch.no_grad(), full_precision(samples.embeddings.device.type):
             pairs = pairs_of(samples.embeddings, self.distance)
             mine = count_pairs(pairs, samples.labels, pairs.inner(self.threshold), share())
-            counted = torch.stack([mine.closer, mine.within, torch.full_like(mine.within, mine.different)])
-            closer, within, different = sum_over_ranks(counted)
-        total = int(different[0]) if len(different) else 0
-        return rates(PairCounts(mine.thresholds, mine.same, closer, within, total), pairs, self.far, self.threshold)
+            closer, within = sum_over_ranks(torch.stack([mine.closer, mine.within]))
+            different = int(sum_over_ranks(torch.tensor(mine.different, device=closer.device)))
+        counts = PairCounts(mine.thresholds, mine.same, closer, within, different)
+        return rates(counts, pairs, self.far, self.threshold)
 
 
 class FewShotMetric(EmbeddingMetric):

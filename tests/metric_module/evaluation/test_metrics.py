@@ -113,6 +113,8 @@ def test_mistakes_are_named() -> None:
         metric.update(x, labels, ids, queries=ids > 3)
     with pytest.raises(UserError, match=r"far: expected different rates in \(0, 1\), got \[2\]"):
         VerificationMetric(far=(2,))
+    with pytest.raises(UserError, match="got 0 of one and 4005 of two"):
+        fill(VerificationMetric(), x, ids).compute()
     with pytest.raises(UserError, match="ways: expected an integer >= 2, got 1"):
         FewShotMetric(ways=1)
     with pytest.raises(UserError, match="runs: expected an integer >= 1, got 0"):
