@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from metric_module.checkpoints import load_checkpoint
@@ -11,8 +9,7 @@ from metric_module.cli.checks import check
 from metric_module.errors import UserError
 from metric_module.tasks.build import build
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config
-from metric_module.tasks.report import report_run
-from metric_module.tasks.results import measure, report
+from metric_module.tasks.report import read_figures
 from metric_module.tasks.trained import as_trained
 
 
@@ -40,8 +37,4 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     load_weights(parts.module, path)
     if parts.trainer.is_global_zero:
         write_config(cfg)
-    stages = ["val"] if cfg.test is False else ["val", "test"]
-    figures = measure(parts, stages)
-    found = report(parts, figures, Path(cfg.output_dir))
-    report_run(cfg, parts, figures)
-    return found
+    return read_figures(cfg, parts)

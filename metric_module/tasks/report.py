@@ -1,4 +1,4 @@
-"""The report of a run, after its figures are safe."""
+"""The figures of a run, and its report once they are safe."""
 
 from __future__ import annotations
 
@@ -22,13 +22,29 @@ from metric_module.evaluation.collecting import Gathered
 from metric_module.evaluation.retrieval import PerQuery, retrieval_per_query
 from metric_module.evaluation.separation import Separation
 from metric_module.tasks.build import Parts
-from metric_module.tasks.results import Figures
+from metric_module.tasks.results import Figures, measure, report
 
 if TYPE_CHECKING:
     from metric_module.report.neighbours import Items
     from metric_module.report.run import Run
 
 PACKAGES = ("lightning-triplets", "torch", "lightning", "torchmetrics", "torchvision", "timm", "hydra-core", "plotly")
+
+
+def read_figures(cfg: DictConfig, parts: Parts) -> dict[str, float]:
+    """Read val and, unless ``cfg.test`` is false, test with the module as it is; write the figures, then the report.
+
+    Args:
+        cfg: The composed configuration.
+        parts: Module, data and trainer.
+
+    Returns:
+        The figures, ``{"val/map_at_r": ..., "test/map_at_r": ...}``.
+    """
+    figures = measure(parts, ["val"] if cfg.test is False else ["val", "test"])
+    found = report(parts, figures, Path(cfg.output_dir))
+    report_run(cfg, parts, figures)
+    return found
 
 
 def report_run(cfg: DictConfig, parts: Parts, figures: Figures) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
@@ -11,8 +9,7 @@ from omegaconf import DictConfig
 from metric_module.cli.checks import check
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config
-from metric_module.tasks.report import report_run
-from metric_module.tasks.results import measure, report
+from metric_module.tasks.report import read_figures
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -40,11 +37,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
     if not cfg.trainer.fast_dev_run:
         _take_best(parts)
-    stages = ["val"] if cfg.test is False else ["val", "test"]
-    figures = measure(parts, stages)
-    found = report(parts, figures, Path(cfg.output_dir))
-    report_run(cfg, parts, figures)
-    return found
+    return read_figures(cfg, parts)
 
 
 def _take_best(parts: Parts) -> None:
