@@ -5,7 +5,7 @@ from datamodules.base import PKDataModule
 from datamodules.emoji import EmojiDataModule
 from datamodules.image_folder import ImageFolderDataModule
 from datamodules.samplers import PKSampler, ShardedSampler
-from datamodules.samples import SampleDataset, Samples
+from datamodules.samples import SampleDataset, Samples, Source
 from datamodules.splits import Split, fold_samples, split_classes
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "SampleDataset",
     "Samples",
     "ShardedSampler",
+    "Source",
     "Split",
     "fold_samples",
     "split_classes",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from datamodules.augment import AugmentFunction
-from datamodules.loaders import TrainLoader
-from datamodules.samplers import PKSampler, ShardedSampler
-from datamodules.samples import SampleDataset, Samples, as_it_is, copy_numbers
+from datamodules.loaders import eval_loader, next_place, place, train_loader
+from datamodules.samplers import PKSampler
+from datamodules.samples import SampleDataset, Samples, Source, copy_numbers, listed
 from datamodules.splits import fold_samples
 from metric_module.batch import Batch
 from metric_module.errors import UserError
@@ -27,12 +27,15 @@ from metric_module.random import combine
 AUGMENTATION = 3
 
 
+@dataclass(eq=False, repr=False)
 class PKDataModule(LightningDataModule, ABC):
     """A data module that trains on batches of P classes x K samples; a subclass says in :meth:`load` of what.
 
     Loaders yield :class:`metric_module.Batch`. Nothing here draws from a global random state, and nothing depends on
     the number of workers. On several ranks the loaders deal out the samples themselves, so that
     ``Trainer(use_distributed_sampler=False)`` is needed.
+
+    It is a dataclass, and so is a subclass with arguments of its own: it names those alone, and gets these as well.
 
     Args:
         classes_per_batch: P, over all ranks together.
@@ -42,9 +45,12 @@ class PKDataModule(LightningDataModule, ABC):
         num_workers: Processes that load; 0 loads in the main process.
         augment: Maps inputs and one int64 key per sample to inputs, on the device, while training; None leaves them.
         short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
+        preflight: Whether to look for bad samples before the first step, once on each machine: see
+            :meth:`prepare_data`.
         on_bad_sample: What a sample that cannot be read leads to while training: ``error``, or ``replace``, see
             :class:`datamodules.SampleDataset`. In evaluation it is always an error.
         split_seed: Names the split of the classes, and of the folds.
+        fractions: Shares of the classes for train, val and test, where the data set does not say.
         fold: Which fold of the classes of train and val is val, see :func:`datamodules.fold_samples`; None: as loaded.
         folds: How many folds there are.
 
@@ -52,39 +58,29 @@ class PKDataModule(LightningDataModule, ABC):
         UserError: A number is out of range.
     """
 
-    def __init__(
-        self,
-        classes_per_batch: int = 32,
-        samples_per_class: int = 4,
-        *,
-        seed: int = 0,
-        eval_batch_size: int = 512,
-        num_workers: int = 0,
-        augment: AugmentFunction | None = None,
-        short_classes: str = "repeat",
-        on_bad_sample: str = "error",
-        split_seed: int = 0,
-        fold: int | None = None,
-        folds: int = 4,
-    ) -> None:
+    classes_per_batch: int = 32
+    samples_per_class: int = 4
+    _: KW_ONLY
+    seed: int = 0
+    eval_batch_size: int = 512
+    num_workers: int = 0
+    augment: AugmentFunction | None = None
+    short_classes: str = "repeat"
+    preflight: bool = True
+    on_bad_sample: str = "error"
+    split_seed: int = 0
+    fractions: Sequence[float] = (0.6, 0.2, 0.2)
+    fold: int | None = None
+    folds: int = 4
+
+    def __post_init__(self) -> None:
         super().__init__()
-        if eval_batch_size < 1:
-            raise UserError(f"expected eval_batch_size >= 1, got {eval_batch_size}")
-        if num_workers < 0:
-            raise UserError(f"expected num_workers >= 0, got {num_workers}")
-        if on_bad_sample not in {"error", "replace"}:
-            raise UserError(f"on_bad_sample: expected error or replace, got {on_bad_sample!r}")
-        self.on_bad_sample = on_bad_sample
-        self.classes_per_batch = classes_per_batch
-        self.samples_per_class = samples_per_class
-        self.seed = seed
-        self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
-        self.augment = augment
-        self.short_classes = short_classes
-        self.split_seed = split_seed
-        self.fold = fold
-        self.folds = folds
+        if self.eval_batch_size < 1:
+            raise UserError(f"expected eval_batch_size >= 1, got {self.eval_batch_size}")
+        if self.num_workers < 0:
+            raise UserError(f"expected num_workers >= 0, got {self.num_workers}")
+        if self.on_bad_sample not in {"error", "replace"}:
+            raise UserError(f"on_bad_sample: expected error or replace, got {self.on_bad_sample!r}")
         self._samples: Samples | None = None
         self._next = (0, 0)
         self._train_set: SampleDataset | None = None
@@ -143,9 +139,8 @@ class PKDataModule(LightningDataModule, ABC):
 
     def class_names_of(self, ids: Sequence[int]) -> list[str]:
         """The class of each of some samples, in words."""
-        names = self.samples.class_names
         labels = self.samples.labels[torch.tensor(list(ids), dtype=torch.int64)].tolist()
-        return [names[label] if label < len(names) else f"class {label}" for label in labels]
+        return [self.samples.class_name(label) for label in labels]
 
     def show(self, ids: Sequence[int]) -> list[Image | str]:
         """What a person sees of some samples, for the report: a picture or a text of each.
@@ -154,14 +149,39 @@ class PKDataModule(LightningDataModule, ABC):
             ids: Of the samples.
 
         Returns:
-            As many, in the same order. Here class and id; a subclass knows better.
+            As many, in the same order: what the source of the samples shows, else class and id.
         """
+        if isinstance(self.samples.fetch, Source):
+            return self.samples.fetch.show(ids)
         return [f"{name}, sample {id}" for name, id in zip(self.class_names_of(ids), ids, strict=True)]
 
     def classes_trained_on(self, split: str) -> int:
         """How many classes of a split are in the training split too; 0 where the classes themselves are split."""
         labels, splits = self.samples.labels, self.samples.splits
         return len(set(labels[splits[split]].tolist()) & set(labels[splits["train"]].tolist()))
+
+    @override
+    def prepare_data(self) -> None:
+        """Find, before the first step, what would spoil training or its figures, on one process of each machine.
+
+        Raises:
+            UserError: Listing all samples that cannot be used, as their source says, and the classes of the training
+                split with a single sample.
+        """
+        if not self.preflight:
+            return
+        samples, splits = self.samples, dict(self.samples.splits)
+        count = samples.labels[splits["train"]].bincount()  # (C,)
+        if self.short_classes == "drop":
+            splits["train"] = splits["train"][count[samples.labels[splits["train"]]] > 1]
+            count[count == 1] = 0
+        single = [samples.class_name(label) for label in (count == 1).nonzero()[:, 0].tolist()]
+        found = [
+            *(samples.fetch.problems(splits) if isinstance(samples.fetch, Source) else []),
+            *listed("training classes of a single sample (short_classes=drop leaves them out)", single),
+        ]
+        if found:
+            raise UserError("data: " + "; ".join(found))
 
     @override
     def setup(self, stage: str) -> None:
@@ -176,7 +196,7 @@ class PKDataModule(LightningDataModule, ABC):
 
     def train_sampler(self) -> PKSampler:
         """The order of training on this rank, as positions in the training split."""
-        rank, world_size = self._place()
+        rank, world_size = place(self.trainer)
         return PKSampler(
             self.samples.labels[self.samples.splits["train"]],
             self.classes_per_batch,
@@ -194,8 +214,7 @@ class PKDataModule(LightningDataModule, ABC):
         sampler.start_at(*self._next)
         replace = self.on_bad_sample == "replace"
         self._train_set = SampleDataset(self.samples, self.samples.splits["train"], replace)
-        dataset = self._train_set
-        return self._loader(dataset, sampler, sampler.batch_size)
+        return train_loader(self._train_set, sampler, self.num_workers, self.seed)
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -215,12 +234,7 @@ class PKDataModule(LightningDataModule, ABC):
     @override
     def state_dict(self) -> dict[str, int]:
         """The place of the next training batch, whatever the number of processes: ``{"epoch": ..., "step": ...}``."""
-        if self.trainer is None:
-            return {"epoch": 0, "step": 0}
-        epoch, step = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1
-        if step >= self.trainer.num_training_batches:  # also at the end of an epoch, and after the last
-            started = self.trainer.fit_loop.epoch_progress.current.started  # type: ignore[attr-defined]
-            epoch, step = started, 0
+        epoch, step = next_place(self.trainer)
         return {"epoch": epoch, "step": step}
 
     @override
@@ -244,7 +258,7 @@ class PKDataModule(LightningDataModule, ABC):
         if split not in splits:
             raise UserError(f"unknown split {split!r}: expected one of {', '.join(splits)}")
         dataset = SampleDataset(self.samples, splits[split])
-        return self._loader(dataset, ShardedSampler(len(dataset), *self._place()), self.eval_batch_size)
+        return eval_loader(dataset, *place(self.trainer), self.eval_batch_size, self.num_workers)
 
     def augment_batch(self, batch: Batch, epoch: int) -> Batch:
         """Augment a training batch; the draws are a function of (seed, epoch, id, copy within the batch)."""
@@ -259,42 +273,3 @@ class PKDataModule(LightningDataModule, ABC):
         if self.trainer is None or not self.trainer.training:
             return batch
         return self.augment_batch(batch, self.trainer.current_epoch)
-
-    def _loader(
-        self, dataset: SampleDataset, sampler: PKSampler | ShardedSampler, batch_size: int
-    ) -> DataLoader[Batch]:
-        kind = TrainLoader if isinstance(sampler, PKSampler) else DataLoader
-        return kind(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            drop_last=isinstance(sampler, PKSampler),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            collate_fn=as_it_is,
-            worker_init_fn=_leave_signals_alone,
-            # Without one of its own, each new iterator would draw from the global random state.
-            generator=torch.Generator().manual_seed(self.seed),
-        )
-
-    def _place(self) -> tuple[int, int]:
-        """Rank and number of ranks.
-
-        Raises:
-            UserError: Lightning would deal out the samples a second time.
-        """
-        if self.trainer is None:
-            return 0, 1
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        connector = getattr(self.trainer, "_accelerator_connector", None)
-        if world_size > 1 and getattr(connector, "use_distributed_sampler", False):
-            raise UserError(
-                f"Trainer of {world_size} ranks needs use_distributed_sampler=False: the data module does it"
-            )
-        return rank, world_size
-
-
-def _leave_signals_alone(worker: int) -> None:
-    """A signal to all processes of a terminal or a queue is for training to answer; loaders end with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.images import check_image_size
 from datamodules.pictures import as_pictures
-from datamodules.samples import Samples
+from datamodules.samples import Samples, Source
 from datamodules.splits import split_samples
 from datamodules.turns import turn_classes
 from metric_module.batch import Batch
@@ -43,6 +45,7 @@ AUGMENT = Augment(flip=0.0)  # a mirrored emoji can be another one: arrows, hand
 CLASS_TURNS = 4
 
 
+@dataclass(eq=False, repr=False)
 class EmojiDataModule(PKDataModule):
     """1,055 emoji drawn by five to seven design families each, split into 633 / 211 / 211 classes that none trains on.
 
@@ -52,60 +55,28 @@ class EmojiDataModule(PKDataModule):
     emoji (``up-button`` and ``upwards-button``, ``cricket`` and ``cricket-game``), as their families draw them.
 
     Args:
-        classes_per_batch: P, over all ranks together.
-        samples_per_class: K.
         image_size: S. Sizes that divide 64 are area averages; others are resized bilinearly with antialiasing.
-        split_seed: Names the split of the classes.
-        seed: Names the order of training and the draws of augmentation.
-        eval_batch_size: Samples per evaluation batch on each rank.
-        num_workers: Processes that load; the images are in memory, so 0 serves well.
-        augment: Maps images and one int64 key per image to images while training; None leaves them.
         class_turns: While training, probability that a class of a batch is turned or mirrored, all its images alike,
             into a class of its own; see :func:`datamodules.turns.turn_classes`.
-        short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
-        fractions: Shares of the classes for train, val and test.
-        fold: Which fold of the classes of train and val is val; None: as split.
-        folds: How many folds there are.
+
+    Other arguments are those of :class:`datamodules.PKDataModule`; the images are in memory, so ``num_workers=0``
+    serves well.
 
     Raises:
         UserError: A number is out of range; later, if the shipped files are missing or damaged.
     """
 
-    def __init__(
-        self,
-        classes_per_batch: int = 32,
-        samples_per_class: int = 4,
-        image_size: int = 32,
-        split_seed: int = 0,
-        seed: int = 0,
-        eval_batch_size: int = 512,
-        num_workers: int = 0,
-        augment: AugmentFunction | None = AUGMENT,
-        class_turns: float = 0.6,
-        short_classes: str = "repeat",
-        fractions: Sequence[float] = (0.6, 0.2, 0.2),
-        fold: int | None = None,
-        folds: int = 4,
-    ) -> None:
-        super().__init__(
-            classes_per_batch,
-            samples_per_class,
-            seed=seed,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            augment=augment,
-            short_classes=short_classes,
-            split_seed=split_seed,
-            fold=fold,
-            folds=folds,
-        )
-        if image_size < 1:
-            raise UserError(f"expected image_size >= 1, got {image_size}")
-        if not 0 <= class_turns <= 1:
-            raise UserError(f"expected 0 <= class_turns <= 1, got {class_turns}")
-        self.image_size = image_size
-        self.class_turns = class_turns
-        self.fractions = fractions
+    _: KW_ONLY
+    image_size: int = 32
+    class_turns: float = 0.6
+    augment: AugmentFunction | None = AUGMENT
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_image_size(self.image_size)
+        if not 0 <= self.class_turns <= 1:
+            raise UserError(f"expected 0 <= class_turns <= 1, got {self.class_turns}")
 
     @override
     def augment_batch(self, batch: Batch, epoch: int) -> Batch:
@@ -115,11 +86,6 @@ class EmojiDataModule(PKDataModule):
             inputs, labels = turn_classes(batch.inputs, batch.labels, keys, self.class_turns)
             batch = batch._replace(inputs=inputs, labels=labels)
         return super().augment_batch(batch, epoch)
-
-    @override
-    def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
-        """The drawings."""
-        return [*as_pictures(self.samples.fetch(torch.tensor(list(ids), dtype=torch.int64)))]
 
     @override
     def load(self) -> Samples:
@@ -137,7 +103,7 @@ class EmojiDataModule(PKDataModule):
         )
 
 
-class EmojiImages:
+class EmojiImages(Source):
     """Images by id, as the encoder takes them.
 
     Args:
@@ -149,9 +115,15 @@ class EmojiImages:
         self.images = images
         self.image_size = image_size
 
+    @override
     def __call__(self, ids: Tensor) -> Tensor:
         """Float32 images ``(B, 3, S, S)`` in [-1, 1] of int64 ids ``(B,)``."""
         return resize(self.images[ids].float().div_(127.5).sub_(1), self.image_size)
+
+    @override
+    def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
+        """The drawings."""
+        return [*as_pictures(self(torch.tensor(list(ids), dtype=torch.int64)))]
 
 
 def resize(images: Tensor, size: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Many files without many objects, and what is wrong with them.
 
-Legend: N files, C classes.
+Legend: N files.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +19,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from metric_module.errors import UserError
-
-SHOWN = 20
+from datamodules.samples import listed
 
 
 class Paths:
@@ -106,21 +104,16 @@ def inspect_images(paths: Sequence[str] | Paths, cache: Path | None, workers: in
     return [(found.get(path) or known[path])[1] for path in every]
 
 
-def check_images(
-    paths: Paths, labels: Tensor, class_names: Sequence[str], splits: Mapping[str, Tensor], cache: Path | None
-) -> None:
-    """Find, before the first step, every file and every class that would spoil training or its figures.
+def bad_images(paths: Paths, splits: Mapping[str, Tensor], cache: Path | None) -> list[str]:
+    """Find every file that would spoil training or its figures.
 
     Args:
         paths: The image of each sample, N.
-        labels: Class of each sample, int64 ``(N,)``.
-        class_names: Name of each class, C.
         splits: Ids of the samples of each split, int64.
         cache: See :func:`inspect_images`.
 
-    Raises:
-        UserError: Listing files that cannot be read, files whose very content is in two splits, and classes of the
-            training split with a single sample.
+    Returns:
+        A line that lists the files that cannot be read, and one of the files whose very content is in two splits.
     """
     states = inspect_images(paths, cache)
     bad = [f"{paths[row]} ({state.reason})" for row, state in enumerate(states) if state.reason]
@@ -134,20 +127,7 @@ def check_images(
         for rows in places.values()
         if len({owner[row] for row in rows}) > 1
     ]
-    count = labels[splits["train"]].bincount(minlength=len(class_names))
-    single = [class_names[int(label)] for label in (count == 1).nonzero()]
-    found = [
-        *_listed("files that cannot be read", bad),
-        *_listed("files with the same content in two splits", twice),
-        *_listed("training classes of a single sample (short_classes=drop leaves them out)", single),
-    ]
-    if found:
-        raise UserError("data: " + "; ".join(found))
-
-
-def _listed(title: str, names: list[str]) -> Iterator[str]:
-    if names:
-        yield f"{len(names)} {title}: {', '.join(names)}"
+    return [*listed("files that cannot be read", bad), *listed("files with the same content in two splits", twice)]
 
 
 def _stamp(path: str) -> str:

@@ -6,21 +6,20 @@ Legend: N images, B of a batch, S x S pixels.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.files import Paths, check_images
+from datamodules.files import Paths
+from datamodules.images import ImageFiles, check_image_size
 from datamodules.pairs import read_pairs
-from datamodules.pictures import as_pictures
-from datamodules.samples import BadSampleError, Samples
+from datamodules.samples import Samples
 from datamodules.splits import split_samples
 from metric_module.errors import UserError
 
@@ -29,6 +28,7 @@ SPLITS = ("train", "val", "test")
 AUGMENT = Augment()
 
 
+@dataclass(eq=False, repr=False)
 class ImageFolderDataModule(PKDataModule):
     """A folder of images per class: ``root/class/*.jpg``, or ``root/{train,val,test}/class/*.jpg`` if split already.
 
@@ -40,108 +40,40 @@ class ImageFolderDataModule(PKDataModule):
 
     Args:
         root: The folder.
-        classes_per_batch: P, over all ranks together.
-        samples_per_class: K.
         image_size: S.
-        split_seed: Names the split of the classes.
-        seed: Names the order of training and the draws of augmentation.
-        eval_batch_size: Samples per evaluation batch on each rank.
-        num_workers: Processes that load.
-        augment: Maps images and one int64 key per image to images while training; None leaves them.
-        short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
-        fractions: Shares of the classes for train, val and test.
-        fold: Which fold of the classes of train and val is val; None: as split.
-        folds: How many folds there are.
-        preflight: Whether to read every file before the first step.
-        on_bad_sample: What a file that cannot be read leads to while training: ``error``, or ``replace`` by another
-            sample of its class.
-        pairs: LFW's ``pairs.txt``, whose pairs verification then looks at: ``name 1`` is ``root/name/name_0001.*``.
+        pairs_file: LFW's ``pairs.txt``, whose pairs verification then looks at: ``name 1`` is
+            ``root/name/name_0001.*``.
         cache_dir: Where the preflight remembers what it read; None: ``lightning-triplets`` in the user's cache folder.
+
+    Other arguments are those of :class:`datamodules.PKDataModule`.
 
     Raises:
         UserError: An argument is out of range; later, if there are no images, or the preflight finds something.
     """
 
-    def __init__(
-        self,
-        root: str,
-        classes_per_batch: int = 32,
-        samples_per_class: int = 4,
-        image_size: int = 64,
-        split_seed: int = 0,
-        seed: int = 0,
-        eval_batch_size: int = 256,
-        num_workers: int = 0,
-        augment: AugmentFunction | None = AUGMENT,
-        short_classes: str = "repeat",
-        fractions: Sequence[float] = (0.6, 0.2, 0.2),
-        fold: int | None = None,
-        folds: int = 4,
-        preflight: bool = True,
-        on_bad_sample: str = "error",
-        pairs: str | None = None,
-        cache_dir: str | None = None,
-    ) -> None:
-        super().__init__(
-            classes_per_batch,
-            samples_per_class,
-            seed=seed,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            augment=augment,
-            short_classes=short_classes,
-            split_seed=split_seed,
-            fold=fold,
-            folds=folds,
-            on_bad_sample=on_bad_sample,
-        )
-        if image_size < 1:
-            raise UserError(f"expected image_size >= 1, got {image_size}")
-        self.root = Path(root)
-        self.image_size = image_size
-        self.fractions = fractions
-        self.preflight = preflight
-        self.pairs_file = pairs
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        self.cache_dir = Path(home) / "lightning-triplets" if cache_dir is None else Path(cache_dir)
+    _: KW_ONLY
+    root: str
+    image_size: int = 64
+    pairs_file: str | None = None
+    cache_dir: str | None = None
+    eval_batch_size: int = 256
+    augment: AugmentFunction | None = AUGMENT
 
     @override
-    def prepare_data(self) -> None:
-        """Read every file once, on one process of each machine."""
-        samples = self.samples
-        if self.preflight:
-            images = samples.fetch
-            assert isinstance(images, ImageFiles)
-            splits = dict(samples.splits)
-            if self.short_classes == "drop":
-                count = samples.labels[splits["train"]].bincount(minlength=len(samples.class_names))
-                splits["train"] = splits["train"][count[samples.labels[splits["train"]]] > 1]
-            check_images(images.paths, samples.labels, samples.class_names, splits, self.cache_dir / "files.sqlite")
-
-    @override
-    def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
-        """The images; of a file that cannot be read any more, its name."""
-        images = self.samples.fetch
-        assert isinstance(images, ImageFiles)
-        shown: list[Image.Image | str] = []
-        for row in ids:
-            try:
-                shown += as_pictures(images(torch.tensor([row])))
-            except BadSampleError:
-                shown.append(Path(images.paths[row]).name)
-        return shown
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_image_size(self.image_size)
 
     @override
     def load(self) -> Samples:
         """List the files and split the classes; nothing is read yet."""
-        folders = [self.root / name for name in SPLITS]
+        root = Path(self.root)
+        folders = [root / name for name in SPLITS]
         given = [folder for folder in folders if folder.is_dir()]
         if given and len(given) < len(folders):
             missing = ", ".join(folder.name for folder in folders if folder not in given)
-            raise UserError(
-                f"{self.root}: expected train, val and test, or a folder for each class; missing: {missing}"
-            )
-        trees = {folder.name: list_classes(folder) for folder in given} or {"": list_classes(self.root)}
+            raise UserError(f"{root}: expected train, val and test, or a folder for each class; missing: {missing}")
+        trees = {folder.name: list_classes(folder) for folder in given} or {"": list_classes(root)}
         names = sorted({name for tree in trees.values() for name in tree})
         code = {name: label for label, name in enumerate(names)}
         rows = [(split, code[name], path) for split, tree in trees.items() for name in tree for path in tree[name]]
@@ -151,7 +83,7 @@ class ImageFolderDataModule(PKDataModule):
             splits = {split: torch.from_numpy((of_split == split).nonzero()[0]) for split in SPLITS}
         else:
             splits = split_samples(labels, names, seed=self.split_seed, fractions=self.fractions)
-        images = ImageFiles(Paths(path for _, _, path in rows), self.image_size)
+        images = ImageFiles(Paths(path for _, _, path in rows), self.image_size, self.cache_dir)
         listed = None if self.pairs_file is None else read_pairs(self.pairs_file, _numbered(path for *_, path in rows))
         return Samples(fetch=images, labels=labels, splits=splits, class_names=names, listed=listed)
 
@@ -164,44 +96,6 @@ def _numbered(paths: Iterable[str]) -> dict[tuple[str, int], int]:
         if name == path.parent.name and number.isdigit():
             found[name, int(number)] = row
     return found
-
-
-class ImageFiles:
-    """Images by id, as the encoder takes them.
-
-    Args:
-        paths: The file of each, N.
-        image_size: S.
-    """
-
-    def __init__(self, paths: Paths, image_size: int) -> None:
-        self.paths = paths
-        self.image_size = image_size
-
-    def __call__(self, ids: Tensor) -> Tensor:
-        """Float32 images ``(B, 3, S, S)`` in [-1, 1] of int64 ids ``(B,)``.
-
-        Raises:
-            BadSampleError: The first file that cannot be read.
-        """
-        images = torch.empty(len(ids), self.image_size, self.image_size, 3, dtype=torch.uint8)
-        for place, row in enumerate(ids.tolist()):
-            try:
-                images[place] = torch.from_numpy(read_image(self.paths[row], self.image_size))
-            except Exception as error:  # Pillow raises many kinds
-                raise BadSampleError(row, f"{self.paths[row]} ({str(error).splitlines()[0]})") from error
-        return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def read_image(path: str, size: int) -> np.ndarray:
-    """The middle square of an image, uint8 ``(S, S, 3)``."""
-    with Image.open(path) as image:
-        image.draft("RGB", (2 * size, 2 * size))  # lets a JPEG be decoded at a fraction of its size
-        width, height = image.size
-        edge = min(width, height)
-        left, top = (width - edge) // 2, (height - edge) // 2
-        box = (left, top, left + edge, top + edge)
-        return np.array(image.convert("RGB").crop(box).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def list_classes(folder: Path) -> dict[str, list[str]]:

@@ -1,12 +1,18 @@
-"""The loader of training batches."""
+"""Loaders of training and evaluation, and which part of the samples is this process's."""
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
-from torch.utils.data import DataLoader
+import torch
+from lightning import Trainer
+from torch.utils.data import DataLoader, Dataset
 
+from datamodules.samplers import PKSampler, ShardedSampler
+from datamodules.samples import SampleDataset, as_it_is
 from metric_module.batch import Batch
+from metric_module.errors import UserError
 
 
 class TrainLoader(DataLoader[Batch]):
@@ -22,3 +28,82 @@ class TrainLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to do."""
+
+
+def train_loader(dataset: Dataset[Batch], sampler: PKSampler, workers: int, seed: int) -> DataLoader[Batch]:
+    """Batches of a sampler, in its order.
+
+    Args:
+        dataset: Gives a whole batch at a time.
+        sampler: Positions in it, and how many make a batch.
+        workers: Processes that load.
+        seed: Of what loader and workers draw themselves.
+    """
+    return _loader(TrainLoader, dataset, sampler, sampler.batch_size, workers, seed)
+
+
+def eval_loader(dataset: SampleDataset, rank: int, world_size: int, batch_size: int, workers: int) -> DataLoader[Batch]:
+    """Every sample once, in order, dealt out over the ranks.
+
+    Args:
+        dataset: Gives a whole batch at a time.
+        rank: Of this process.
+        world_size: How many ranks there are.
+        batch_size: Samples of a batch on each rank.
+        workers: Processes that load.
+    """
+    return _loader(DataLoader, dataset, ShardedSampler(len(dataset), rank, world_size), batch_size, workers, 0)
+
+
+def place(trainer: Trainer | None) -> tuple[int, int]:
+    """Rank and number of ranks.
+
+    Raises:
+        UserError: Lightning would deal out the samples a second time.
+    """
+    if trainer is None:
+        return 0, 1
+    rank, world_size = trainer.global_rank, trainer.world_size
+    connector = getattr(trainer, "_accelerator_connector", None)
+    if world_size > 1 and getattr(connector, "use_distributed_sampler", False):
+        raise UserError(f"Trainer of {world_size} ranks needs use_distributed_sampler=False: the data module does it")
+    return rank, world_size
+
+
+def next_place(trainer: Trainer | None) -> tuple[int, int]:
+    """Epoch and step of the next training batch, whatever the number of processes."""
+    if trainer is None:
+        return 0, 0
+    epoch, step = trainer.current_epoch, trainer.fit_loop.batch_idx + 1
+    if step >= trainer.num_training_batches:  # also at the end of an epoch, and after the last
+        started = trainer.fit_loop.epoch_progress.current.started  # type: ignore[attr-defined]
+        epoch, step = started, 0
+    return epoch, step
+
+
+def _loader(
+    kind: type[DataLoader[Batch]],
+    dataset: Dataset[Batch],
+    sampler: PKSampler | ShardedSampler,
+    batch_size: int,
+    workers: int,
+    seed: int,
+) -> DataLoader[Batch]:
+    return kind(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=isinstance(sampler, PKSampler),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=as_it_is,
+        worker_init_fn=_leave_signals_alone,
+        # Without one of its own, each new iterator would draw from the global random state.
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _leave_signals_alone(worker: int) -> None:
+    """A signal to all processes of a terminal or a queue is for training to answer; loaders end with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

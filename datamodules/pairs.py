@@ -47,7 +47,7 @@ def read_pairs(path: str | Path, ids: Mapping[tuple[str, int], int]) -> ListedPa
     try:
         lines = [line.split("\t") for line in Path(path).read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"datamodule.pairs: cannot read {path} ({error})") from None
+        raise UserError(f"datamodule.pairs_file: cannot read {path} ({error})") from None
     head = lines[0] if lines else []
     if not 1 <= len(head) <= 2 or not all(word.strip().isdigit() for word in head):
         raise UserError(f"{path}: expected the number of folds and of pairs in line 1, got {' '.join(head)!r}")

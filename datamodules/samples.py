@@ -5,10 +5,12 @@ Legend: N samples, B samples of a batch.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
@@ -34,12 +36,41 @@ class BadSampleError(Exception):
         self.reason = reason
 
 
+class Source(ABC):
+    """Where inputs come from, when there is more to say than ids to inputs: what is wrong with them, how they look."""
+
+    @abstractmethod
+    def __call__(self, ids: Tensor) -> Any:
+        """Inputs of int64 ids ``(B,)``, first dimension B.
+
+        Raises:
+            BadSampleError: The first sample that cannot be read.
+        """
+
+    @abstractmethod
+    def show(self, ids: Sequence[int]) -> list[Image | str]:
+        """A picture or a text of each sample, for people; of one that cannot be read, its name."""
+
+    def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
+        """What is wrong with the samples, a line for each kind of problem, with all samples listed.
+
+        Args:
+            splits: Ids of the samples of each split that will be used, int64.
+        """
+        return []
+
+
+def listed(title: str, names: Sequence[str]) -> list[str]:
+    """A line that counts and lists, or none: ``listed("files cannot be read", ["a.png"])``."""
+    return [f"{len(names)} {title}: {', '.join(names)}"] if names else []
+
+
 class Samples(NamedTuple):
     """A labelled data set. The id of a sample is its row, unique across the splits.
 
     Attributes:
         fetch: Maps ids, int64 ``(B,)``, to inputs, first dimension ``B``; works on many samples at once. Raises
-            :class:`BadSampleError` for one that cannot be read.
+            :class:`BadSampleError` for one that cannot be read. A :class:`Source` can say more.
         labels: Class of each sample, int64 ``(N,)``.
         splits: Ids of the samples of each split, int64; ``train``, ``val`` and ``test``.
         class_names: Name of each class, by label.
@@ -55,6 +86,10 @@ class Samples(NamedTuple):
     groups: Tensor | None = None
     queries: Tensor | None = None
     listed: ListedPairs | None = None
+
+    def class_name(self, label: int) -> str:
+        """A class in words."""
+        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
     def check(self) -> None:
         """Find what would otherwise go wrong while training.

@@ -58,8 +58,8 @@ def _check_call(path: str, node: Mapping[str, Any]) -> None:
             raise UserError(f"{path}.{key}: {name} expected {_spell(hints[key])}, got {value!r}")
     if not node.get("_partial_", False):
         for key, parameter in parameters.items():
-            required = parameter.default is parameter.empty and parameter.kind == parameter.POSITIONAL_OR_KEYWORD
-            if required and key not in given and "_args_" not in node:
+            named = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
+            if named and parameter.default is parameter.empty and key not in given and "_args_" not in node:
                 raise UserError(f"{path}.{key}: {name} needs this argument; give +{path}.{key}=...")
 
 
@@ -108,8 +108,12 @@ def _descend(path: str, target: str, module: ModuleType, names: list[str]) -> Ca
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     """Annotations of the arguments, or none if they cannot be evaluated."""
+    if inspect.isclass(target):
+        owner = next(kind for kind in target.__mro__ if "__init__" in vars(kind))
+        # What a dataclass inherits is annotated in the words of another module.
+        target = target if "__dataclass_fields__" in vars(owner) else target.__init__
     try:
-        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        return get_type_hints(target)
     except (NameError, TypeError, AttributeError):
         return {}
 

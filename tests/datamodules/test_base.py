@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -217,3 +218,35 @@ def test_classes_that_were_trained_on() -> None:
     data = Overlap()
     data._samples = data.load()
     assert data.classes_trained_on("test") == 2
+
+
+def test_a_subclass_names_its_own_arguments_alone() -> None:
+    @dataclass(eq=False, repr=False)
+    class Named(Toy):
+        width: int = 3
+        eval_batch_size: int = 7
+
+    data = Named(4, 2, width=5, seed=9)
+    assert (data.classes_per_batch, data.samples_per_class, data.width) == (4, 2, 5)
+    assert (data.seed, data.eval_batch_size, data.folds) == (9, 7, 4)
+    with pytest.raises(UserError, match="expected num_workers >= 0, got -1"):
+        Named(num_workers=-1)
+
+
+def test_a_training_class_of_one_sample_is_found_before_the_first_step() -> None:
+    lonely = torch.arange(len(LABELS))
+
+    class Lonely(Toy):
+        @override
+        def load(self) -> Samples:
+            splits = {
+                "train": lonely[(LABELS < 3) | (LABELS == 5)],
+                "val": lonely[LABELS == 6],
+                "test": lonely[LABELS == 7],
+            }
+            return Samples(lambda index: IMAGES[index], LABELS, splits, class_names=list("abcdefgh"))
+
+    with pytest.raises(UserError, match=r"data: 1 training classes of a single sample \(.*drop leaves.*\): f$"):
+        Lonely().prepare_data()
+    Lonely(short_classes="drop").prepare_data()
+    Lonely(preflight=False).prepare_data()

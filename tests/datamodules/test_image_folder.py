@@ -13,7 +13,7 @@ from PIL import Image
 
 from datamodules import ImageFolderDataModule, SampleDataset
 from datamodules.files import Paths, inspect_images
-from datamodules.image_folder import read_image
+from datamodules.images import read_image
 from datamodules.samples import BadSampleError, Samples
 from metric_module import UserError
 from tests.command_line import Command, command_in
@@ -40,7 +40,7 @@ def make(root: Path, classes: int = 10, each: int = 4) -> Path:
 
 def module(root: Path, **settings: Any) -> ImageFolderDataModule:
     given = {"classes_per_batch": 4, "samples_per_class": 2, "image_size": 8, "cache_dir": str(root.parent / "cache")}
-    return ImageFolderDataModule(str(root), **{**given, **settings})
+    return ImageFolderDataModule(root=str(root), **{**given, **settings})
 
 
 def test_classes_are_split_and_images_are_read(root: Path) -> None:

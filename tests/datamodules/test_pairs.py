@@ -43,7 +43,7 @@ def test_a_broken_list_is_named(lines: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text(lines)
     with pytest.raises(UserError, match=told):
         read_pairs(tmp_path / "pairs.txt", IDS)
-    with pytest.raises(UserError, match=r"datamodule.pairs: cannot read .*none.txt"):
+    with pytest.raises(UserError, match=r"datamodule.pairs_file: cannot read .*none.txt"):
         read_pairs(tmp_path / "none.txt", IDS)
 
 
@@ -56,7 +56,7 @@ def test_a_folder_like_lfw(tmp_path: Path) -> None:
                 Image.new("RGB", (8, 8), (ord(name) * 7 % 256, number * 40, 90)).save(path)
     (tmp_path / "pairs.txt").write_text("2\t1\ne\t1\t2\ne\t3\tf\t1\nf\t1\t3\nf\t2\te\t1\n")
     data = ImageFolderDataModule(
-        str(tmp_path / "lfw"), 2, 2, image_size=4, pairs=str(tmp_path / "pairs.txt"), preflight=False
+        2, 2, root=str(tmp_path / "lfw"), image_size=4, pairs_file=str(tmp_path / "pairs.txt"), preflight=False
     )
     assert data.pairs is not None
     labels = data.samples.labels[data.pairs]

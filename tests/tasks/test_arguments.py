@@ -39,6 +39,10 @@ Compose = Callable[..., DictConfig]
             r"encoder.in_features: MLP needs this argument; give",
         ),
         (
+            ["datamodule=emoji", "datamodule.num_workers=many"],
+            r"datamodule.num_workers: EmojiDataModule expected int, got 'many'",
+        ),
+        (
             ["encoder._target_=tests.tasks.small.Tinny"],
             r"encoder._target_: 'tests.tasks.small' has no 'Tinny'; did you mean 'Tiny'\?",
         ),
@@ -118,3 +122,10 @@ def test_a_logger_whose_package_is_missing(small: Compose, monkeypatch: pytest.M
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", False)
     with pytest.raises(UserError, match=r"logger: a package is missing \(False\)"):
         train(small("logger=wandb"))
+
+
+def test_an_argument_without_a_default_is_asked_for() -> None:
+    with pytest.raises(
+        UserError, match=r"datamodule.root: ImageFolderDataModule needs this argument; give \+datamodule.root"
+    ):
+        check_arguments("datamodule", {"_target_": "datamodules.ImageFolderDataModule"})
