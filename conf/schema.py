@@ -62,10 +62,11 @@ class TrainerConfig:
 
 @dataclass
 class ModuleConfig:
-    """How the module runs the encoder, and with whose samples it mines."""
+    """How the module runs the encoder, with whose samples it mines, and how fast its parts learn."""
 
     encode_chunk_size: int | None = None
     gather: bool = True
+    lr_scale: Any = None
 
 
 @dataclass

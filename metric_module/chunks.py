@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -75,6 +76,23 @@ def refuse_batch_norm(encoder: nn.Module) -> None:
 def has_batch_statistics(module: nn.Module) -> bool:
     """Whether a module is a BatchNorm that takes its statistics from the batch."""
     return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+
+
+def warn_of_local_statistics(encoder: nn.Module, device: str) -> None:
+    """Say where an encoder that trains on several processes takes statistics of its share of the batch alone.
+
+    Args:
+        encoder: The encoder.
+        device: Type of the device: on a ``cpu`` there is no SyncBatchNorm.
+    """
+    norms = {name: module for name, module in encoder.named_modules() if has_batch_statistics(module)}
+    local = [name for name, module in norms.items() if not isinstance(module, nn.SyncBatchNorm)]
+    if local:
+        advice = "its" if device == "cpu" else "set trainer.sync_batchnorm=true, or its"
+        rank_zero_warn(
+            f"{type(encoder).__name__} has BatchNorm in {len(local)} places (the first: {local[0]}): {advice} "
+            "statistics are those of each process's share of the batch"
+        )
 
 
 def _rows(inputs: Any) -> int:

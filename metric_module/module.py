@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch import Tensor
+from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 from metric_module.batch import unpack
 from metric_module.census import shares
-from metric_module.chunks import check_size, encode_in_chunks, has_batch_statistics, refuse_batch_norm
+from metric_module.chunks import check_size, encode_in_chunks, refuse_batch_norm, warn_of_local_statistics
 from metric_module.criterion import CriterionOutput, TripletCriterion
-from metric_module.distributed import Together, gather_batch, gather_rows, row_counts, share, sum_over_ranks, world_size
+from metric_module.distributed import Together, gather_batch, gather_rows, row_counts, sum_over_ranks, world_size
 from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
-from metric_module.evaluation import EmbeddingMetric, Gathered, RetrievalMetric
+from metric_module.evaluation import EmbeddingMetric, RetrievalMetric
 from metric_module.functional import nonfinite_rows
 from metric_module.health import Health, health
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import Scheduled
-
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+from metric_module.optimizers import OptimizerFactory, check_lr_scale, configured
+from metric_module.set_loss import loss_of_set
 
 
 class TripletModule(LightningModule):
@@ -44,8 +42,10 @@ class TripletModule(LightningModule):
     Args:
         encoder: Maps inputs to embeddings ``(B, D)``.
         criterion: Distance, miner and margin.
-        optimizer: Called with the parameters. Default: AdamW with learning rate 1e-3.
-        scheduler: Called with the optimizer, and with ``total_steps`` if it takes that; stepped after every batch.
+        optimizer: Called with the parameters, or with groups of them for ``lr_scale``. Default: AdamW, learning rate
+            1e-3.
+        scheduler: Called with the optimizer, and with ``total_steps`` if it takes that; stepped after every batch. One
+            with a ``max_lr`` for all gets one for each group.
         metric: Collects embeddings and computes the figures. Default: retrieval under the criterion's distance.
         memory: Embeddings of past batches, as references beside the batch in training.
         encode_chunk_size: In training, encode so many samples at a time and keep no activations: the memory of a
@@ -53,6 +53,8 @@ class TripletModule(LightningModule):
         gather: With several processes, mine each process's anchors among the samples of all of them, so that N
             processes train as one would on the same global batch. Off: each mines its own share alone. Accumulating
             gradients adds no negatives, either way.
+        lr_scale: Factors on the learning rate by the name of a part, ``{"encoder.backbone": 0.1}``; of several names
+            that a parameter starts with, the longest counts.
 
     Attributes:
         config: Plain values that every checkpoint keeps under ``config``; None keeps nothing.
@@ -61,7 +63,8 @@ class TripletModule(LightningModule):
         health: Signs of the last training step; None before the first.
 
     Raises:
-        UserError: If the memory does not fit the encoder, or the chunk size is below 1. While training, if the
+        UserError: If the memory does not fit the encoder, the chunk size is below 1, or a factor is not above 0 or for
+            no part of the module. While training, if the
             encoder's output has the wrong shape or is not finite on any process, or a batch has the wrong form.
     """
 
@@ -75,6 +78,7 @@ class TripletModule(LightningModule):
         memory: CrossBatchMemory | None = None,
         encode_chunk_size: int | None = None,
         gather: bool = True,
+        lr_scale: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         check_size(encode_chunk_size)
@@ -86,6 +90,8 @@ class TripletModule(LightningModule):
         self.memory = memory
         self.encode_chunk_size = encode_chunk_size
         self.gather = gather
+        self.lr_scale: Mapping[str, float] = {} if lr_scale is None else lr_scale
+        check_lr_scale(self, self.lr_scale)
         self.config: dict[str, Any] | None = None
         self.threshold: float | None = None
         self.health: Health | None = None
@@ -104,14 +110,7 @@ class TripletModule(LightningModule):
     def on_fit_start(self) -> None:
         """Say what several processes cannot do as one."""
         if self.trainer.world_size > 1:
-            norms = [name for name, module in self.encoder.named_modules() if has_batch_statistics(module)]
-            synced = [name for name in norms if isinstance(self.encoder.get_submodule(name), nn.SyncBatchNorm)]
-            if len(norms) > len(synced):
-                advice = "its" if self.device.type == "cpu" else "set trainer.sync_batchnorm=true, or its"
-                rank_zero_warn(
-                    f"{type(self.encoder).__name__} has BatchNorm in {len(norms) - len(synced)} places (the first: "
-                    f"{norms[0]}): {advice} statistics are those of each process's share of the batch"
-                )
+            warn_of_local_statistics(self.encoder, self.device.type)
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -210,14 +209,7 @@ class TripletModule(LightningModule):
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer over every parameter, and the scheduler if there is one."""
-        optimizer = self._optimizer(self.parameters())
-        if self._scheduler is None:
-            return optimizer
-        if "total_steps" in inspect.signature(self._scheduler).parameters:
-            scheduler = self._scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
-        else:
-            scheduler = self._scheduler(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return configured(self, self._optimizer, self._scheduler, self.lr_scale)
 
     def _logs_this_step(self) -> bool:
         """Whether the logger writes this step; also the first, so that the progress bar is complete from the start."""
@@ -274,25 +266,13 @@ class TripletModule(LightningModule):
         samples = self.metric.gathered()
         self.metric.threshold = self.threshold if stage == "test" else None
         self.metric.pairs, self.metric.folds = self._known("pairs"), self._known("pair_folds")
-        loss = self._loss_of_all(samples)
+        loss = loss_of_set(self.criterion, samples)
         figures = self.metric.compute()
         if stage == "val" and "best_threshold" in figures:
             self.threshold = figures["best_threshold"]
         self.log(f"{stage}/loss", loss, prog_bar=True)
         for name, value in figures.items():
             self.log(f"{stage}/{name}", torch.tensor(value).float(), prog_bar=name in {"recall_at_1", "map_at_r"})
-
-    def _loss_of_all(self, samples: Gathered) -> Tensor:
-        """The criterion's loss over a whole set as one batch, of which each process takes its share of the anchors."""
-        embeddings, labels, ids, *_ = samples
-        among: dict[str, Any] = {}
-        rank, ranks = share()
-        if ranks > 1:
-            first, last = len(labels) * rank // ranks, len(labels) * (rank + 1) // ranks
-            among = {"reference": embeddings, "reference_labels": labels, "reference_ids": ids, "first": first}
-            embeddings, labels, among["ids"] = embeddings[first:last], labels[first:last], ids[first:last]
-        output: CriterionOutput = self.criterion(embeddings, labels, **among, census=False)
-        return output.loss
 
     def _known(self, name: str) -> Tensor | None:
         """What the data module knows of its samples under this name, if anything."""

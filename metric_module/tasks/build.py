@@ -96,11 +96,15 @@ def build(cfg: DictConfig) -> Parts:
         scheduler=_build(cfg, "scheduler"),
         metric=_metric(cfg, criterion.distance),
         memory=_memory(cfg, encoder),
-        encode_chunk_size=cfg.module.encode_chunk_size,
-        gather=cfg.module.gather,
+        **_plain(cfg, "module"),
     )
     module.config = kept_configuration(cfg)
     return Parts(module, datamodule, _trainer(cfg))
+
+
+def _plain(cfg: DictConfig, group: str) -> dict[str, Any]:
+    """The values of a group that is no part by itself."""
+    return OmegaConf.to_container(cfg[group], resolve=True)  # type: ignore[return-value]
 
 
 def _trainer(cfg: DictConfig) -> Trainer:

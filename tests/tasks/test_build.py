@@ -70,6 +70,22 @@ def test_memory_and_chunks_reach_the_module(small: Compose) -> None:
     assert (module.memory.warmup_steps, module.encode_chunk_size) == (2, 5)
 
 
+def test_learning_rates_by_part_reach_the_optimizer(small: Compose, tmp_path: Path) -> None:
+    """In a run of two parts too, whose checkpoint has the groups."""
+    same = ["module.lr_scale={encoder.backbone:0.25,encoder.backbone.0:0.5}", "scheduler=one_cycle", "test=false"]
+    train(small(*same))
+    groups = state(tmp_path / "run" / "checkpoints" / "last.ckpt")["optimizer_states"][0]["param_groups"]
+    assert {group["name"]: group["lr"] / groups[-1]["lr"] for group in groups} == pytest.approx(
+        {"encoder.backbone": 0.25, "encoder.backbone.0": 0.5, "rest": 1}
+    )
+    assert "lr-AdamW/encoder.backbone.0" in rows(tmp_path / "run" / "metrics.csv")[0]
+    train(small(*same, "ckpt_path=last", "trainer.max_epochs=2"))
+    with pytest.raises(
+        UserError, match=r"module.lr_scale: no part 'encoder.backbon' .* did you mean 'encoder.backbone"
+    ):
+        build(small("module.lr_scale={encoder.backbon:0.1}"))
+
+
 def test_an_encoder_that_does_not_say_its_width(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = Tiny.__init__
 

@@ -1,0 +1,194 @@
+"""Learning rates by part: who is in which group, that every shipped schedule keeps the ratios, and a resume."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
+
+from conf.schema import register
+from metric_module import UserError
+from metric_module.optimizers import build_optimizer, build_scheduler, parameter_groups
+from tests.metric_module.training import loader, module, trainer
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+SCHEDULERS = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))
+SCALE = {"encoder.body": 0.1, "encoder.body.0": 0.25, "encoder.head.linear.bias": 2.0}
+SGD = partial(torch.optim.SGD, lr=0.4, momentum=0.9)
+
+
+class Net(nn.Module):
+    """Two numbers of blocks of which one starts with the other, and a tied weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(2, 2) for _ in range(11)])
+        self.head = nn.Linear(2, 2)
+        self.blocks[5].weight = self.blocks[1].weight
+
+
+def test_the_longest_name_wins_and_names_end_at_dots() -> None:
+    net = Net()
+    groups = parameter_groups(net, {"blocks": 0.5, "blocks.1": 0.1, "head.bias": 2})
+    by_name = {group["name"]: {id(parameter) for parameter in group["params"]} for group in groups}
+    assert by_name["blocks.1"] == {id(value) for value in net.blocks[1].parameters()}, "not those of blocks.10"
+    assert id(net.blocks[10].weight) in by_name["blocks"]
+    assert by_name["head.bias"] == {id(net.head.bias)} and by_name["rest"] == {id(net.head.weight)}
+    assert {group["name"]: group["lr_scale"] for group in groups} == {
+        "blocks": 0.5,
+        "blocks.1": 0.1,
+        "head.bias": 2.0,
+        "rest": 1.0,
+    }
+    assert sum(map(len, by_name.values())) == len(list(net.parameters())), "each once"
+
+
+def test_without_factors_the_optimizer_is_as_it_was() -> None:
+    model = module(optimizer=SGD)
+    made, plain = build_optimizer(model, SGD, {}), SGD(model.parameters())
+    assert made.state_dict() == plain.state_dict()
+    both = [part.param_groups[0]["params"] for part in (made, plain)]
+    assert all(one is other for one, other in zip(*both, strict=True))
+
+
+def test_the_first_step_moves_by_the_factor() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    before = [value.detach().clone() for value in net.parameters()]
+    optimizer = build_optimizer(net, partial(torch.optim.SGD, lr=0.4), {"0": 0.1, "1.bias": 3})
+    net(torch.randn(4, 3)).square().sum().backward()
+    optimizer.step()
+    for value, old, rate in zip(net.parameters(), before, [0.04, 0.04, 0.4, 1.2], strict=True):
+        assert value.grad is not None and value.grad.abs().max() > 1e-3
+        torch.testing.assert_close(old - value.detach(), rate * value.grad)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_schedule_keeps_the_ratios(tmp_path: Path, scheduler: str, optimizer: str) -> None:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=[f"scheduler={scheduler}", f"optimizer={optimizer}"])
+    parts = [instantiate(cfg[name], _convert_="all") for name in ("optimizer", "scheduler")]
+    rates: list[list[float]] = []
+    for scale in (SCALE, {}):
+        made = build_optimizer(module(), parts[0], scale)
+        schedule = build_scheduler(made, parts[1], lambda: 10)
+        for _ in range(10):
+            rates.append([group["lr"] for group in made.param_groups])
+            made.step()
+            schedule.step()
+    scaled, plain = rates[:10], [row[0] for row in rates[10:]]
+    assert max(plain) == pytest.approx(cfg.optimizer.lr)
+    for row, rate in zip(scaled, plain, strict=True):
+        assert row == pytest.approx([0.1 * rate, 0.25 * rate, 2 * rate, rate])
+    assert min(plain) > 0 and (len(set(plain)) > 1) == (scheduler != "constant")
+
+
+def sixteen_steps(optimizer: torch.optim.Optimizer, max_lr: float | list[float] = 0.4) -> LRScheduler:
+    return OneCycleLR(optimizer, max_lr, total_steps=16)
+
+
+def test_groups_train_resume_and_are_logged_by_name(tmp_path: Path) -> None:
+    """Four epochs at once, and two and two: bit for bit, with the groups in the checkpoint."""
+    settings: dict[str, Any] = {"optimizer": SGD, "scheduler": sixteen_steps, "lr_scale": SCALE}
+    whole, first, rest = (module(seed=seed, **settings) for seed in (0, 0, 1))
+    monitor, logger = LearningRateMonitor("step"), CSVLogger(tmp_path)
+    trainer(tmp_path, max_epochs=4, callbacks=[monitor], logger=logger, log_every_n_steps=1).fit(whole, loader())
+    assert set(monitor.lrs) == {f"lr-SGD/{name}" for name in (*SCALE, "rest")}
+    stopped = trainer(tmp_path, max_epochs=2)
+    stopped.fit(first, loader())
+    stopped.save_checkpoint(tmp_path / "a.ckpt")
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"]
+    assert [(group["name"], group["lr_scale"]) for group in saved] == [*SCALE.items(), ("rest", 1.0)]
+    trainer(tmp_path, max_epochs=4).fit(rest, loader(), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(rest.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("saved", "now", "message"),
+    [
+        ({}, {"encoder.head": 0.1}, r"made with \{\}, this one with \{encoder.head: 0.1\}; go on"),
+        ({"encoder.head": 0.1}, {}, r"made with \{encoder.head: 0.1\}, this one with \{\}; go on with the same"),
+        (
+            {"encoder.head": 0.1},
+            {"encoder.body": 0.1},
+            r"made with \{encoder.head: 0.1\}, this one with \{encoder.body: 0.1\}",
+        ),
+        (
+            {"encoder.head": 0.1},
+            {"encoder.head": 3},
+            r"made with \{encoder.head: 0.1\}, this one with \{encoder.head: 3\}",
+        ),
+    ],
+)
+def test_a_resume_with_other_factors_is_refused(
+    tmp_path: Path, saved: dict[str, float], now: dict[str, float], message: str
+) -> None:
+    fit = trainer(tmp_path, max_epochs=1)
+    fit.fit(module(lr_scale=saved), loader())
+    fit.save_checkpoint(tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match=rf"module\.lr_scale: the checkpoint's optimizer was {message}"):
+        trainer(tmp_path).fit(module(lr_scale=now), loader(), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("factor", [0, 0.0, -0.1, float("nan"), float("inf"), "x", None, True])
+def test_a_factor_that_is_none(factor: Any) -> None:
+    message = rf"module\.lr_scale: expected a finite factor > 0 for 'encoder.head', got {factor!r}; .* freeze it"
+    with pytest.raises(UserError, match=message):
+        module(lr_scale={"encoder.head": factor})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "encoder.boddy",
+            r"no part 'encoder.boddy' with parameters; did you mean 'encoder.body'.*encoder has body, head",
+        ),
+        ("encoder.body.9", r"encoder.body has 0, 1$"),
+        ("encoder.body.2", r"no part 'encoder.body.2' with parameters; did you mean 'encoder.body"),
+        ("zzz", r"no part 'zzz' with parameters; the module has encoder$"),
+        ("encoder.head.linear.bias.x", r"encoder.head.linear.bias has no parts"),
+        ("", r"no part '' with parameters; the module has encoder$"),
+        (0, r"no part 0 with parameters; the module has encoder$"),
+    ],
+)
+def test_a_part_that_there_is_not(name: Any, message: str) -> None:
+    with pytest.raises(UserError, match=rf"module\.lr_scale: .*{message}"):
+        module(lr_scale={name: 0.1})
+
+
+def test_no_mapping() -> None:
+    with pytest.raises(UserError, match=r"module\.lr_scale: expected factors by part, .*, got \[1\]"):
+        module(lr_scale=[1])
+
+
+def test_a_schedule_without_regard_to_the_factors_is_refused() -> None:
+    made = build_optimizer(module(), SGD, SCALE)
+    ignorant = partial(CyclicLR, base_lr=0.01, max_lr=0.1)
+    message = (
+        r"CyclicLR sets the learning rates of the groups by itself, to \[0.01, .* factors are \[0.1, 0.25, 2.0, 1.0"
+    )
+    with pytest.raises(UserError, match=rf"module\.lr_scale: {message}"):
+        build_scheduler(made, ignorant, lambda: 12)
+    made = build_optimizer(module(), SGD, SCALE)
+    own = partial(CyclicLR, base_lr=[0.001, 0.0025, 0.02, 0.01], max_lr=0.1)
+    assert build_scheduler(made, own, lambda: 12).get_last_lr() == pytest.approx([0.001, 0.0025, 0.02, 0.01])
+    made = build_optimizer(module(), SGD, SCALE)
+    build_scheduler(made, partial(LambdaLR, lr_lambda=lambda step: min(1, step / 4)), lambda: 12)  # starts at 0
+
+
+def test_an_optimizer_without_groups() -> None:
+    with pytest.raises(UserError, match=r"module\.lr_scale: the optimizer takes no groups .*LBFGS doesn't support"):
+        build_optimizer(module(), torch.optim.LBFGS, SCALE)
