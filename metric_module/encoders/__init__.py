@@ -3,6 +3,7 @@
 from metric_module.encoders.base import EmbeddingHead, Encoder
 from metric_module.encoders.conv_net import ConvNet
 from metric_module.encoders.mlp import MLP
+from metric_module.encoders.time_series import SeriesConvNet
 from metric_module.encoders.timm import TimmEncoder
 
-__all__ = ["MLP", "ConvNet", "EmbeddingHead", "Encoder", "TimmEncoder"]
+__all__ = ["MLP", "ConvNet", "EmbeddingHead", "Encoder", "SeriesConvNet", "TimmEncoder"]

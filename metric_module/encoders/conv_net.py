@@ -45,11 +45,7 @@ class ConvNet(Encoder):
         stem_stride: int = 4,
     ) -> None:
         super().__init__()
-        if len(widths) != len(depths) or min([*widths, *depths], default=0) < 1:
-            raise UserError(
-                "encoder: expected as many widths as depths, each at least 1, "
-                f"got widths={list(widths)}, depths={list(depths)}"
-            )
+        check_stages(widths, depths)
         if stem_stride < 1:
             raise UserError(f"encoder.stem_stride: expected an integer >= 1, got {stem_stride}")
         self.embedding_dim = embedding_dim
@@ -71,23 +67,53 @@ class ConvNet(Encoder):
         pooled: list[Tensor] = []
         for stage in earlier:
             features = stage(features)  # (B, F, h, w)
-            pooled.append(at_least_float32(features).mean(dim=(2, 3)))  # (B, F)
+            pooled.append(mean_pool(features))  # (B, F)
         pooled.append(self.pool(last(features)))  # (B, F)
         embeddings: Tensor = self.head(torch.cat(pooled, dim=1))
         return embeddings
 
 
 class GeneralizedMean(nn.Module):
-    """Pooling by ``mean(x^p)^(1/p)`` with a learned ``p`` (Radenovic et al. 2018, equation 3)."""
+    """Pooling by ``mean(x^p)^(1/p)`` with a learned ``p`` (Radenovic et al. 2018, equation 3).
+
+    Shapes: B = samples, F = channels, ... = the places to pool: ``h, w`` of an image, ``T`` of a series.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.power = nn.Parameter(torch.tensor(3.0))
 
     @override
-    def forward(self, features: Tensor) -> Tensor:
-        """Features ``(B, F)`` of maps ``(B, F, h, w)``, in float32 or better."""
-        return at_least_float32(features).clamp(min=1e-4).pow(self.power).mean(dim=(2, 3)).pow(1 / self.power)
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Features ``(B, F)`` of maps ``(B, F, ...)``, in float32 or better; as for the mask, see :func:`mean_pool`."""
+        return mean_pool(at_least_float32(features).clamp(min=1e-4).pow(self.power), mask).pow(1 / self.power)
+
+
+def mean_pool(features: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Features ``(B, F)``, the mean of maps ``(B, F, ...)``, in float32 or better.
+
+    Args:
+        features: The maps.
+        mask: Which places count, bool ``(B, 1, ...)``, at least one of each sample; None is all.
+    """
+    features = at_least_float32(features)
+    places = tuple(range(2, features.ndim))
+    if mask is None:
+        return features.mean(dim=places)
+    return (features * mask).sum(dim=places) / mask.sum(dim=places)
+
+
+def check_stages(widths: Sequence[int], depths: Sequence[int]) -> None:
+    """Accept widths and depths of the stages of a network.
+
+    Raises:
+        UserError: If there are none, not as many of one as of the other, or one is below 1.
+    """
+    if len(widths) != len(depths) or min([*widths, *depths], default=0) < 1:
+        raise UserError(
+            "encoder: expected as many widths as depths, each at least 1, "
+            f"got widths={list(widths)}, depths={list(depths)}"
+        )
 
 
 def _conv(before: int, after: int, kernel: int, stride: int = 1) -> nn.Sequential:
