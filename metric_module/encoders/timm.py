@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
 from metric_module.errors import UserError
+from metric_module.recompute import track_statistics_once
 
 
 class TimmEncoder(Encoder):
@@ -29,10 +31,13 @@ class TimmEncoder(Encoder):
         in_channels: Channels of the images.
         frozen: Parts of the backbone that never change, weights and BatchNorm statistics alike, by name: for example
             ``["conv_stem", "bn1", "blocks.0"]``. Early layers are general and the most expensive to train.
+        grad_checkpointing: Keep the activations of no more than a stage or a block, and compute them again for the
+            gradient, which stays the same: memory for the time of a second forward pass. Not for models in which timm
+            does not provide for it.
 
     Raises:
-        UserError: If timm has no such model, both kinds of weights are asked for, the file does not fit, or the
-            backbone has no part of a name in ``frozen``.
+        UserError: If timm has no such model, both kinds of weights are asked for, the file does not fit, the backbone
+            has no part of a name in ``frozen``, or cannot keep fewer activations.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class TimmEncoder(Encoder):
         weights: str | None = None,
         in_channels: int = 3,
         frozen: Sequence[str] = (),
+        grad_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         import timm  # here, because it takes a second that only its users should pay
@@ -63,7 +69,19 @@ class TimmEncoder(Encoder):
         self._frozen = [self._part(part) for part in frozen]
         for part in self._frozen:
             part.requires_grad_(False).eval()
+        if grad_checkpointing:
+            self._checkpoint(name)
         self.head = EmbeddingHead(int(self.backbone.num_features), embedding_dim, normalize)  # type: ignore[arg-type]
+
+    def _checkpoint(self, name: str) -> None:
+        with suppress(AttributeError, AssertionError):  # timm's ways to say no
+            self.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+        if not any(getattr(part, "grad_checkpointing", False) for part in self.backbone.modules()):
+            raise UserError(
+                f"encoder.grad_checkpointing: timm has none for {name!r}; expected false, or another model such as "
+                "resnet50 or vit_small_patch16_224"
+            )
+        track_statistics_once(self.backbone)
 
     def _part(self, name: str) -> nn.Module:
         parts: dict[str, nn.Module] = dict(self.backbone.named_modules())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from torch import Tensor
 
 from metric_module import Encoder, UserError
 from metric_module.encoders import MLP, ConvNet, TimmEncoder
@@ -116,6 +117,58 @@ def test_frozen_parts_never_change() -> None:
     assert changed == moving
     with pytest.raises(UserError, match=r"the backbone has no part 'layer9'; at the top it has conv1, bn1, .*layer4"):
         TimmEncoder("test_resnet", frozen=["layer9"])
+
+
+class Kept:
+    """Bytes that a forward pass keeps for its gradient."""
+
+    def __init__(self, encoder: Encoder, inputs: Tensor) -> None:
+        self.bytes = 0
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda value: value):
+            self.embeddings: Tensor = encoder(inputs)
+
+    def _pack(self, value: Tensor) -> Tensor:
+        self.bytes += value.numel() * value.element_size()
+        return value
+
+
+@pytest.mark.parametrize("frozen", [[], ["conv1", "bn1", "layer1"]])
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])
+def test_timm_keeps_fewer_activations_and_the_same_gradient(name: str, frozen: list[str]) -> None:
+    if frozen and name != "test_resnet":
+        frozen = ["blocks.0"]
+    size = 160 if name == "test_vit" else 32
+    inputs = torch.nn.functional.interpolate(IMAGES, size)
+    plain, sparing = (TimmEncoder(name, 8, frozen=frozen, grad_checkpointing=on).train() for on in (False, True))
+    sparing.load_state_dict(plain.state_dict())
+    kept = []
+    for encoder in (plain, sparing):
+        kept.append(Kept(encoder, inputs))
+        for _ in range(2):
+            torch.autograd.backward(encoder(inputs)[:, 0].sum())
+    torch.testing.assert_close(kept[1].embeddings, kept[0].embeddings)
+    assert kept[1].bytes < 0.6 * kept[0].bytes
+    for (key, value), other in zip(plain.named_parameters(), sparing.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, value.grad, msg=key)
+    assert max(float(value.grad.abs().max()) for value in sparing.parameters() if value.grad is not None) > 1e-3
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(sparing.state_dict()[key], value, msg=key)  # statistics of BatchNorm among them
+
+
+def test_without_care_statistics_would_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metric_module.encoders.timm.track_statistics_once", lambda backbone: None)
+    counts = []
+    for on in (False, True):
+        encoder: Any = TimmEncoder("test_resnet", 8, grad_checkpointing=on).train()
+        torch.autograd.backward(encoder(IMAGES)[:, 0].sum())
+        counts.append(int(encoder.backbone.layer2[0].bn1.num_batches_tracked))
+    assert counts == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["dla34"])
+def test_timm_has_no_checkpointing_for_some(name: str) -> None:
+    with pytest.raises(UserError, match=rf"encoder\.grad_checkpointing: timm has none for '{name}'; expected false"):
+        TimmEncoder(name, grad_checkpointing=True)
 
 
 def test_timm_refuses_what_does_not_fit(tmp_path: Path) -> None:
