@@ -62,11 +62,12 @@ class TrainerConfig:
 
 @dataclass
 class ModuleConfig:
-    """How the module runs the encoder, with whose samples it mines, and how fast its parts learn."""
+    """How the module runs the encoder, with whose samples it mines, and how fast its parts learn, from which start."""
 
     encode_chunk_size: int | None = None
     gather: bool = True
     lr_scale: Any = None
+    encoder_weights: str | None = None
 
 
 @dataclass

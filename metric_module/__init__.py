@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from metric_module.miners import Triplets
     from metric_module.module import TripletModule
     from metric_module.triplets import triplet_loss
+    from metric_module.weights import load_encoder, save_encoder
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,8 @@ __all__ = [
     "TripletModule",
     "Triplets",
     "UserError",
+    "load_encoder",
+    "save_encoder",
     "triplet_loss",
 ]
 
@@ -40,6 +43,8 @@ _HOME = {
     "TripletModule": "module",
     "Triplets": "miners",
     "UserError": "errors",
+    "load_encoder": "weights",
+    "save_encoder": "weights",
     "triplet_loss": "triplets",
 }
 

@@ -17,7 +17,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["encoder=mpl"], "encoder=mpl: unknown option; did you mean 'mlp'? allowed: conv_net, custom, mlp, timm"),
+        (
+            ["encoder=mpl"],
+            "encoder=mpl: unknown option; did you mean 'mlp'? allowed: conv_net, custom, mlp, series_conv_net, timm",
+        ),
         (["trainer=foo"], "trainer=foo: unknown option; allowed: ddp, ddp_cpu, default"),
         (
             ["callbacks=[default,foo]"],

@@ -70,8 +70,12 @@ def _check_training(cfg: DictConfig) -> None:
 
 
 def _check_checkpoint(cfg: DictConfig) -> None:
-    path = cfg.ckpt_path
-    if path is None and cfg.task.get("needs_checkpoint", False):
+    path, weights = cfg.ckpt_path, cfg.module.encoder_weights
+    if None not in {path, weights} and path != "last":
+        raise UserError(f"ckpt_path={path} has an encoder of its own: leave out module.encoder_weights={weights}")
+    if path is None and weights is None and cfg.task.get("needs_checkpoint", False):
         raise UserError("ckpt_path: expected a checkpoint, got none; give ckpt_path=<run>/checkpoints/best.ckpt")
     if path not in {None, "last"} and not Path(path).is_file():
         raise UserError(f"ckpt_path: no such file: {path}")
+    if weights is not None and path is None and not Path(weights).is_file():
+        raise UserError(f"module.encoder_weights: no such file: {weights}")

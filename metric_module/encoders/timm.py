@@ -15,6 +15,7 @@ from typing_extensions import override
 from metric_module.encoders.base import EmbeddingHead, Encoder
 from metric_module.errors import UserError
 from metric_module.recompute import track_statistics_once
+from metric_module.weights import read_tensors
 
 
 class TimmEncoder(Encoder):
@@ -26,8 +27,8 @@ class TimmEncoder(Encoder):
         normalize: Whether embeddings have length one.
         pretrained: Whether to fetch timm's own weights from its hub.
         weights: A local file of weights instead: a state dict of the timm model, or of the same layers in the
-            same order under other names. ``package:name/path`` is a file inside an installed package. It is read with
-            ``weights_only=True``.
+            same order under other names. ``package:name/path`` is a file inside an installed package. It is read
+            with ``weights_only=True``, or as safetensors if it is called ``.safetensors``.
         in_channels: Channels of the images.
         frozen: Parts of the backbone that never change, weights and BatchNorm statistics alike, by name: for example
             ``["conv_stem", "bn1", "blocks.0"]``. Early layers are general and the most expensive to train.
@@ -132,20 +133,19 @@ def load_in_order(model: nn.Module, path: Path) -> None:
 
     Args:
         model: What to load into.
-        path: File written by ``torch.save``.
+        path: File written by ``torch.save``, or a ``.safetensors`` file, which keeps no order, so its names must agree.
 
     Raises:
         UserError: If the file is no plain state dict, or does not fit.
     """
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"encoder.weights: {path} is not a file of plain tensors ({type(error).__name__})") from error
-    if not isinstance(found, Mapping):
-        raise UserError(f"encoder.weights: expected a state dict in {path}, got {type(found).__name__}")
-    own = model.state_dict()
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    if set(tensors) != set(own):
+    own, tensors = model.state_dict(), _read(path)
+    strange = sorted(set(tensors) ^ set(own))
+    if strange and path.suffix == ".safetensors":
+        where = "has no tensor" if strange[0] in own else "has a tensor that the timm model has not:"
+        raise UserError(
+            f"encoder.weights: {path} {where} {strange[0]}; weights of a whole encoder go into module.encoder_weights"
+        )
+    if strange:
         if len(tensors) != len(own):
             raise UserError(f"encoder.weights: expected {len(own)} tensors, {path} has {len(tensors)}")
         tensors = dict(zip(own, tensors.values(), strict=True))
@@ -155,3 +155,16 @@ def load_in_order(model: nn.Module, path: Path) -> None:
                 f"encoder.weights: expected shape {list(value.shape)} for {name}, got {list(tensors[name].shape)}"
             )
     model.load_state_dict(tensors)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file; nothing in it is ever run."""
+    if path.suffix == ".safetensors":
+        return read_tensors(path, "encoder.weights")[0]
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"encoder.weights: {path} is not a file of plain tensors ({type(error).__name__})") from error
+    if not isinstance(found, Mapping):
+        raise UserError(f"encoder.weights: expected a state dict in {path}, got {type(found).__name__}")
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}

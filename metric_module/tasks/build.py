@@ -27,7 +27,9 @@ from metric_module.memory import CrossBatchMemory
 from metric_module.module import TripletModule
 from metric_module.report.settings import lower_is_better
 from metric_module.tasks.arguments import check_arguments
+from metric_module.tasks.files import find_checkpoint
 from metric_module.tasks.trained import kept_configuration
+from metric_module.weights import load_encoder
 
 GROUPS = (
     "encoder",
@@ -89,6 +91,8 @@ def build(cfg: DictConfig) -> Parts:
     optimizer = _build(cfg, "optimizer")
     _try_out(optimizer)
     encoder: Encoder = _build(cfg, "encoder")
+    settings = _plain(cfg, "module")
+    _load(encoder, settings.pop("encoder_weights"), cfg)
     module = TripletModule(
         encoder=encoder,
         criterion=criterion,
@@ -96,10 +100,16 @@ def build(cfg: DictConfig) -> Parts:
         scheduler=_build(cfg, "scheduler"),
         metric=_metric(cfg, criterion.distance),
         memory=_memory(cfg, encoder),
-        **_plain(cfg, "module"),
+        **settings,
     )
     module.config = kept_configuration(cfg)
     return Parts(module, datamodule, _trainer(cfg))
+
+
+def _load(encoder: Encoder, path: str | None, cfg: DictConfig) -> None:
+    """Let the encoder start from a file of weights, unless a checkpoint to go on from has newer ones."""
+    if path is not None and find_checkpoint(cfg) is None:
+        load_encoder(encoder, path)
 
 
 def _plain(cfg: DictConfig, group: str) -> dict[str, Any]:

@@ -114,7 +114,8 @@ def _margins(cfg: DictConfig) -> list[float]:
 def _about(cfg: DictConfig, samples: Gathered, anchors: Tensor | None) -> str:
     """What was looked at, in a sentence or two."""
     classes = len(set(samples.labels.tolist()))
-    encoder = "the encoder as training would start" if cfg.ckpt_path is None else f"the weights of {cfg.ckpt_path}"
+    weights = cfg.ckpt_path or cfg.module.encoder_weights
+    encoder = "the encoder as training would start" if weights is None else f"the weights of {weights}"
     some = "All of them serve" if anchors is None else f"{len(anchors):,} of them, always the same, serve"
     return (
         f"{len(samples.labels):,} samples of {classes:,} classes ({cfg.task.split}), embedded by {encoder}. "

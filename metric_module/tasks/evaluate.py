@@ -14,9 +14,9 @@ from metric_module.tasks.trained import as_trained
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Load ``cfg.ckpt_path`` and read val and test with it.
+    """Load ``cfg.ckpt_path`` and read val and test with it; or the encoder of ``cfg.module.encoder_weights``.
 
-    From the command line, encoder, distance, criterion and data are those that the checkpoint was trained with, except
+    From the command line, encoder, distance, criterion and data are those that a checkpoint was trained with, except
     for what the command line says.
 
     Args:
@@ -29,12 +29,14 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         UserError: If the configuration or the data is wrong, or the checkpoint does not fit the encoder.
     """
     path = find_checkpoint(cfg)
-    if path is None:
+    if path is None and cfg.ckpt_path is not None:
         raise UserError(f"ckpt_path={cfg.ckpt_path}: no checkpoint in {cfg.output_dir}/checkpoints")
-    cfg = as_trained(cfg, load_checkpoint(path))
+    if path is not None:
+        cfg = as_trained(cfg, load_checkpoint(path))
     check(cfg)
     parts = build(cfg)
-    load_weights(parts.module, path)
+    if path is not None:
+        load_weights(parts.module, path)
     if parts.trainer.is_global_zero:
         write_config(cfg)
     return read_figures(cfg, parts)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 
 from metric_module.cli.checks import check
+from metric_module.errors import UserError
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config
 from metric_module.tasks.report import read_figures
+from metric_module.weights import NAME, save_encoder
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
-    """Fit, take the best checkpoint by ``cfg.monitor``, and read val and test with it.
+    """Fit, take the best checkpoint by ``cfg.monitor``, read val and test with it, and write ``encoder.safetensors``.
 
     Test is read at the end, once; not at all with ``test: false``, which is what the jobs of a sweep get.
 
@@ -37,7 +41,18 @@ def train(cfg: DictConfig) -> dict[str, float]:
     parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
     if not cfg.trainer.fast_dev_run:
         _take_best(parts)
-    return read_figures(cfg, parts)
+    figures = read_figures(cfg, parts)
+    if parts.trainer.is_global_zero and parts.trainer.checkpoint_callbacks and not cfg.trainer.fast_dev_run:
+        _write_encoder(parts, Path(cfg.output_dir) / NAME)
+    return figures
+
+
+def _write_encoder(parts: Parts, path: Path) -> None:
+    """Write the encoder's weights; the figures stand, and the checkpoints have the weights, if it cannot be done."""
+    try:
+        save_encoder(parts.module.encoder, path)
+    except UserError as error:
+        rank_zero_warn(str(error))
 
 
 def _take_best(parts: Parts) -> None:

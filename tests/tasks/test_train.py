@@ -33,7 +33,8 @@ def test_a_run_writes_its_folder(small: Compose, tmp_path: Path) -> None:
     figures = train(small("logger=default"))
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.yaml", "metrics.json", "metrics.csv", "report.html", "checkpoints", "tensorboard"}
+    files = {"config.yaml", "metrics.json", "metrics.csv", "report.html", "encoder.safetensors"}
+    assert names == files | {"checkpoints", "tensorboard"}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert any((folder / "tensorboard").iterdir())
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -1,0 +1,177 @@
+"""An encoder's weights out and in as safetensors: bit for bit, whole or not there, and what does not fit is named."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from metric_module import Encoder, UserError, __version__, load_encoder, save_encoder
+from metric_module.encoders import MLP, ConvNet, SeriesConvNet, TimmEncoder
+
+IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def build(name: str, seed: int) -> Encoder:
+    torch.manual_seed(seed)
+    if name == "conv_net":
+        return ConvNet(embedding_dim=8, widths=(4, 6), depths=(1, 1))
+    if name == "mlp":
+        return MLP(in_features=3 * 32 * 32, embedding_dim=8, hidden=(5,))
+    if name == "series":
+        return SeriesConvNet(embedding_dim=8, widths=(4, 6), depths=(1, 1), in_channels=3)
+    return TimmEncoder("test_resnet", embedding_dim=8)
+
+
+@pytest.mark.parametrize("name", ["conv_net", "mlp", "series", "timm"])
+def test_out_and_in_again(tmp_path: Path, name: str) -> None:
+    inputs = IMAGES.flatten(2) if name == "series" else IMAGES
+    first, second = build(name, 0), build(name, 1)
+    first.train()(inputs)  # statistics of BatchNorm that are not those of a fresh one
+    path = tmp_path / "new" / "a.safetensors"
+    save_encoder(first, path)
+    assert not torch.equal(first.eval()(inputs), second.eval()(inputs))
+    load_encoder(second, str(path))
+    assert torch.equal(first(inputs), second(inputs))
+    assert load_file(path).keys() == first.state_dict().keys()
+    assert [file.name for file in path.parent.iterdir()] == ["a.safetensors"]
+
+
+def test_metadata_and_rights(tmp_path: Path) -> None:
+    save_encoder(build("mlp", 0), tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        about = file.metadata()
+    expected = {
+        "encoder": "metric_module.encoders.mlp.MLP",
+        "embedding_dim": "8",
+        "version": __version__,
+        "format": "pt",
+    }
+    assert about == expected
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+class Tied(Encoder):
+    """A tied weight, a view, a transposed weight, and bfloat16."""
+
+    embedding_dim = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.two.weight = self.one.weight
+        whole = torch.randn(4, 3)
+        self.register_buffer("row", whole[1])
+        self.register_buffer("other", whole[2:])
+        self.turned = nn.Parameter(torch.randn(2, 3).T)
+        self.brief = nn.Parameter(torch.randn(2).bfloat16())
+
+
+def test_tied_and_turned_weights(tmp_path: Path) -> None:
+    first, second = Tied(), Tied()
+    save_encoder(first, tmp_path / "a.safetensors")
+    load_encoder(second, tmp_path / "a.safetensors")
+    assert second.two.weight is second.one.weight
+    for name, value in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], value), name
+
+
+def test_what_does_not_fit_is_named_and_nothing_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_encoder(build("mlp", 0), path)
+
+    def refused(encoder: Encoder, message: str) -> None:
+        before = {name: value.clone() for name, value in encoder.state_dict().items()}
+        with pytest.raises(UserError, match=rf"module\.encoder_weights: .*a\.safetensors {message}"):
+            load_encoder(encoder, path)
+        assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+    refused(
+        MLP(3072, 8, hidden=(6,)),
+        r"does not fit MLP, first at body.0.weight: expected shape \[6, 3072\], got shape \[5, 3072\]; the file is of "
+        r"'metric_module.encoders.mlp.MLP'",
+    )
+    refused(MLP(3072, 9, hidden=(5,)), r".* first at head.linear.weight: expected shape \[9, 5\], got shape \[8, 5\]")
+    refused(MLP(3072, 8, hidden=()), r".* first at head.linear.weight: expected shape \[8, 3072\], got shape \[8, 5\]")
+    refused(MLP(3072, 8, hidden=(5, 5)), r".* first at body.3.weight: expected shape \[5, 5\], got no such tensor")
+    state = load_file(path)
+    save_file({**state, "more": torch.zeros(2)}, path)
+    refused(build("mlp", 1), r"does not fit MLP, first at more: expected no such tensor, got shape \[2\]$")
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    encoder = build("mlp", 0)
+    with pytest.raises(UserError, match=r"module\.encoder_weights: no such file: .*nowhere"):
+        load_encoder(encoder, tmp_path / "nowhere")
+    save_encoder(encoder, tmp_path / "cut")
+    (tmp_path / "cut").write_bytes((tmp_path / "cut").read_bytes()[:-4])
+    torch.save(encoder.state_dict(), tmp_path / "torch")
+    (tmp_path / "empty").touch()
+    for name in ("cut", "torch", "empty"):
+        with pytest.raises(UserError, match=rf"module\.encoder_weights: .*{name} is not a safetensors file \("):
+            load_encoder(encoder, tmp_path / name)
+
+
+class Worded(Tied):
+    def get_extra_state(self) -> str:
+        return "a word"
+
+
+def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(
+        UserError, match=r"encoder.safetensors: cannot write .*a.safetensors \(expected tensors, _extra"
+    ):
+        save_encoder(Worded(), path)
+    strange = Tied()
+    strange.register_buffer("strange", torch.zeros(2, dtype=torch.complex128))
+    with pytest.raises(UserError, match=r"encoder.safetensors: cannot write .*a.safetensors \(.*complex128"):
+        save_encoder(strange, path)
+    assert not list(tmp_path.iterdir())
+    save_encoder(Tied(), path)
+    before = path.read_bytes()
+
+    def torn(tensors: dict[str, Tensor], part: Path, about: Any) -> None:
+        part.write_bytes(before[:9])
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("metric_module.weights.save_file", torn)
+    with pytest.raises(UserError, match=r"cannot write .*a.safetensors \(.*No space left on device\)"):
+        save_encoder(Tied(), path)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_timm_takes_safetensors(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(3)
+    source: Any = timm.create_model("test_resnet")
+    path = tmp_path / "weights.safetensors"
+    save_file(source.state_dict(), path)
+    encoder = TimmEncoder("test_resnet", weights=str(path))
+    for name, value in encoder.backbone.state_dict().items():
+        assert torch.equal(value, source.state_dict()[name]), name
+    save_encoder(encoder, path)
+    whole = (
+        r"weights.safetensors has a tensor that the timm model has not: backbone.*; weights of a whole encoder go into"
+    )
+    with pytest.raises(UserError, match=rf"encoder\.weights: .*{whole} module\.encoder_weights"):
+        TimmEncoder("test_resnet", weights=str(path))
+    state = dict(source.state_dict())
+    del state["bn1.bias"]
+    save_file(state, path)
+    with pytest.raises(
+        UserError, match=r"encoder\.weights: .*weights\.safetensors has no tensor bn1\.bias; weights of"
+    ):
+        TimmEncoder("test_resnet", weights=str(path))
+    path.write_bytes(json.dumps({"a": 1}).encode())
+    with pytest.raises(UserError, match=r"encoder\.weights: .*weights\.safetensors is not a safetensors file"):
+        TimmEncoder("test_resnet", weights=str(path))
