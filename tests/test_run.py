@@ -140,7 +140,7 @@ def test_help_explains_the_groups(command: Command, capsys: pytest.CaptureFixtur
     assert command("--help") == 0
     out = capsys.readouterr().out
     for line in (
-        "encoder: conv_net, custom, mlp, timm",
+        "encoder: conv_net, custom, mlp, series_conv_net, timm",
         "criterion: soft_triplet, triplet",
         "trainer: ddp, ddp_cpu, default",
     ):
