@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from metric_module import Batch, Encoder, TripletCriterion, TripletModule, UserError
 from metric_module.distances import Euclidean
-from metric_module.encoders import MLP
+from metric_module.encoders import MLP, ConvNet, TimmEncoder
 from metric_module.evaluation import MetricGroup, RetrievalMetric, VerificationMetric, retrieval_metrics
 from metric_module.miners import All, Semihard
 from metric_module.schedules import warmup_cosine
@@ -132,6 +132,18 @@ def test_checkpoint_comes_back_with_the_parts_given(tmp_path: Path) -> None:
     assert torch.equal(again.eval()(inputs), model.eval()(inputs))
     assert again.criterion.step == model.criterion.step == 4
     torch.load(tmp_path / "a.ckpt", weights_only=True)
+
+
+def test_the_names_of_weights_stay() -> None:
+    """Checkpoints of before load for as long as these are the names."""
+    own = {name for name in module().state_dict() if not name.startswith("encoder.")}
+    assert own == {"criterion.step"}
+    names = set(module(ConvNet(widths=(4, 4), depths=(1, 1))).state_dict()) - own
+    layer = ("0.weight", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked")
+    stages = {f"encoder.stages.{stage}.{place}.{part}" for stage in (0, 1) for place in (0, 1) for part in layer}
+    assert names == stages | {"encoder.pool.power", "encoder.head.linear.weight", "encoder.head.linear.bias"}
+    timm = set(module(TimmEncoder("test_resnet", grad_checkpointing=True)).state_dict()) - own
+    assert {name.split(".")[1] for name in timm} == {"backbone", "head"} and "encoder.backbone.conv1.0.weight" in timm
 
 
 def test_census_is_taken_on_logging_steps_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
