@@ -34,17 +34,50 @@ class Batch(NamedTuple):
 class PairBatch(NamedTuple):
     """Pair supervision: which references belong to which query (users and items, captions and images).
 
+    The queries are the anchors, and every positive and negative is a reference. With several processes the masks have a
+    column for each reference of the **global** batch, in order of rank; with ``module.gather=false``, for each
+    reference of their own process.
+
     Attributes:
         query: Inputs of the queries, first dimension ``B``.
-        reference: Inputs of the references, first dimension ``M``.
-        positives: Bool mask ``(B, M)``, true where a reference belongs to a query.
+        reference: Inputs of the references, first dimension ``M``; of another kind than the queries if the encoder
+            takes that (:class:`metric_module.encoders.MultiEncoder`).
+        positives: Bool mask ``(B, G)``, true where a reference belongs to a query. G is M on one process.
         index: Identity of each query in its data set, int64 ``(B,)``.
+        negatives: Bool mask ``(B, G)``, true where a reference is one that a query must not be near; pairs in neither
+            mask are left alone, and a pair in both is positive. None: every pair that is not positive.
+
+    Example:
+        >>> import torch
+        >>> likes = torch.tensor([[True, False], [False, True]])
+        >>> users, items = torch.tensor([4, 7]), torch.tensor([1, 2])
+        >>> batch = PairBatch({"user": users}, {"item": items}, likes, index=users)
+        >>> batch.negatives is None
+        True
     """
 
     query: Any
     reference: Any
     positives: Tensor
     index: Tensor  # type: ignore[assignment]  # the field's name hides tuple.index, which no one needs here
+    negatives: Tensor | None = None
+
+
+def check_pair_batch(batch: PairBatch) -> PairBatch:
+    """Accept masks and ids that go together, and return the batch with int64 ids.
+
+    Raises:
+        UserError: If a mask is no bool ``(B, G)``, the two differ in shape, or the ids are no integers ``(B,)``.
+    """
+    masks = {"positives": batch.positives} | ({} if batch.negatives is None else {"negatives": batch.negatives})
+    for name, mask in masks.items():
+        if not isinstance(mask, Tensor) or mask.ndim != 2 or mask.dtype != torch.bool:
+            got = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+            raise UserError(f"{name}: expected a bool mask of shape [B, G], got {got}")
+    if batch.negatives is not None and batch.negatives.shape != batch.positives.shape:
+        shapes = f"{list(batch.positives.shape)}, got {list(batch.negatives.shape)}"
+        raise UserError(f"negatives: expected the shape of positives, {shapes}")
+    return batch._replace(index=check_labels("index", batch.index, len(batch.positives)))
 
 
 def unpack(batch: Any, first: int = 0) -> Batch:

@@ -14,7 +14,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
-from metric_module.batch import unpack
+from metric_module.batch import PairBatch, check_pair_batch, unpack
 from metric_module.census import shares
 from metric_module.chunks import check_size, encode_in_chunks, refuse_batch_norm, warn_of_local_statistics
 from metric_module.criterion import CriterionOutput, TripletCriterion
@@ -27,17 +27,19 @@ from metric_module.health import Health, health
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import Scheduled
 from metric_module.optimizers import OptimizerFactory, check_lr_scale, configured
+from metric_module.pair_step import mine_pairs
 from metric_module.set_loss import loss_of_set
 
 
 class TripletModule(LightningModule):
     """Trains an encoder with the triplet loss, and measures retrieval on classes it does not train on.
 
-    Batches are :class:`Batch`, or ``(inputs, labels)`` from any loader. Logged: ``train/loss``, the shares of triplets
-    ``train/easy``, ``train/semihard`` and ``train/hard`` in [0, 1], and over the whole validation and test sets
-    ``val/loss``, ``val/recall_at_1``, ``val/map_at_r`` and so on. A data module that has ``groups``, int64 ``(N,)`` by
-    sample id, also gets the figures across groups; one that has ``queries``, bool ``(N,)``, those of queries in a
-    gallery of the others; one that has ``pairs`` and ``pair_folds``, verification of these pairs of ids.
+    Batches are :class:`Batch`, ``(inputs, labels)`` or :class:`PairBatch`. Logged: ``train/loss``, the shares
+    ``train/easy``, ``train/semihard`` and ``train/hard`` of triplets in [0, 1], and over the whole validation and test
+    sets ``val/loss``, ``val/recall_at_1``, ``val/map_at_r`` and so on. A data module that has ``groups``, int64
+    ``(N,)`` by sample id, also gets the figures across groups; one that has ``queries``, bool ``(N,)``, those of
+    queries in a gallery of the others; one that has ``pairs`` and ``pair_folds``, verification of these pairs of ids;
+    one that has ``sought``, by stage, retrieval of pairs, and then no ``val/loss``: that has no labels to go by.
 
     Args:
         encoder: Maps inputs to embeddings ``(B, D)``.
@@ -133,14 +135,17 @@ class TripletModule(LightningModule):
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Encode, gather, bring in the past, mine, and return the loss of one global batch."""
-        inputs, labels, index = unpack(batch)
-        embeddings = self._encode(inputs, labels)  # (B, D)
-        self._refuse(index.index_select(0, nonfinite_rows(embeddings.detach())), len(index))
         take_census = self.criterion.census and self._logs_this_step()
-        loss, census = self.mine(embeddings, labels, index if len(batch) == 3 else None, take_census)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        if isinstance(batch, PairBatch):
+            size, (loss, census) = len(batch.index), self.mine_pairs(check_pair_batch(batch), take_census)
+        else:
+            inputs, labels, index = unpack(batch)
+            embeddings, size = self._encode(inputs, labels), len(labels)  # (B, D)
+            self._refuse(index.index_select(0, nonfinite_rows(embeddings.detach())), len(index))
+            loss, census = self.mine(embeddings, labels, index if len(batch) == 3 else None, take_census)
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
         if take_census:
-            self.log_dict(shares(census), prog_bar=True, batch_size=len(labels))
+            self.log_dict(shares(census), prog_bar=True, batch_size=size)
         result: Tensor = loss
         return result
 
@@ -165,6 +170,18 @@ class TripletModule(LightningModule):
         self.health = health(self.criterion, output, together.embeddings)
         return output
 
+    def mine_pairs(self, batch: PairBatch, census: bool) -> CriterionOutput:
+        """Loss of this process's queries among the references of all processes."""
+        if self.memory is not None:
+            raise UserError("memory.size: a memory holds labels, and a PairBatch has none; expected 0 with pairs")
+        query, reference = self._embed(batch.query), self._embed(batch.reference)  # (B, D), (M, D)
+        bad = nonfinite_rows(query.detach())
+        self._refuse(batch.index[bad[bad < len(batch.index)]], len(query), "query ids")
+        self._refuse(nonfinite_rows(reference.detach()), len(reference), "rows of the references")
+        output, references = mine_pairs(self.criterion, query, reference, batch, self.gather, census)
+        self.health = health(self.criterion, output, references)
+        return output
+
     @override
     def on_validation_epoch_start(self) -> None:
         """Forget the embeddings of the last validation."""
@@ -176,12 +193,12 @@ class TripletModule(LightningModule):
         self._start_evaluation()
 
     @override
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect the embeddings of one batch."""
         self._collect(batch)
 
     @override
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect the embeddings of one batch."""
         self._collect(batch)
 
@@ -224,14 +241,14 @@ class TripletModule(LightningModule):
             raise UserError(f"{type(self.encoder).__name__}: expected one embedding per label, got {got}")
         return embeddings
 
-    def _refuse(self, bad: Tensor, seen: int) -> None:
+    def _refuse(self, bad: Tensor, seen: int, names: str = "sample ids") -> None:
         """Stop, on all processes alike, if any of them has samples ``(n,)`` whose embeddings are not finite."""
         total, seen = sum_over_ranks(torch.tensor([len(bad), seen], device=bad.device)).tolist()
         if total:
             ids = gather_rows(bad, row_counts(bad))[:5].tolist()
             raise UserError(
                 f"{type(self.encoder).__name__}: NaN or infinity in {total} of {seen} embeddings at step "
-                f"{self.global_step}, sample ids {ids}; look at these inputs, or lower the learning rate"
+                f"{self.global_step}, {names} {ids}; look at these inputs, or lower the learning rate"
             )
 
     def _embed(self, inputs: Any) -> Tensor:
@@ -261,20 +278,22 @@ class TripletModule(LightningModule):
         self.metric.update(embeddings, labels, index, groups, queries)
 
     def _finish_evaluation(self, stage: str) -> None:
-        """Log every figure, and the criterion's loss over the whole set as one batch."""
+        """Log every figure, and of classes the criterion's loss over the whole set as one batch."""
         self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
         samples = self.metric.gathered()
         self.metric.threshold = self.threshold if stage == "test" else None
         self.metric.pairs, self.metric.folds = self._known("pairs"), self._known("pair_folds")
-        loss = loss_of_set(self.criterion, samples)
+        sought = self._known("sought")
+        self.metric.sought = None if sought is None else sought[stage]
         figures = self.metric.compute()
         if stage == "val" and "best_threshold" in figures:
             self.threshold = figures["best_threshold"]
-        self.log(f"{stage}/loss", loss, prog_bar=True)
+        if sought is None:
+            self.log(f"{stage}/loss", loss_of_set(self.criterion, samples), prog_bar=True)
         for name, value in figures.items():
-            self.log(f"{stage}/{name}", torch.tensor(value).float(), prog_bar=name in {"recall_at_1", "map_at_r"})
+            shown = name in {"recall_at_1", "map_at_r", "ndcg_at_10"}
+            self.log(f"{stage}/{name}", torch.tensor(value).float(), prog_bar=shown)
 
-    def _known(self, name: str) -> Tensor | None:
+    def _known(self, name: str) -> Any:
         """What the data module knows of its samples under this name, if anything."""
-        known: Tensor | None = getattr(getattr(self.trainer, "datamodule", None), name, None)
-        return known
+        return getattr(getattr(self.trainer, "datamodule", None), name, None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from metric_module.evaluation.clustering import clustering_metrics
 from metric_module.evaluation.few_shot import few_shot_metrics
+from metric_module.evaluation.pair_retrieval import Sought, pair_retrieval_metrics
 from metric_module.evaluation.retrieval import PerQuery, retrieval_metrics, retrieval_per_query
 from metric_module.evaluation.separation import Separation, separation
 from metric_module.evaluation.verification import RocCurve, roc_curve, verification_metrics
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         RetrievalMetric,
         VerificationMetric,
     )
+    from metric_module.evaluation.pair_metric import PairRetrievalMetric
 
 __all__ = [
     "ClusteringMetric",
@@ -26,13 +28,16 @@ __all__ = [
     "FewShotMetric",
     "Gathered",
     "MetricGroup",
+    "PairRetrievalMetric",
     "PerQuery",
     "RetrievalMetric",
     "RocCurve",
     "Separation",
+    "Sought",
     "VerificationMetric",
     "clustering_metrics",
     "few_shot_metrics",
+    "pair_retrieval_metrics",
     "retrieval_metrics",
     "retrieval_per_query",
     "roc_curve",
@@ -45,6 +50,7 @@ def __getattr__(name: str) -> object:
     """Import a metric when it is first used: the functions alone do not need torchmetrics, which is slow to load."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from metric_module.evaluation import collecting, metric
+    from metric_module.evaluation import collecting, metric, pair_metric
 
-    return getattr(collecting if name in {"EmbeddingMetric", "Gathered"} else metric, name)
+    home = {"EmbeddingMetric": collecting, "Gathered": collecting, "PairRetrievalMetric": pair_metric}
+    return getattr(home.get(name, metric), name)

@@ -14,6 +14,7 @@ from typing_extensions import override
 from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.evaluation.inputs import check_items
+from metric_module.evaluation.pair_retrieval import Sought
 
 
 class Gathered(NamedTuple):
@@ -39,7 +40,10 @@ class EmbeddingMetric(Metric):
         threshold: A distance up to which two samples count as the same, found on other data; None if there is none.
         pairs: Pairs of ids that verification looks at, int64 ``(P, 2)``; None is all pairs.
         folds: Which fold each pair is of, int64 ``(P,)``; None is none.
+        sought: Which samples are looked for from which, in data of pairs; None in data of classes.
     """
+
+    by_pairs = False  # whether figures are of what is sought, and not of classes
 
     is_differentiable = False
     higher_is_better = True
@@ -58,6 +62,7 @@ class EmbeddingMetric(Metric):
         self.threshold: float | None = None
         self.pairs: Tensor | None = None
         self.folds: Tensor | None = None
+        self.sought: Sought | None = None
         self._optional: dict[str, bool] | None = None
         self._gathered: Gathered | None = None
         for name in ("embeddings", "labels", "ids", "groups", "queries"):
@@ -127,7 +132,23 @@ class EmbeddingMetric(Metric):
         Raises:
             UserError: If nothing was taken in, one id has two labels, or the samples do not allow the figures.
         """
+        self.check_sought()
         return self.figures(self.gathered())
+
+    def check_sought(self) -> None:
+        """Accept data of classes, or of pairs, whichever the figures are of.
+
+        Raises:
+            UserError: If the data is of the other kind.
+        """
+        if (self.sought is not None) != self.by_pairs:
+            name = type(self).__name__
+            told = (
+                "looks for pairs, and this data has classes; give evaluation=retrieval"
+                if self.by_pairs
+                else "looks at classes, and this data has pairs; give evaluation=pair_retrieval"
+            )
+            raise UserError(f"evaluation: {name} {told}")
 
     def gathered(self) -> Gathered:
         """What all processes took in, each sample once, in order of id.

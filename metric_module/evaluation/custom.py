@@ -14,7 +14,7 @@ from torch import Tensor
 from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
 from metric_module.errors import UserError
 from metric_module.evaluation.counting import count_at_least
-from metric_module.evaluation.matches import Block, nearest_first, own_class
+from metric_module.evaluation.matches import Block, Listed, nearest_first, own_class
 from metric_module.evaluation.numerics import all_distances
 from metric_module.functional import unit
 
@@ -57,15 +57,32 @@ class CustomRanks:
             UserError: If the distance gives another shape, or is not finite.
         """
         matrix = self._matrix(self._query.index_select(0, block.rows).double())  # (A, M)
-        limit = nearest_first(matrix.gather(1, block.columns), block.positive)  # (A, K)
-        largest = matrix.abs().amax(dim=1, keepdim=True)  # (A, 1)
-        limit = limit + _RELATIVE * limit.abs() + _OF_LARGEST * largest  # (A, K)
+        limit = _reach(matrix, block.columns, block.positive)  # (A, K)
         mask = own_class(block.start, block.stop, 0, matrix.shape[1])  # (A, M)
         if mask is not None:
             matrix.masked_fill_(mask, torch.inf)
         sizes = block.positive.sum(dim=1)  # (A,)
         real = torch.arange(limit.shape[1], device=limit.device) < sizes[:, None]  # (A, K)
         return sizes, count_at_least(matrix.neg_(), -limit.masked_fill(~real, -torch.inf))
+
+    def count_listed(self, block: Listed) -> Tensor:
+        """Count what is as close as each positive, of the items that are not listed.
+
+        Args:
+            block: The queries, and their positive and ignored items. The gallery is not sorted.
+
+        Returns:
+            For the positives of each query, nearest first, how many items of no list are at their distance or closer,
+            int64 ``(A, K)``; any number where there are fewer than K.
+
+        Raises:
+            UserError: If the distance gives another shape, or is not finite.
+        """
+        matrix = self._matrix(self._query.index_select(0, block.rows).double())  # (A, M)
+        limit = _reach(matrix, *block.positive)  # (A, K)
+        for columns, valid in (block.positive, block.ignored):
+            matrix[valid.nonzero()[:, 0], columns[valid]] = torch.inf
+        return count_at_least(matrix.neg_(), -limit.masked_fill(limit.isinf(), -torch.inf))
 
     def _matrix(self, query: Tensor) -> Tensor:
         """Distances ``(A, M)`` to the sorted gallery."""
@@ -74,6 +91,13 @@ class CustomRanks:
             order = self._order[first : first + _TILE]
             matrix[:, first : first + _TILE] = self._measure(query, self._gallery.index_select(0, order).double())
         return matrix
+
+
+def _reach(matrix: Tensor, columns: Tensor, positive: Tensor) -> Tensor:
+    """Up to which distance an item is as close as each positive, ``(A, K)``, infinite where there is none."""
+    limit = nearest_first(matrix.gather(1, columns), positive)  # (A, K)
+    largest = matrix.abs().amax(dim=1, keepdim=True)  # (A, 1)
+    return limit + _RELATIVE * limit.abs() + _OF_LARGEST * largest
 
 
 def float64_distance(distance: Distance, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from metric_module.evaluation.counting import count_at_least
-from metric_module.evaluation.matches import Block, nearest_first, own_class
+from metric_module.evaluation.matches import Block, Listed, nearest_first, own_class
 from metric_module.evaluation.numerics import all_distances, outward, pair_distances, products, rescale, rounding
 
 _CELLS_AT_ONCE = 1 << 18  # about what stays in a cache
@@ -83,14 +83,37 @@ class EuclideanRanks:
         """
         rows = self._query.index_select(0, block.rows)  # (A, D)
         limit = nearest_first(self._own_distances(rows, block), block.positive)  # (A, K)
+        sizes = block.positive.sum(dim=1)  # (A,)
+        enough = None if deepest is None else _enough(sizes, limit.shape[1], deepest)  # (A, K)
         queries = _Queries(rows, rows.double() - self._center, limit, block.start, block.stop)
+        return sizes, self._count(queries, enough)
+
+    def count_listed(self, block: Listed) -> Tensor:
+        """Count what is as close as each positive, of the items that are not listed.
+
+        Args:
+            block: The queries, and their positive and ignored items. The gallery is not sorted.
+
+        Returns:
+            For the positives of each query, nearest first, how many items of no list are at their distance or closer,
+            int64 ``(A, K)``; any number where there are fewer than K.
+        """
+        rows = self._query.index_select(0, block.rows)  # (A, D)
+        listed = self._listed_distances(rows, *block.positive), self._listed_distances(rows, *block.ignored)
+        limit, other = (distances.sort(dim=1).values for distances in listed)  # (A, K), (A, I)
+        none = torch.zeros_like(block.rows)
+        queries = _Queries(rows, rows.double() - self._center, limit, none, none)
+        own = count_at_least(torch.cat([limit, other], dim=1).neg_(), -limit)  # (A, K)
+        return (self._count(queries, None) - own).clamp_(min=0)
+
+    def _count(self, queries: _Queries, enough: Tensor | None) -> Tensor:
+        """How many items beyond the query's class are within each limit, int64 ``(A, K)``, or ``enough`` of them."""
+        rows, limit = queries.rows, queries.limit
         few = limit.shape[1] < _MANY
         dtype = torch.float32 if few else torch.float64
         size = len(self._rows(dtype).rows)
         tile = _TILE if few else min(size, max(_TILE, (1 << 22) // len(rows) // _SEGMENT * _SEGMENT))
         counts = torch.zeros(limit.shape, dtype=torch.int64, device=limit.device)  # (A, K)
-        sizes = block.positive.sum(dim=1)  # (A,)
-        enough = None if deepest is None else _enough(sizes, limit.shape[1], deepest)  # (A, K)
         for first in range(0, size, tile):
             width = queries.limit.shape[1]
             counts[:, :width] += self._count_tile(queries, dtype, first, min(first + tile, size))
@@ -100,7 +123,7 @@ class EuclideanRanks:
                 if not width:
                     break
                 queries = queries._replace(limit=limit[:, :width])
-        return sizes, counts
+        return counts
 
     def _count_tile(self, queries: _Queries, dtype: torch.dtype, first: int, last: int) -> Tensor:
         """Counts ``(A, K)`` within some columns, from products in one type."""
@@ -175,6 +198,12 @@ class EuclideanRanks:
             return self._pairs(query, rows.flatten(), block.columns.flatten()).view_as(rows)
         distances = all_distances(query, self._gallery.index_select(0, self._order[first:last]))  # (A, last - first)
         return distances.gather(1, block.columns - first)
+
+    def _listed_distances(self, query: Tensor, columns: Tensor, valid: Tensor) -> Tensor:
+        """Distances ``(A, K)`` to listed items, infinite where there is none."""
+        distances = torch.full(valid.shape, torch.inf, dtype=torch.float64, device=query.device)
+        distances[valid] = self._pairs(query, valid.nonzero()[:, 0], columns[valid])
+        return distances
 
     def _pairs(self, query: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Distances ``(N,)`` of pairs of a row of ``query`` and a sorted column, a cacheful at a time."""

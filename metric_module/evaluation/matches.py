@@ -23,6 +23,14 @@ class Block(NamedTuple):
     positive: Tensor  # (A, L) whether that is a positive: not the query itself, not ignored
 
 
+class Listed(NamedTuple):
+    """Queries, and lists of their items side by side: rows of the gallery, and which of these are real."""
+
+    rows: Tensor  # (A,) rows of the queries
+    positive: tuple[Tensor, Tensor]  # (A, K) int64, (A, K) bool
+    ignored: tuple[Tensor, Tensor]  # (A, I) int64, (A, I) bool
+
+
 class Matches:
     """Sorts queries and gallery by class, small classes first, so that a block of queries is uniform and compact.
 

@@ -205,11 +205,17 @@ class MetricGroup(EmbeddingMetric):
         self.metrics = tuple(metrics)
 
     @override
+    def check_sought(self) -> None:
+        """Each of them looks for itself."""
+
+    @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """The figures of all of them."""
         figures: dict[str, float] = {}
         for metric in self.metrics:
             metric.threshold, metric.pairs, metric.folds = self.threshold, self.pairs, self.folds
+            metric.sought = self.sought
+            metric.check_sought()
             found = metric.figures(samples)
             twice = figures.keys() & found.keys()
             if twice:

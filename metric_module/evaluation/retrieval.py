@@ -171,7 +171,7 @@ def _measure(
 ) -> PerQuery:
     """Figures of each query, block by block."""
     matches = Matches(query, gallery)
-    ranks = _ranks(query, gallery, distance, matches.order)
+    ranks = exact_ranks(query.embeddings, gallery.embeddings, distance, matches.order)
     queries = QUERIES_AT_ONCE
     if isinstance(ranks, CustomRanks):
         queries = max(1, min(queries, CELLS_AT_ONCE // max(1, len(gallery.labels))))
@@ -189,14 +189,24 @@ def _measure(
     return PerQuery(*(torch.cat(part) for part in zip(_NOTHING, *parts, strict=True)))
 
 
-def _ranks(query: Items, gallery: Items, distance: Distance | None, order: Tensor) -> EuclideanRanks | CustomRanks:
+def exact_ranks(
+    query: Tensor, gallery: Tensor, distance: Distance | None, order: Tensor
+) -> EuclideanRanks | CustomRanks:
+    """What counts the items within the distance of a positive.
+
+    Args:
+        query: Queries ``(Q, D)``.
+        gallery: Items ``(M, D)``, the same tensor if the queries are their own gallery.
+        distance: The distance; None is Euclidean.
+        order: Row of the gallery at each sorted column ``(M,)``.
+    """
     # The types themselves: a subclass may define another distance.
     if distance is None or type(distance) in {Euclidean, SquaredEuclidean}:
-        return EuclideanRanks(query.embeddings, gallery.embeddings, order)
+        return EuclideanRanks(query, gallery, order)
     if type(distance) is Cosine:
-        rows = unit(query.embeddings.double())  # (Q, D)
-        return EuclideanRanks(rows, rows if query is gallery else unit(gallery.embeddings.double()), order)
-    return CustomRanks(distance, query.embeddings, gallery.embeddings, order)
+        rows = unit(query.double())  # (Q, D)
+        return EuclideanRanks(rows, rows if query is gallery else unit(gallery.double()), order)
+    return CustomRanks(distance, query, gallery, order)
 
 
 def _figures(rows: Tensor, sizes: Tensor, closer: Tensor) -> PerQuery:

@@ -1,0 +1,106 @@
+"""Retrieval of pairs as a metric, for Lightning and for any loop.
+
+Shapes: Q = queries, M = references, n = samples at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from metric_module.distances import Distance
+from metric_module.distributed import gather_rows, row_counts, share, world_size
+from metric_module.errors import UserError
+from metric_module.evaluation.collecting import EmbeddingMetric, Gathered
+from metric_module.evaluation.inputs import check_cutoffs
+from metric_module.evaluation.pair_retrieval import PairRanks, Sought, pair_means, pair_ranks
+from metric_module.links import Links, Relation
+
+
+class PairRetrievalMetric(EmbeddingMetric):
+    """:func:`pair_retrieval_metrics` over all batches of all processes, each of which looks at a share of the queries.
+
+    :attr:`sought` says which samples are queries, which are references, and what belongs together; the module takes it
+    from the data module. Of a set that was read in part (``trainer.limit_val_batches``) the figures are those of that
+    part. Labels are not looked at.
+
+    Args:
+        distance: The distance; None is Euclidean.
+        at: The cut-offs k.
+
+    Raises:
+        UserError: If a value of ``at`` is not a positive integer; from ``compute`` if no query has a positive.
+
+    Example:
+        >>> metric = PairRetrievalMetric(at=(1,))
+        >>> metric.update(torch.tensor([[0.0], [1.0], [5.0]]), torch.arange(3), ids=torch.tensor([0, 10, 11]))
+        >>> likes = Links.of(torch.tensor([0]), torch.tensor([1]), queries=1)
+        >>> metric.sought = Sought(torch.tensor([0]), torch.tensor([10, 11]), likes)
+        >>> metric.compute()["mrr"]
+        0.5
+    """
+
+    by_pairs = True
+
+    def __init__(self, distance: Distance | None = None, at: Sequence[int] = (1, 10, 20)) -> None:
+        super().__init__(distance)
+        self.at = check_cutoffs(at)
+
+    @override
+    def figures(self, samples: Gathered) -> dict[str, float]:
+        """See :func:`pair_retrieval_metrics`."""
+        assert self.sought is not None  # compute() has looked
+        device = samples.embeddings.device
+        ids = samples.ids.cpu()
+        sought = present(self.sought, ids)
+        query, reference = (
+            samples.embeddings.index_select(0, torch.searchsorted(ids, wanted).to(device))
+            for wanted in (sought.queries, sought.references)
+        )
+        found = pair_ranks(
+            query,
+            reference,
+            sought.positives,
+            ignored=sought.ignored,
+            distance=self.distance,
+            at=self.at,
+            share=share(),
+        )
+        if world_size() > 1:
+            sizes = row_counts(found.rows.to(device))
+            found = PairRanks(*(gather_rows(part.to(device), sizes).cpu() for part in found))
+        return pair_means(found, len(query), self.at)
+
+
+def present(sought: Sought, ids: Tensor) -> Sought:
+    """What is sought among some of the samples; the same object if these are all.
+
+    Args:
+        sought: What is sought among all.
+        ids: Which samples there are, ascending, int64 ``(n,)``.
+
+    Raises:
+        UserError: If there is no query or no reference among them.
+    """
+    queries, references = (torch.isin(wanted, ids).nonzero()[:, 0] for wanted in sought[:2])
+    if len(queries) == len(sought.queries) and len(references) == len(sought.references):
+        return sought
+    if not len(queries) or not len(references):
+        raise UserError(
+            f"evaluation: expected queries and references among the samples that were read, got {len(queries)} "
+            f"and {len(references)}"
+        )
+    place = torch.full((len(sought.references),), -1)
+    place[references] = torch.arange(len(references))
+
+    def part(relation: Relation) -> Links:
+        """The links among those that are there."""
+        row, column = relation.lists(queries).pairs()  # (n,), (n,)
+        kept = place[column] >= 0
+        return Links.of(row[kept], place[column[kept]], len(queries))
+
+    ignored = None if sought.ignored is None else part(sought.ignored)
+    return Sought(sought.queries[queries], sought.references[references], part(sought.positives), ignored)
