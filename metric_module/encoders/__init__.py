@@ -2,8 +2,19 @@
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
 from metric_module.encoders.conv_net import ConvNet
+from metric_module.encoders.lookup import LookupEncoder
 from metric_module.encoders.mlp import MLP
+from metric_module.encoders.multi import MultiEncoder
 from metric_module.encoders.time_series import SeriesConvNet
 from metric_module.encoders.timm import TimmEncoder
 
-__all__ = ["MLP", "ConvNet", "EmbeddingHead", "Encoder", "SeriesConvNet", "TimmEncoder"]
+__all__ = [
+    "MLP",
+    "ConvNet",
+    "EmbeddingHead",
+    "Encoder",
+    "LookupEncoder",
+    "MultiEncoder",
+    "SeriesConvNet",
+    "TimmEncoder",
+]

@@ -42,6 +42,8 @@ NEEDS = {
     "evaluate": ["ckpt_path=some.ckpt"],
     "freeze_backbone": ["callbacks=[default,freeze_backbone]"],
     "image_folder": ["datamodule.root=somewhere"],
+    "lookup": ["encoder.count=9"],
+    "two_towers": ["encoder.encoders.user.count=9", "encoder.encoders.item.count=9"],
 }
 
 
