@@ -9,13 +9,14 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.pair_sampler import PairSampler
 from datamodules.samplers import PKSampler, ShardedSampler
 from datamodules.samples import SampleDataset, as_it_is
-from metric_module.batch import Batch
+from metric_module.batch import Batch, PairBatch
 from metric_module.errors import UserError
 
 
-class TrainLoader(DataLoader[Batch]):
+class TrainLoader(DataLoader[Any]):
     """A loader that can continue within an epoch: :class:`datamodules.base.PKDataModule` keeps its place.
 
     Lightning looks for the two methods of such a loader, and warns without them. It may ask for the loader before it
@@ -30,7 +31,9 @@ class TrainLoader(DataLoader[Batch]):
         """Nothing to do."""
 
 
-def train_loader(dataset: Dataset[Batch], sampler: PKSampler, workers: int, seed: int) -> DataLoader[Batch]:
+def train_loader(
+    dataset: Dataset[Batch] | Dataset[PairBatch], sampler: PKSampler | PairSampler, workers: int, seed: int
+) -> DataLoader[Any]:
     """Batches of a sampler, in its order.
 
     Args:
@@ -82,18 +85,18 @@ def next_place(trainer: Trainer | None) -> tuple[int, int]:
 
 
 def _loader(
-    kind: type[DataLoader[Batch]],
-    dataset: Dataset[Batch],
-    sampler: PKSampler | ShardedSampler,
+    kind: type[DataLoader[Any]],
+    dataset: Dataset[Batch] | Dataset[PairBatch],
+    sampler: PKSampler | PairSampler | ShardedSampler,
     batch_size: int,
     workers: int,
     seed: int,
-) -> DataLoader[Batch]:
+) -> DataLoader[Any]:
     return kind(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
-        drop_last=isinstance(sampler, PKSampler),
+        drop_last=not isinstance(sampler, ShardedSampler),
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=as_it_is,

@@ -44,7 +44,8 @@ class BeforeTraining(Callback):
     embedded once before the first step, and what is kept, also in checkpoints, are their ids and
     :class:`metric_module.evaluation.separation.Separation`. A validation after training (``trainer.validate``) measures
     the same samples again. Training is not changed by it: modes and random number generators are as they were, and
-    nothing is logged. Needs a data module; does nothing where training starts from a checkpoint that has not kept it.
+    nothing is logged. Needs a data module of classes; does nothing where training starts from a checkpoint that has not
+    kept it.
 
     Args:
         samples: At most so many.
@@ -78,6 +79,8 @@ class BeforeTraining(Callback):
         """Measure, if training is at its beginning."""
         datamodule = getattr(trainer, "datamodule", None)
         if trainer.global_step or datamodule is None or not isinstance(pl_module, TripletModule):
+            return
+        if getattr(datamodule, "sought", None) is not None:  # pairs have no classes to separate
             return
         with _aside(trainer, pl_module):
             most = _most_batches(trainer, loader := datamodule.val_dataloader())

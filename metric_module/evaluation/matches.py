@@ -30,6 +30,11 @@ class Listed(NamedTuple):
     positive: tuple[Tensor, Tensor]  # (A, K) int64, (A, K) bool
     ignored: tuple[Tensor, Tensor]  # (A, I) int64, (A, I) bool
 
+    def to(self, device: torch.device) -> Listed:
+        """The same on a device."""
+        (near, real), (out, there) = self.positive, self.ignored
+        return Listed(self.rows.to(device), (near.to(device), real.to(device)), (out.to(device), there.to(device)))
+
 
 class Matches:
     """Sorts queries and gallery by class, small classes first, so that a block of queries is uniform and compact.

@@ -149,8 +149,7 @@ def pair_ranks(
             rows = torch.arange(start, min(start + QUERIES_AT_ONCE, len(queries)))  # (A,)
             parts = [_nothing(len(at))]
             for block in _blocks(rows, positives, ignored, len(references), most, cells):
-                moved = Listed(*(_to(part, queries.device) for part in block))
-                parts.append(_figures(block, ranks.count_listed(moved).cpu(), at))
+                parts.append(_figures(block, ranks.count_listed(block.to(queries.device)).cpu(), at))
             return _joined(parts)
 
         alone = isinstance(ranks, CustomRanks) or queries.device.type != "cpu"
@@ -165,10 +164,6 @@ def _nothing(cutoffs: int) -> PairRanks:
 
 def _joined(parts: Sequence[PairRanks]) -> PairRanks:
     return PairRanks(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-
-def _to(part: Tensor | tuple[Tensor, Tensor], device: torch.device) -> Tensor | tuple[Tensor, Tensor]:
-    return part.to(device) if isinstance(part, Tensor) else (part[0].to(device), part[1].to(device))
 
 
 def _blocks(

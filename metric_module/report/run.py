@@ -35,6 +35,7 @@ class Run(NamedTuple):
         mined: What :class:`metric_module.callbacks.MinedTriplets` kept.
         config: The composed configuration, as yaml.
         versions: By package.
+        pairs: Whether the data has pairs in place of classes; ``items`` and ``queries`` are then empty.
     """
 
     title: str
@@ -55,3 +56,4 @@ class Run(NamedTuple):
     mined: Mapping[str, Mapping[str, Any]] = {}
     config: str = ""
     versions: Mapping[str, str] = {}
+    pairs: bool = False

@@ -37,6 +37,14 @@ def figures_part(run: Run) -> str:
     ) + figures_table(run.figures, run.stage, intervals)
 
 
+def pairs_part(run: Run) -> str:
+    """Figures of pairs, and what a report cannot show of them."""
+    return figures_table(run.figures, run.stage, {}) + missing(
+        "This data has pairs in place of classes: intervals, neighbours, mined triplets, distances and the map, which "
+        "go by class, are left out."
+    )
+
+
 def curves_part(run: Run) -> str:
     """Loss, census and validation figures over steps."""
     if run.steps is None:

@@ -53,6 +53,11 @@ def census(cfg: DictConfig) -> dict[str, float]:
     margins = sorted({*listed, *margins_around(cfg.margin), *margins_around(listed[-1] / 2)})
     cfg.logger = {}  # there is nothing to log
     parts = build(cfg)
+    if hasattr(parts.datamodule, "sought"):
+        name = type(parts.datamodule).__name__
+        raise UserError(
+            f"task=census: expected classes, and {name} has pairs; training logs their census as train/easy ..."
+        )
     if path is not None:
         load_weights(parts.module, path)
     samples = embed_split(parts, cfg.task.split)

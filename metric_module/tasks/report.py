@@ -77,7 +77,8 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
     module, datamodule, trainer = parts
     criterion, folder, stage = module.criterion, Path(cfg.output_dir), [*figures][-1]
     distance = deepcopy(criterion.distance).cpu()
-    items, found = read_items(module.metric.gathered(), distance)
+    pairs = module.metric.sought is not None
+    items, found = _nothing() if pairs else read_items(module.metric.gathered(), distance)
     watched = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
     mined = watched.get(MinedTriplets)
     before, after, samples = _separations(watched.get(BeforeTraining), items, criterion.margin, distance)
@@ -101,7 +102,16 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
         mined={} if mined is None else mined.mined,
         config=OmegaConf.to_yaml(cfg),
         versions=_versions(),
+        pairs=pairs,
     )
+
+
+def _nothing() -> tuple[Items, PerQuery]:
+    """In place of samples by class and of their figures."""
+    from metric_module.report.neighbours import Items
+
+    none, numbers = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
+    return Items(numbers.view(0, 1), none, none, none), PerQuery(none, none, numbers, numbers, numbers)
 
 
 def read_items(gathered: Gathered, distance: Distance) -> tuple[Items, PerQuery]:
@@ -137,6 +147,8 @@ def _separations(
     """Before and after training of the same samples; without that, of what was read, whole classes of it."""
     from metric_module.report.neighbours import whole_classes
 
+    if not len(items.ids):
+        return None, None, 0
     if kept is not None and kept.ids is not None and kept.after is not None:
         return kept.before, kept.after, len(kept.ids)
     rows = whole_classes(items.labels, 2000)

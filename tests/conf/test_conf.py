@@ -42,6 +42,9 @@ NEEDS = {
     "evaluate": ["ckpt_path=some.ckpt"],
     "freeze_backbone": ["callbacks=[default,freeze_backbone]"],
     "image_folder": ["datamodule.root=somewhere"],
+    "captions": ["datamodule.path=somewhere"],
+    "movielens": ["datamodule.path=somewhere"],
+    "multi_label": ["datamodule.path=somewhere"],
     "lookup": ["encoder.count=9"],
     "two_towers": ["encoder.encoders.user.count=9", "encoder.encoders.item.count=9"],
 }

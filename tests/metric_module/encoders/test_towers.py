@@ -58,4 +58,4 @@ def test_towers_that_do_not_go_together() -> None:
         ({"c": ids}, "expected a key of a, b, got c"),
     ):
         with pytest.raises(UserError, match=f"^MultiEncoder: {told}$"):
-            towers(inputs)  # type: ignore[arg-type]
+            towers(inputs)

@@ -38,7 +38,8 @@ def case(queries: int = 37, references: int = 53, ties: bool = True) -> tuple[Te
 
 
 def links(mask: Tensor) -> Links:
-    return Links.of(*mask.nonzero().unbind(1), len(mask))
+    row, column = mask.nonzero().unbind(1)
+    return Links.of(row, column, len(mask))
 
 
 @pytest.mark.parametrize(

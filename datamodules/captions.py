@@ -1,0 +1,106 @@
+"""Images and their captions, from a table.
+
+Legend: n captions, N images, S x S pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from datamodules.files import Paths
+from datamodules.images import ImageFiles, check_image_size
+from datamodules.pair_base import PairDataModule
+from datamodules.pair_data import PairData, Side
+from datamodules.samples import Source
+from datamodules.splits import split_samples
+from datamodules.tables import codes, read_table
+from metric_module.evaluation import Sought
+from metric_module.links import Links
+
+
+class Texts(Source):
+    """Texts by row, kept as one array.
+
+    Args:
+        column: A pyarrow array of strings.
+    """
+
+    def __init__(self, column: Any) -> None:
+        self.column = column
+
+    @override
+    def __call__(self, ids: Tensor) -> list[str]:
+        """A list of B texts."""
+        found: list[str] = self.column.take(ids.tolist()).to_pylist()
+        return found
+
+    @override
+    def show(self, ids: Sequence[int]) -> list[Any]:
+        """The texts."""
+        return list(self(torch.tensor(list(ids), dtype=torch.int64)))
+
+
+@dataclass(eq=False, repr=False)
+class CaptionsDataModule(PairDataModule):
+    """Captions, and the image that each describes: queries are captions, references are images.
+
+    The images are split at random, and their captions go with them. Inputs are ``{"text": list of B strings}`` and
+    ``{"image": float32 (B, 3, S, S) in [-1, 1]}``.
+
+    Args:
+        path: A CSV, TSV or Parquet file with a row for each caption; images lie relative to its folder.
+        image: Column of the images' paths; several captions of an image name it alike.
+        text: Column of the captions.
+        image_size: S.
+        cache_dir: Where the preflight remembers what it read, see :class:`datamodules.ImageFolderDataModule`.
+
+    Other arguments are those of :class:`datamodules.PairDataModule`.
+
+    Raises:
+        UserError: There is no such file, it lacks a column, or the preflight finds images that cannot be read.
+    """
+
+    _: KW_ONLY
+    path: str
+    image: str = "image"
+    text: str = "caption"
+    image_size: int = 64
+    cache_dir: str | None = None
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_image_size(self.image_size)
+
+    @override
+    def load(self) -> PairData:
+        """Read the table and split the images."""
+        path = Path(self.path)
+        found = read_table(path, [self.image, self.text])
+        owner, names = codes(found[self.image])  # (n,), N names
+        captions, images = len(owner), len(names)
+        named = [str(name) for name in names.to_pylist()]
+        splits = split_samples(torch.arange(images), named, seed=self.split_seed, fractions=self.fractions)
+        links = Links.of(torch.arange(captions), owner, captions)
+        of = {name: torch.isin(owner, part).nonzero()[:, 0] for name, part in splits.items()}
+        sought = {}
+        for name in ("val", "test"):
+            place = torch.searchsorted(splits[name], owner[of[name]])
+            positives = Links.of(torch.arange(len(place)), place, len(place))
+            sought[name] = Sought(of[name], splits[name] + captions, positives)
+        files = ImageFiles(Paths(str(path.parent / name) for name in named), self.image_size, self.cache_dir)
+        return PairData(
+            query=Side(Texts(found[self.text]), captions, "text"),
+            reference=Side(files, images, "image"),
+            positives=links,
+            anchors=of["train"],
+            candidates=splits["train"],
+            sought=sought,
+        )
