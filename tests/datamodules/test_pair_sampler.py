@@ -86,6 +86,6 @@ def test_arguments_out_of_range() -> None:
         ({"world_size": 4}, r"queries_per_batch: 6 does not divide evenly among 4 ranks"),
     ):
         with pytest.raises(UserError, match=f"^datamodule.{told}$"):
-            sampler(**settings)  # type: ignore[arg-type]
+            sampler(**settings)
     with pytest.raises(UserError, match=r"^expected an epoch >= 0, got -1$"):
         sampler().set_epoch(-1)
