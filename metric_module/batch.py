@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     """One batch of labelled samples.
 
     Attributes:
-        inputs: Whatever the encoder takes, first dimension ``B`` (usually a tensor ``(B, ...)``).
+        inputs: Whatever the encoder takes, first dimension ``B`` (usually a tensor ``(B, ...)``, or a list of texts).
         labels: Class of each sample, int64 ``(B,)``.
         index: Identity of each sample in its data set, int64 ``(B,)``. Equal ids are the same sample.
 
@@ -78,6 +78,16 @@ def check_pair_batch(batch: PairBatch) -> PairBatch:
         shapes = f"{list(batch.positives.shape)}, got {list(batch.negatives.shape)}"
         raise UserError(f"negatives: expected the shape of positives, {shapes}")
     return batch._replace(index=check_labels("index", batch.index, len(batch.positives)))
+
+
+def is_texts(inputs: Any) -> bool:
+    """Whether inputs are texts, a list or tuple of ``str``: one for each sample, and no structure of tensors.
+
+    Example:
+        >>> is_texts(["a", "b"]), is_texts(["inputs", torch.tensor([4])])
+        (True, False)
+    """
+    return isinstance(inputs, tuple | list) and len(inputs) > 0 and all(isinstance(text, str) for text in inputs)
 
 
 def unpack(batch: Any, first: int = 0) -> Batch:

@@ -5,7 +5,7 @@ Shapes: B = rows of the batch, C = rows of a chunk, D = embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from metric_module.batch import is_texts
 from metric_module.errors import UserError
 
 
@@ -25,7 +26,7 @@ def encode_in_chunks(encode: Callable[[Any], Tensor], inputs: Any, size: int) ->
 
     Args:
         encode: From ``(C, ...)`` to ``(C, D)``. It must not change its inputs in place.
-        inputs: A tensor ``(B, ...)``, or a tuple, list or dict of such, however deep.
+        inputs: A tensor ``(B, ...)``, a list of B texts, or a tuple, list or dict of such, however deep.
         size: Rows of a chunk, C. A batch that fits into one is encoded as it is.
 
     Returns:
@@ -105,10 +106,12 @@ def _rows(inputs: Any) -> int:
     return sizes.pop()
 
 
-def _leaves(inputs: Any) -> Iterator[Tensor]:
+def _leaves(inputs: Any) -> Iterator[Tensor | Sequence[str]]:
     if isinstance(inputs, Mapping):
         inputs = tuple(inputs.values())
-    if isinstance(inputs, tuple | list):
+    if is_texts(inputs):
+        yield inputs
+    elif isinstance(inputs, tuple | list):
         for part in inputs:
             yield from _leaves(part)
     elif isinstance(inputs, Tensor) and inputs.ndim > 0:
@@ -116,16 +119,16 @@ def _leaves(inputs: Any) -> Iterator[Tensor]:
     else:
         got = "a 0-dimensional tensor" if isinstance(inputs, Tensor) else type(inputs).__name__
         raise UserError(
-            "module.encode_chunk_size: expected inputs of tensors [B, ...], alone or in a tuple, list or dict, "
-            f"got {got}"
+            "module.encode_chunk_size: expected inputs of tensors [B, ...] or texts, alone or in a tuple, list or "
+            f"dict, got {got}"
         )
 
 
 def _cut(inputs: Any, rows: slice) -> Any:
-    """The same structure with only these rows of each tensor; a mapping becomes a dict."""
+    """The same structure with only these rows of each tensor or list of texts; a mapping becomes a dict."""
     if isinstance(inputs, Mapping):
         return {key: _cut(part, rows) for key, part in inputs.items()}
-    if isinstance(inputs, tuple | list):
+    if isinstance(inputs, tuple | list) and not is_texts(inputs):
         parts = [_cut(part, rows) for part in inputs]
         return type(inputs)(*parts) if hasattr(inputs, "_fields") else type(inputs)(parts)
     return inputs[rows]

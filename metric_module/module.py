@@ -14,7 +14,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
-from metric_module.batch import PairBatch, check_pair_batch, unpack
+from metric_module.batch import PairBatch, check_pair_batch, is_texts, unpack
 from metric_module.census import shares
 from metric_module.chunks import check_size, encode_in_chunks, refuse_batch_norm, warn_of_local_statistics
 from metric_module.criterion import CriterionOutput, TripletCriterion
@@ -215,7 +215,7 @@ class TripletModule(LightningModule):
     @override
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Embeddings ``(B, D)`` of a batch: a :class:`Batch`, ``(inputs, labels)``, or inputs alone."""
-        inputs = batch[0] if isinstance(batch, tuple | list) else batch
+        inputs = batch[0] if isinstance(batch, tuple | list) and not is_texts(batch) else batch
         embeddings = self._encode(inputs)
         bad = len(nonfinite_rows(embeddings))
         if bad:

@@ -113,6 +113,23 @@ def test_inputs_in_tuples_and_dicts() -> None:
     torch.testing.assert_close(nested, 3 * inputs)
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_list_of_texts_is_cut_like_a_tensor(kind: type) -> None:
+    numbers, seen = embed(5, columns=2), []
+
+    def encode(parts: Any) -> Tensor:
+        texts, rows = parts
+        seen.append(texts)
+        return rows * torch.tensor([[float(text)] for text in texts])
+
+    texts = kind(["1", "2", "3", "4", "5"])
+    made = encode_in_chunks(encode, (texts, numbers), 2)
+    assert seen == [texts[:2], texts[2:4], texts[4:]]
+    torch.testing.assert_close(made, numbers * torch.arange(1, 6)[:, None])
+    alone = encode_in_chunks(lambda some: torch.tensor([[float(text)] for text in some]), texts, 2)
+    assert alone[:, 0].tolist() == [1, 2, 3, 4, 5]
+
+
 def test_memory_is_that_of_one_chunk() -> None:
     """The peak over forward and backward, and what waits between them."""
     encoder, inputs = net(depth=30), embed(96, columns=5)
@@ -238,7 +255,9 @@ def test_chunk_sizes_out_of_range(size: Any) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ("text", "expected inputs of tensors [B, ...], alone or in a tuple, list or dict, got str"),
+        ("text", "expected inputs of tensors [B, ...] or texts, alone or in a tuple, list or dict, got str"),
+        (["a", None], "alone or in a tuple, list or dict, got str"),
+        ((["a", "b"], torch.zeros(3)), "inputs that agree in their first dimension, got sizes [2, 3]"),
         ({"a": torch.zeros(3), "b": None}, "alone or in a tuple, list or dict, got NoneType"),
         (torch.zeros(()), "tuple, list or dict, got a 0-dimensional tensor"),
         ([torch.zeros(3), torch.zeros(4)], "inputs that agree in their first dimension, got sizes [3, 4]"),

@@ -118,6 +118,19 @@ def test_predict_takes_every_form_of_batch(tmp_path: Path) -> None:
     assert torch.equal(full, torch.cat(pairs))  # type: ignore[arg-type]
 
 
+def test_predict_takes_texts(tmp_path: Path) -> None:
+    class Length(Encoder):
+        embedding_dim = 2
+
+        def forward(self, inputs: list[str]) -> torch.Tensor:
+            return torch.tensor([[float(len(text)), 1.0] for text in inputs])
+
+    texts = ["a", "bcd", "ef"]
+    for batch in (texts, (texts, torch.tensor([0, 0, 1]))):
+        (made,) = trainer(tmp_path).predict(module(Length()), loader([batch]))  # type: ignore[misc]
+        assert made[:, 0].tolist() == [1, 3, 2]  # type: ignore[call-overload]
+
+
 def test_checkpoint_comes_back_with_the_parts_given(tmp_path: Path) -> None:
     model = module()
     fit = trainer(tmp_path, max_epochs=1)
