@@ -13,6 +13,8 @@ from datamodules.pair_sampler import PairSampler
 from datamodules.samplers import PKSampler, ShardedSampler
 from datamodules.samples import SampleDataset, Samples, Source
 from datamodules.splits import Split, fold_samples, split_classes
+from datamodules.territories import TerritoriesDataModule
+from datamodules.texts import Texts
 
 __all__ = [
     "Augment",
@@ -32,6 +34,8 @@ __all__ = [
     "Side",
     "Source",
     "Split",
+    "TerritoriesDataModule",
+    "Texts",
     "fold_samples",
     "split_classes",
 ]

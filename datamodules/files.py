@@ -21,12 +21,15 @@ from torch import Tensor
 
 from datamodules.samples import listed
 
+CODEC = ("utf-8", "surrogatepass")
+"""Takes every string there is, also names of files that are no text."""
+
 
 class Paths:
-    """Paths in two arrays, which worker processes share instead of copying a list of strings one by one.
+    """Paths, or other strings, in two arrays, which worker processes share instead of copying them one by one.
 
     Args:
-        names: The paths.
+        names: The paths; any strings.
 
     Example:
         >>> paths = Paths(["a/1.png", "b/2.png"])
@@ -35,7 +38,7 @@ class Paths:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        encoded = [os.fsencode(name) for name in names]
+        encoded = [name.encode(*CODEC) for name in names]
         sizes = torch.tensor([0, *map(len, encoded)])
         self._ends = sizes.cumsum(0)  # (N + 1,)
         self._bytes = torch.frombuffer(bytearray(b"".join(encoded) or b" "), dtype=torch.uint8)
@@ -46,7 +49,7 @@ class Paths:
 
     def __getitem__(self, row: int) -> str:
         """One path."""
-        return os.fsdecode(self._bytes[int(self._ends[row]) : int(self._ends[row + 1])].numpy().tobytes())
+        return str(self._bytes[int(self._ends[row]) : int(self._ends[row + 1])].numpy().tobytes(), *CODEC)
 
 
 class State(NamedTuple):

@@ -1,20 +1,24 @@
 """Encoders: from inputs to embeddings."""
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.char_conv_net import CharConvNet
 from metric_module.encoders.conv_net import ConvNet
 from metric_module.encoders.lookup import LookupEncoder
 from metric_module.encoders.mlp import MLP
 from metric_module.encoders.multi import MultiEncoder
+from metric_module.encoders.text import TextEncoder
 from metric_module.encoders.time_series import SeriesConvNet
 from metric_module.encoders.timm import TimmEncoder
 
 __all__ = [
     "MLP",
+    "CharConvNet",
     "ConvNet",
     "EmbeddingHead",
     "Encoder",
     "LookupEncoder",
     "MultiEncoder",
     "SeriesConvNet",
+    "TextEncoder",
     "TimmEncoder",
 ]

