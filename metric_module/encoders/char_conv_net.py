@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from metric_module.batch import is_texts
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.lengths import encode_by_length
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32
 
@@ -82,16 +83,23 @@ class CharConvNet(Encoder):
         """
         if not is_texts(inputs):
             raise UserError(f"CharConvNet: expected a list of str, got {type(inputs).__name__}")
-        codes = character_codes(inputs, self.buckets, self.max_length).to(self.characters.weight.device)  # (B, T)
-        real = (codes != PADDING)[..., None]  # (B, T, 1)
-        states = self.characters(codes)  # (B, T, C)
-        for block in self.blocks:
-            states = block(states, real)  # (B, T, C)
-        states = at_least_float32(self.norm(states))  # (B, T, C)
-        mean = states.masked_fill(~real, 0).sum(dim=1) / real.sum(dim=1)  # (B, C)
-        most = states.masked_fill(~real, -torch.inf).amax(dim=1)  # (B, C)
-        embeddings: Tensor = self.head(torch.cat([mean, most], dim=1))
+        codes = character_codes(inputs, self.buckets, self.max_length)  # (B, T)
+        lengths: list[int] = (codes != PADDING).sum(dim=1).tolist()
+        features = encode_by_length(lambda rows: self._features(codes[rows, : lengths[rows[0]]]), lengths)  # (B, 2 C)
+        embeddings: Tensor = self.head(features)
         return embeddings
+
+    def _features(self, codes: Tensor) -> Tensor:
+        """Features ``(b, 2 C)`` of texts of alike length, ``(b, T)``."""
+        codes = codes.to(self.characters.weight.device)
+        real = (codes != PADDING)[..., None]  # (b, T, 1)
+        states = self.characters(codes)  # (b, T, C)
+        for block in self.blocks:
+            states = block(states, real)  # (b, T, C)
+        states = at_least_float32(self.norm(states))  # (b, T, C)
+        mean = states.masked_fill(~real, 0).sum(dim=1) / real.sum(dim=1)  # (b, C)
+        most = states.masked_fill(~real, -torch.inf).amax(dim=1)  # (b, C)
+        return torch.cat([mean, most], dim=1)
 
 
 class _Block(nn.Module):

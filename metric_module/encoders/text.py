@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from metric_module.batch import is_texts
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.lengths import encode_by_length
 from metric_module.encoders.parts import freeze_parts
 from metric_module.encoders.text_folder import POOLINGS, find_model, read_folder
 from metric_module.errors import UserError
@@ -28,7 +29,8 @@ class TextEncoder(Encoder):
 
     Takes a folder as ``AutoModel.save_pretrained`` and ``AutoTokenizer.save_pretrained`` write it, or one of
     sentence-transformers, whose pooling it takes over. Weights are read from safetensors, and no code that comes with a
-    model is run. Tokens are made in :meth:`forward`, so a batch's inputs are ``list[str]``.
+    model is run. Tokens are made in :meth:`forward`, so a batch's inputs are ``list[str]``;
+    texts of alike length go through the model together.
 
     Args:
         model: The folder; ``package:name/path`` is one inside an installed package; what is no folder here is looked up
@@ -89,26 +91,24 @@ class TextEncoder(Encoder):
     @override
     def forward(self, inputs: Sequence[str]) -> Tensor:
         """Embeddings ``(B, D)`` of B texts."""
-        tokens = self.tokenize(inputs)
-        states: Tensor = self.backbone(**tokens).last_hidden_state  # (B, T, H)
-        features = pool(states, tokens["attention_mask"], self.pooling)  # (B, H)
+        if not is_texts(inputs):
+            raise UserError(f"TextEncoder: expected a list of str, got {type(inputs).__name__}")
+        texts = [text.lower() for text in inputs] if self.lower else list(inputs)
+        tokens = self.tokenizer(texts, truncation=True, max_length=self.max_length)
+        features = encode_by_length(  # (B, H)
+            lambda rows: self._features({key: [values[row] for row in rows] for key, values in tokens.items()}),
+            list(map(len, tokens["input_ids"])),
+        )
         if self.head is not None:
             embeddings: Tensor = self.head(features)
             return embeddings
         return unit(features) if self.normalize else features
 
-    def tokenize(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
-        """Tokens of B texts on the model's device, ``input_ids`` and ``attention_mask`` ``(B, T)`` among them.
-
-        Raises:
-            UserError: If they are no list of ``str``.
-        """
-        if not is_texts(texts):
-            raise UserError(f"TextEncoder: expected a list of str, got {type(texts).__name__}")
-        some = [text.lower() for text in texts] if self.lower else list(texts)
-        made = self.tokenizer(some, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
-        tokens: Mapping[str, Tensor] = made.to(next(self.backbone.parameters()).device)
-        return tokens
+    def _features(self, tokens: Mapping[str, list[list[int]]]) -> Tensor:
+        """One vector for each text, ``(b, H)``, from tokens of alike length."""
+        padded = self.tokenizer.pad(tokens, return_tensors="pt").to(next(self.backbone.parameters()).device)
+        states: Tensor = self.backbone(**padded).last_hidden_state  # (b, T, H)
+        return pool(states, padded["attention_mask"], self.pooling)
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
