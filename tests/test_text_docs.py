@@ -1,0 +1,58 @@
+"""What docs/text.md shows runs as it stands, with a tiny model in place of a real one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.command_line import command_in
+
+TEXT = (Path(__file__).parent.parent / "docs" / "text.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+QUICK = ["trainer.fast_dev_run=true", "trainer.accelerator=cpu", "datamodule.classes_per_batch=3"]
+MODULES = [Path(name).stem for name in FILES if name.endswith(".py")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The files of the page, in a folder from which they can be imported."""
+    for name, content in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for module in MODULES:
+        sys.modules.pop(module, None)
+    yield tmp_path
+    for module in MODULES:
+        sys.modules.pop(module, None)
+
+
+def test_every_block_has_a_name() -> None:
+    assert len(FILES) == TEXT.count("```python") + TEXT.count("```yaml") == 3
+    assert len(COMMANDS) == 5
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, tiny_text: str) -> None:
+    python, script, *words = shlex.split(line.replace("<folder>", tiny_text))
+    assert (python, script) == ("python", "run.py")
+    real = "encoder=text" in words or "experiment=territories_minilm" in words
+    small = [f"encoder.model={tiny_text}"] if real else ["encoder.width=16"]
+    assert command_in(folder, monkeypatch)(*words, *small, *QUICK) == 0
+
+
+def test_by_hand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    made = import_module("by_hand")
+    assert made.found.shape == (3, 16)
+    assert made.trainer.global_step == 2
+    assert torch.isfinite(made.found).all()
+    assert made.data.show([0]) == ["mouse"]
