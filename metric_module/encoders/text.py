@@ -168,7 +168,7 @@ def load_model(folder: Path) -> tuple[nn.Module, Any]:
     if backbone.config.is_encoder_decoder or tokenizer.pad_token is None:
         lack = "has a decoder" if backbone.config.is_encoder_decoder else "has a tokenizer without padding"
         raise UserError(f"encoder.model: {type(backbone).__name__} of {folder} {lack}; expected an encoder of texts")
-    return backbone, tokenizer
+    return backbone.train(), tokenizer  # from_pretrained leaves it in evaluation, and Lightning would keep that
 
 
 def _keep_no_activations(backbone: nn.Module) -> None:

@@ -150,6 +150,12 @@ def test_a_model_without_checkpointing(tiny_text: str, monkeypatch: pytest.Monke
     )
 
 
+def test_it_starts_in_training_mode(tiny_text: str) -> None:
+    encoder = TextEncoder(tiny_text)
+    assert all(part.training for part in encoder.modules()), "or Lightning would train without dropout"
+    assert not torch.equal(encoder(TEXTS), encoder(TEXTS))
+
+
 def test_frozen_parts_never_change(tiny_text: str) -> None:
     encoder = TextEncoder(tiny_text, frozen=["embeddings", "encoder.layer.0"]).eval().train()
     assert not encoder.backbone.get_submodule("encoder.layer.0").training
