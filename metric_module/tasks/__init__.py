@@ -1,7 +1,8 @@
 """Whole jobs, callable from Python with a composed configuration: ``train(cfg)``, ``evaluate(cfg)``."""
 
 from metric_module.tasks.census import census
+from metric_module.tasks.embed import embed
 from metric_module.tasks.evaluate import evaluate
 from metric_module.tasks.train import train
 
-__all__ = ["census", "evaluate", "train"]
+__all__ = ["census", "embed", "evaluate", "train"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning import LightningModule
+from lightning import LightningDataModule, LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -40,24 +40,36 @@ def embed_split(parts: Parts, split: str) -> Gathered:
         UserError: If the data module cannot show that split, or an embedding is not finite.
     """
     module = _Embedder(parts.module)
-    parts.trainer.predict(module, dataloaders=_loader(parts, split), return_predictions=False, weights_only=True)
+    parts.trainer.predict(module, dataloaders=split_loader(parts, split), return_predictions=False, weights_only=True)
     return module.collected.gathered()
 
 
-def _loader(parts: Parts, split: str) -> DataLoader[Any]:
-    """Every sample of the split in order; a data module of a user's own need only have what Lightning asks for."""
+def split_loader(parts: Parts, split: str) -> DataLoader[Any]:
+    """Every sample of a split in order; a data module of a user's own need only have what Lightning asks for.
+
+    Args:
+        parts: Module, data and trainer.
+        split: ``train``, ``val``, ``test`` or ``all``; of a data module without ``eval_dataloader`` val, test, or, for
+            ``all``, what it predicts.
+
+    Raises:
+        UserError: If the data module cannot show that split.
+    """
     data = parts.datamodule
     data.trainer = parts.trainer
     data.prepare_data()
-    data.setup({"train": "fit", "val": "validate"}.get(split, "test"))
+    data.setup({"train": "fit", "val": "validate", "all": "predict"}.get(split, "test"))
     if hasattr(data, "eval_dataloader"):
         loader: DataLoader[Any] = data.eval_dataloader(split)
         return loader
-    if split not in {"val", "test"}:
-        raise UserError(
-            f"task.split: {type(data).__name__} has no eval_dataloader; expected val or test, got {split!r}"
-        )
-    made: DataLoader[Any] = data.val_dataloader() if split == "val" else data.test_dataloader()
+    hooks = {"val": data.val_dataloader, "test": data.test_dataloader}
+    if type(data).predict_dataloader is not LightningDataModule.predict_dataloader:
+        hooks["all"] = data.predict_dataloader
+    if split not in hooks:
+        *others, last = hooks
+        expected = f"{', '.join(others)} or {last}"
+        raise UserError(f"task.split: {type(data).__name__} has no eval_dataloader; expected {expected}, got {split!r}")
+    made: DataLoader[Any] = hooks[split]()
     return made
 
 
