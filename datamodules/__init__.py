@@ -4,6 +4,7 @@ from datamodules.augment import Augment
 from datamodules.base import PKDataModule
 from datamodules.captions import CaptionsDataModule
 from datamodules.emoji import EmojiDataModule
+from datamodules.emoji_scenes import EmojiScenesDataModule
 from datamodules.image_folder import ImageFolderDataModule
 from datamodules.interactions import InteractionsDataModule
 from datamodules.multi_label import MultiLabelDataModule
@@ -20,6 +21,7 @@ __all__ = [
     "Augment",
     "CaptionsDataModule",
     "EmojiDataModule",
+    "EmojiScenesDataModule",
     "ImageFolderDataModule",
     "InteractionsDataModule",
     "MultiLabelDataModule",

@@ -6,6 +6,7 @@ from metric_module.encoders.conv_net import ConvNet
 from metric_module.encoders.lookup import LookupEncoder
 from metric_module.encoders.mlp import MLP
 from metric_module.encoders.multi import MultiEncoder
+from metric_module.encoders.pixel_conv_net import PixelConvNet
 from metric_module.encoders.text import TextEncoder
 from metric_module.encoders.time_series import SeriesConvNet
 from metric_module.encoders.timm import TimmEncoder
@@ -18,6 +19,7 @@ __all__ = [
     "Encoder",
     "LookupEncoder",
     "MultiEncoder",
+    "PixelConvNet",
     "SeriesConvNet",
     "TextEncoder",
     "TimmEncoder",

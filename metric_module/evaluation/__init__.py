@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from metric_module.evaluation.clustering import clustering_metrics
 from metric_module.evaluation.few_shot import few_shot_metrics
+from metric_module.evaluation.instances import adjusted_rand_index, instance_metrics
 from metric_module.evaluation.pair_retrieval import Sought, pair_retrieval_metrics
 from metric_module.evaluation.retrieval import PerQuery, retrieval_metrics, retrieval_per_query
 from metric_module.evaluation.separation import Separation, separation
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from metric_module.evaluation.metric import (
         ClusteringMetric,
         FewShotMetric,
+        InstanceMetric,
         MetricGroup,
         RetrievalMetric,
         VerificationMetric,
@@ -27,6 +29,7 @@ __all__ = [
     "EmbeddingMetric",
     "FewShotMetric",
     "Gathered",
+    "InstanceMetric",
     "MetricGroup",
     "PairRetrievalMetric",
     "PerQuery",
@@ -35,8 +38,10 @@ __all__ = [
     "Separation",
     "Sought",
     "VerificationMetric",
+    "adjusted_rand_index",
     "clustering_metrics",
     "few_shot_metrics",
+    "instance_metrics",
     "pair_retrieval_metrics",
     "retrieval_metrics",
     "retrieval_per_query",

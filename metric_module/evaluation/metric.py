@@ -16,6 +16,7 @@ from metric_module.evaluation.clustering import check_runs, clustering_metrics
 from metric_module.evaluation.collecting import EmbeddingMetric, Gathered
 from metric_module.evaluation.few_shot import check_episodes, few_shot_metrics
 from metric_module.evaluation.inputs import Items, check_cutoffs
+from metric_module.evaluation.instances import instance_metrics
 from metric_module.evaluation.pair_counts import PairCounts, count_pairs, pairs_of
 from metric_module.evaluation.retrieval import PerQuery, retrieval_means, retrieval_per_query
 from metric_module.evaluation.verification import verification_metrics
@@ -186,6 +187,27 @@ class ClusteringMetric(EmbeddingMetric):
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`clustering_metrics`."""
         return clustering_metrics(*samples[:3], distance=self.distance, runs=self.runs, seed=self.seed)
+
+
+class InstanceMetric(EmbeddingMetric):
+    """:func:`instance_metrics` over all batches of all processes, with the threshold that validation found best.
+
+    Args:
+        distance: The distance; None is Euclidean.
+
+    Raises:
+        UserError: From ``compute`` if samples have no groups, or scikit-learn is missing.
+    """
+
+    def __init__(self, distance: Distance | None = None) -> None:
+        super().__init__(distance)
+
+    @override
+    def figures(self, samples: Gathered) -> dict[str, float]:
+        """See :func:`instance_metrics`."""
+        if samples.groups is None:
+            raise UserError("instances: expected samples with groups, got none; the data module's groups say which")
+        return instance_metrics(*samples[:3], groups=samples.groups, distance=self.distance, threshold=self.threshold)
 
 
 class MetricGroup(EmbeddingMetric):

@@ -1,0 +1,149 @@
+"""Instances of composed emoji scenes, against baselines: ``python -m benchmarks.instances --run <run> [<run> ...]``.
+
+Every method gets the true foreground and must part it into instances; how many there are it is not told. ``ari`` is the
+adjusted Rand index over the foreground pixels of every second row and column, mean over scenes. Thresholds are the best
+on val, applied to test.
+
+Shapes: N = pixels, H = side of a scene.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+from scipy.cluster import hierarchy
+from torch import Tensor
+
+from benchmarks.common import markdown, recipe
+from datamodules.emoji_scenes import EmojiScenesDataModule, ScenePixels
+from metric_module import Encoder
+from metric_module.encoders.base import embed
+from metric_module.evaluation import adjusted_rand_index, instance_metrics
+from metric_module.tasks.files import load_weights
+
+COLOURS = np.array(
+    [
+        [40, 40, 40],
+        [230, 75, 60],
+        [60, 140, 220],
+        [90, 190, 90],
+        [240, 190, 60],
+        [160, 90, 200],
+        [60, 200, 200],
+        [150, 110, 80],
+        [240, 140, 190],
+        [170, 170, 170],
+    ],
+    np.uint8,
+)
+SHOWN = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", nargs="*", default=[], help="folders of runs of experiment=instances")
+    parser.add_argument("--figure", type=Path, help="where to draw some test scenes, with the first run")
+    arguments = parser.parse_args()
+    data = EmojiScenesDataModule()
+    sides: dict[str, Callable[[Tensor], Tensor]] = {
+        "colour of the pixel": lambda ids: describe(data, ids)[:, :3],
+        "colour and place of the pixel": lambda ids: describe(data, ids),
+        "encoder before training": lambda ids: encode(data, ids, load(None)),
+    }
+    for run in arguments.run:
+        sides[f"trained, {Path(run).name}"] = lambda ids, run=run: encode(data, ids, load(run))  # type: ignore[misc]
+    rows = [["connected components of the foreground", *(f"{connected(data, split):.3f}" for split in ("val", "test"))]]
+    for name, side in sides.items():
+        val = figures(data, "val", side, None)
+        test = figures(data, "test", side, val["best_threshold"])
+        rows.append([name, f"{val['ari']:.3f}", f"{test['ari']:.3f}"])
+        threshold = val["best_threshold"]
+    print(markdown(["", "ari, val", "ari, test"], rows))
+    if arguments.figure:
+        draw(arguments.figure, load(arguments.run[-1]), threshold)
+
+
+def figures(
+    data: EmojiScenesDataModule, split: str, side: Callable[[Tensor], Tensor], threshold: float | None
+) -> dict[str, float]:
+    """The figures of a split, with vectors ``(N, D)`` of pixels by id."""
+    ids, samples = data.samples.splits[split], data.samples
+    assert samples.groups is not None
+    return instance_metrics(side(ids), samples.labels[ids], groups=samples.groups[ids], threshold=threshold)
+
+
+def connected(data: EmojiScenesDataModule, split: str) -> float:
+    """Mean index of the connected components (of pixels that share a side) of the whole foreground."""
+    ids, source = data.samples.splits[split], pixels(data)
+    where, labels = source.where[ids], data.samples.labels[ids]  # (N, 3), (N,)
+    found = []
+    for scene in torch.unique(where[:, 0]).tolist():
+        mine = where[:, 0] == scene  # (N,)
+        parts, _ = ndimage.label(source.scenes.masks[scene].numpy() > 0)  # (H, H)
+        rows, columns = where[mine, 1].numpy(), where[mine, 2].numpy()
+        found.append(adjusted_rand_index(labels[mine].numpy(), parts[rows, columns]))
+    return float(np.mean(found))
+
+
+def describe(data: EmojiScenesDataModule, ids: Tensor) -> Tensor:
+    """Colour and place of pixels, each in [-1, 1], ``(N, 5)``."""
+    scene, row, column = pixels(data).where[ids].unbind(dim=1)  # (N,), (N,), (N,)
+    colour = pixels(data).scenes.images[scene, :, row, column].float() / 127.5 - 1  # (N, 3)
+    place = torch.stack([row, column], dim=1) / (data.image_size - 1) * 2 - 1  # (N, 2)
+    return torch.cat([colour, place], dim=1)
+
+
+def encode(data: EmojiScenesDataModule, ids: Tensor, encoder: Encoder) -> Tensor:
+    """Embeddings of pixels, ``(N, D)``."""
+    with torch.no_grad():
+        return torch.cat([embed(encoder, data.samples.fetch(part)) for part in torch.split(ids, 4096)])
+
+
+def load(run: str | None) -> Encoder:
+    """The encoder of a run with its best weights; None: before training."""
+    module = recipe(["experiment=instances"]).module.eval()
+    if run is not None:
+        load_weights(module, f"{run}/checkpoints/best.ckpt")
+    return module.encoder
+
+
+def pixels(data: EmojiScenesDataModule) -> ScenePixels:
+    """Scenes and places of the data."""
+    source = data.samples.fetch
+    assert isinstance(source, ScenePixels)
+    return source
+
+
+def draw(path: Path, encoder: Encoder, threshold: float) -> None:
+    """Draw the first test scenes: the picture, the instances, what is connected, and what was found."""
+    data = EmojiScenesDataModule(scenes=(1, 1, SHOWN), grid=1)
+    source, ids = pixels(data), data.samples.splits["test"]
+    strips = []
+    for number in range(2, 2 + SHOWN):
+        mine = ids[source.where[ids, 0] == number]  # (n,)
+        tree = hierarchy.linkage(encode(data, mine, encoder).numpy(), "average")
+        found = np.zeros_like(source.scenes.masks[number].numpy())
+        rows, columns = source.where[mine, 1].numpy(), source.where[mine, 2].numpy()
+        found[rows, columns] = by_size(hierarchy.fcluster(tree, threshold, "distance"))
+        truth = source.scenes.masks[number].numpy()
+        parts, _ = ndimage.label(truth > 0)
+        picture = source.scenes.images[number].permute(1, 2, 0).numpy()
+        strips.append(np.concatenate([picture, *(COLOURS[np.minimum(part, 9)] for part in (truth, parts, found))]))
+    sheet = Image.fromarray(np.concatenate(strips, axis=1))
+    sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(path, optimize=True)
+
+
+def by_size(found: np.ndarray) -> np.ndarray:
+    """The same clusters, numbered from 1, the largest first."""
+    _, place, sizes = np.unique(found, return_inverse=True, return_counts=True)
+    return 1 + np.argsort(np.argsort(-sizes, kind="stable"), kind="stable")[place]
+
+
+if __name__ == "__main__":
+    main()
