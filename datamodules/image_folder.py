@@ -98,8 +98,13 @@ def _numbered(paths: Iterable[str]) -> dict[tuple[str, int], int]:
     return found
 
 
+def _is_image(name: str) -> bool:
+    """By its suffix; hidden ones are what systems leave behind, such as ``._1.jpg``."""
+    return name[0] != "." and Path(name).suffix.lower() in SUFFIXES
+
+
 def list_classes(folder: Path) -> dict[str, list[str]]:
-    """Sorted paths of the images of each class, by the name of its folder.
+    """Sorted paths of the images of each class, by the name of its folder; hidden files and folders are left out.
 
     Raises:
         UserError: There is no such folder, or there are no images in folders of it.
@@ -107,9 +112,9 @@ def list_classes(folder: Path) -> dict[str, list[str]]:
     if not folder.is_dir():
         raise UserError(f"datamodule.root: no such folder: {folder}")
     found: dict[str, list[str]] = {}
-    for place in sorted(entry.path for entry in os.scandir(folder) if entry.is_dir()):
+    for place in sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."):
         with os.scandir(place) as entries:
-            images = sorted(entry.path for entry in entries if Path(entry.name).suffix.lower() in SUFFIXES)
+            images = sorted(entry.path for entry in entries if _is_image(entry.name))
         if images:
             found[Path(place).name] = images
     if not found:

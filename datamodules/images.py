@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from typing_extensions import override
 
@@ -72,15 +73,32 @@ class ImageFiles(Source):
         return bad_images(self.paths, splits, self.cache_dir / "files.sqlite")
 
 
-def read_image(path: str, size: int) -> np.ndarray:
-    """The middle square of an image, uint8 ``(S, S, 3)``."""
-    with Image.open(path) as image:
+def read_image(source: str | IO[bytes], size: int) -> np.ndarray:
+    """The middle square of an image, upright, on white where it is transparent: uint8 ``(S, S, 3)``.
+
+    Args:
+        source: A file, or its content.
+        size: S.
+    """
+    with Image.open(source) as image:
         image.draft("RGB", (2 * size, 2 * size))  # lets a JPEG be decoded at a fraction of its size
+        ImageOps.exif_transpose(image, in_place=True)
         width, height = image.size
         edge = min(width, height)
         left, top = (width - edge) // 2, (height - edge) // 2
-        box = (left, top, left + edge, top + edge)
-        return np.array(image.convert("RGB").crop(box).resize((size, size), Image.Resampling.BILINEAR))
+        square = image.crop((left, top, left + edge, top + edge))
+        return np.array(on_white(square).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """An image of any mode in RGB, laid on white where it is transparent."""
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
 
 
 def check_image_size(size: int) -> None:
