@@ -158,7 +158,7 @@ class PKDataModule(LightningDataModule, ABC):
     def classes_trained_on(self, split: str) -> int:
         """How many classes of a split are in the training split too; 0 where the classes themselves are split."""
         labels, splits = self.samples.labels, self.samples.splits
-        return len(set(labels[splits[split]].tolist()) & set(labels[splits["train"]].tolist()))
+        return int(torch.isin(labels[splits[split]].unique(), labels[splits["train"]].unique()).sum())
 
     @override
     def prepare_data(self) -> None:
@@ -254,10 +254,11 @@ class PKDataModule(LightningDataModule, ABC):
         Raises:
             UserError: There is no such split.
         """
-        splits = {**self.samples.splits, "all": torch.cat(list(self.samples.splits.values())).sort().values}
-        if split not in splits:
-            raise UserError(f"unknown split {split!r}: expected one of {', '.join(splits)}")
-        dataset = SampleDataset(self.samples, splits[split])
+        splits = self.samples.splits
+        if split not in {*splits, "all"}:
+            raise UserError(f"unknown split {split!r}: expected one of {', '.join([*splits, 'all'])}")
+        ids = torch.cat(list(splits.values())).sort().values if split == "all" else splits[split]
+        dataset = SampleDataset(self.samples, ids)
         return eval_loader(dataset, *place(self.trainer), self.eval_batch_size, self.num_workers)
 
     def augment_batch(self, batch: Batch, epoch: int) -> Batch:

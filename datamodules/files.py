@@ -120,10 +120,10 @@ def bad_images(paths: Paths, splits: Mapping[str, Tensor], cache: Path | None) -
     """
     states = inspect_images(paths, cache)
     bad = [f"{paths[row]} ({state.reason})" for row, state in enumerate(states) if state.reason]
-    owner = {int(row): name for name, rows in splits.items() for row in rows}
+    owner = owners(splits, len(paths))
     places: dict[str, list[int]] = {}
-    for row, state in enumerate(states):
-        if state.digest and row in owner:
+    for row, (state, name) in enumerate(zip(states, owner, strict=True)):
+        if state.digest and name:
             places.setdefault(state.digest, []).append(row)
     twice = [
         " = ".join(f"{paths[row]} ({owner[row]})" for row in rows)
@@ -131,6 +131,24 @@ def bad_images(paths: Paths, splits: Mapping[str, Tensor], cache: Path | None) -
         if len({owner[row] for row in rows}) > 1
     ]
     return [*listed("files that cannot be read", bad), *listed("files with the same content in two splits", twice)]
+
+
+def owners(splits: Mapping[str, Tensor], count: int) -> list[str]:
+    """The split of each sample, by id; of one that is in none, nothing.
+
+    Args:
+        splits: Ids of the samples of each split, int64.
+        count: How many samples there are.
+
+    Example:
+        >>> owners({"train": torch.tensor([2]), "val": torch.tensor([0])}, 3)
+        ['val', '', 'train']
+    """
+    number = torch.zeros(count, dtype=torch.int8)  # (N,)
+    for place, rows in enumerate(splits.values(), start=1):
+        number[rows] = place
+    names = ["", *splits]
+    return [names[place] for place in number.tolist()]
 
 
 def _stamp(path: str) -> str:

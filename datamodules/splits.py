@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -37,22 +38,41 @@ def split_classes(names: Collection[str], *, seed: int = 0, fractions: Sequence[
         >>> [len(part) for part in split_classes([f"class {i}" for i in range(10)])]
         [6, 2, 2]
     """
+    _refuse_equal(names)
+    ranked = sorted(names)
+    part = _part_of_rank(len(ranked), seed, fractions).tolist()
+    found = ([name for name, owner in zip(ranked, part, strict=True) if owner == number] for number in range(3))
+    return Split(*found)
+
+
+def _part_of_rank(count: int, seed: int, fractions: Sequence[float]) -> Tensor:
+    """Which split each class is of, by the place of its name among all: 0 train, 1 val, 2 test; uint8 ``(C,)``."""
+    train, val = _sizes(count, fractions)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))  # (C,)
+    part = torch.zeros(count, dtype=torch.uint8)
+    part[order[train:]] = 1
+    part[order[train + val :]] = 2
+    return part
+
+
+def _refuse_equal(names: Collection[str]) -> None:
     if len(set(names)) < len(names):
-        twice = sorted({name for name in names if list(names).count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise UserError(f"class names to split must be distinct, got more than once: {', '.join(twice)}")
+
+
+def _sizes(count: int, fractions: Sequence[float]) -> tuple[int, int]:
+    """Classes of train and of val."""
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise UserError(f"expected three positive fractions that add up to 1, got {tuple(fractions)}")
-    val, test = (int(len(names) * fraction + 0.5) for fraction in fractions[1:])
-    train = len(names) - val - test
+    val, test = (int(count * fraction + 0.5) for fraction in fractions[1:])
+    train = count - val - test
     if min(train, val, test) < 1:
         raise UserError(
-            f"splitting {len(names)} classes by {tuple(fractions)} leaves a split without a class: "
+            f"splitting {count} classes by {tuple(fractions)} leaves a split without a class: "
             f"{train} train, {val} val, {test} test"
         )
-    order = np.random.default_rng(seed).permutation(len(names)).tolist()
-    ranked = sorted(names)
-    shuffled = [ranked[place] for place in order]
-    return Split(sorted(shuffled[:train]), sorted(shuffled[train : train + val]), sorted(shuffled[train + val :]))
+    return train, val
 
 
 def split_samples(
@@ -72,12 +92,12 @@ def split_samples(
     Raises:
         UserError: As :func:`split_classes`.
     """
-    code = {name: label for label, name in enumerate(names)}
-    parts = split_classes(names, seed=seed, fractions=fractions)._asdict()
-    return {
-        split: torch.isin(labels, torch.tensor([code[name] for name in part])).nonzero()[:, 0]
-        for split, part in parts.items()
-    }
+    _refuse_equal(names)
+    ranked = torch.tensor(sorted(range(len(names)), key=list(names).__getitem__), dtype=torch.int64)  # (C,)
+    part = torch.empty(len(names), dtype=torch.uint8)
+    part[ranked] = _part_of_rank(len(names), seed, fractions)
+    of_sample = part[labels]  # (N,)
+    return {split: (of_sample == number).nonzero()[:, 0] for number, split in enumerate(Split._fields)}
 
 
 def fold_samples(
@@ -107,7 +127,7 @@ def fold_samples(
     if not 0 <= fold < folds:
         raise UserError(f"datamodule.fold: expected 0 to {folds - 1}, one of {folds} folds, got {fold}")
     rest = torch.cat([splits["train"], splits["val"]]).sort().values  # (n,)
-    classes = sorted(set(labels[rest].tolist()))
+    classes = labels[rest].unique().tolist()
     if len(classes) < folds:
         raise UserError(f"datamodule.folds={folds}: train and val have only {len(classes)} classes")
     ranked = sorted(classes, key=lambda label: names[label]) if len(names) else classes
