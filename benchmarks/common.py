@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import resource
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +31,16 @@ def recipe(overrides: Sequence[str] = ()) -> Parts:
 def peak_megabytes() -> float:
     """Largest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def proportional_megabytes() -> float:
+    """PSS of this process and its children together."""
+    found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    total = 0
+    for process in [os.getpid(), *map(int, found)]:
+        match = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{process}/smaps_rollup").read_text(), re.MULTILINE)
+        total += int(match[1]) if match else 0
+    return total / 1024
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
