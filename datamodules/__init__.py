@@ -1,29 +1,35 @@
 """Data for metric learning: data modules, the P x K sampler, class-disjoint splits and keyed augmentation."""
 
+from datamodules.arrays import ArraysDataModule
 from datamodules.augment import Augment
 from datamodules.base import PKDataModule
 from datamodules.captions import CaptionsDataModule
 from datamodules.emoji import EmojiDataModule
 from datamodules.emoji_scenes import EmojiScenesDataModule
+from datamodules.hugging_face import HuggingFaceDataModule
 from datamodules.image_folder import ImageFolderDataModule
 from datamodules.interactions import InteractionsDataModule
+from datamodules.manifest import ManifestDataModule
 from datamodules.multi_label import MultiLabelDataModule
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
 from datamodules.pair_sampler import PairSampler
 from datamodules.samplers import PKSampler, ShardedSampler
 from datamodules.samples import SampleDataset, Samples, Source
-from datamodules.splits import Split, fold_samples, split_classes
+from datamodules.splits import Split, fold_samples, split_classes, split_samples
 from datamodules.territories import TerritoriesDataModule
 from datamodules.texts import Texts
 
 __all__ = [
+    "ArraysDataModule",
     "Augment",
     "CaptionsDataModule",
     "EmojiDataModule",
     "EmojiScenesDataModule",
+    "HuggingFaceDataModule",
     "ImageFolderDataModule",
     "InteractionsDataModule",
+    "ManifestDataModule",
     "MultiLabelDataModule",
     "PKDataModule",
     "PKSampler",
@@ -40,4 +46,5 @@ __all__ = [
     "Texts",
     "fold_samples",
     "split_classes",
+    "split_samples",
 ]

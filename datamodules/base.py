@@ -158,7 +158,7 @@ class PKDataModule(LightningDataModule, ABC):
     def classes_trained_on(self, split: str) -> int:
         """How many classes of a split are in the training split too; 0 where the classes themselves are split."""
         labels, splits = self.samples.labels, self.samples.splits
-        return int(torch.isin(labels[splits[split]].unique(), labels[splits["train"]].unique()).sum())
+        return int(torch.isin(torch.unique(labels[splits[split]]), torch.unique(labels[splits["train"]])).sum())
 
     @override
     def prepare_data(self) -> None:

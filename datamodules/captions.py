@@ -5,46 +5,21 @@ Legend: n captions, N images, S x S pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from datamodules.files import Paths
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
-from datamodules.samples import Source
 from datamodules.splits import split_samples
-from datamodules.tables import codes, read_table
+from datamodules.tables import Strings, encode, read_table, refuse_missing
+from datamodules.texts import Texts
 from metric_module.evaluation import Sought
 from metric_module.links import Links
-
-
-class Texts(Source):
-    """Texts by row, kept as one array.
-
-    Args:
-        column: A pyarrow array of strings.
-    """
-
-    def __init__(self, column: Any) -> None:
-        self.column = column
-
-    @override
-    def __call__(self, ids: Tensor) -> list[str]:
-        """A list of B texts."""
-        found: list[str] = self.column.take(ids.tolist()).to_pylist()
-        return found
-
-    @override
-    def show(self, ids: Sequence[int]) -> list[Any]:
-        """The texts."""
-        return list(self(torch.tensor(list(ids), dtype=torch.int64)))
 
 
 @dataclass(eq=False, repr=False)
@@ -83,8 +58,9 @@ class CaptionsDataModule(PairDataModule):
     def load(self) -> PairData:
         """Read the table and split the images."""
         path = Path(self.path)
-        found = read_table(path, [self.image, self.text])
-        owner, names = codes(found[self.image])  # (n,), N names
+        found = read_table(path, [self.image], [self.text], setting="datamodule.path")
+        owner, names = encode(found[self.image], f"{path}: column {self.image!r}")  # (n,), N names
+        refuse_missing(found[self.text], f"{path}: column {self.text!r}")
         captions, images = len(owner), len(names)
         named = [str(name) for name in names.to_pylist()]
         splits = split_samples(torch.arange(images), named, seed=self.split_seed, fractions=self.fractions)
@@ -97,7 +73,7 @@ class CaptionsDataModule(PairDataModule):
             sought[name] = Sought(of[name], splits[name] + captions, positives)
         files = ImageFiles(Paths(str(path.parent / name) for name in named), self.image_size, self.cache_dir)
         return PairData(
-            query=Side(Texts(found[self.text]), captions, "text"),
+            query=Side(Texts(Strings(found[self.text])), captions, "text"),
             reference=Side(files, images, "image"),
             positives=links,
             anchors=of["train"],

@@ -9,10 +9,10 @@ import hashlib
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from PIL import Image
@@ -23,6 +23,16 @@ from datamodules.samples import listed
 
 CODEC = ("utf-8", "surrogatepass")
 """Takes every string there is, also names of files that are no text."""
+
+
+class ManyPaths(Protocol):
+    """Paths by number, wherever they are kept."""
+
+    def __len__(self) -> int:
+        """Number of paths."""
+
+    def __getitem__(self, row: int, /) -> str:
+        """One path."""
 
 
 class Paths:
@@ -82,7 +92,7 @@ def inspect_image(path: str) -> State:
     return State("", hashlib.sha256(content).hexdigest())
 
 
-def inspect_images(paths: Sequence[str] | Paths, cache: Path | None, workers: int = 8) -> list[State]:
+def inspect_images(paths: ManyPaths, cache: Path | None, workers: int = 8) -> list[State]:
     """What is wrong with each of many image files, read in parallel; those that did not change are not read again.
 
     Args:
@@ -107,7 +117,7 @@ def inspect_images(paths: Sequence[str] | Paths, cache: Path | None, workers: in
     return [(found.get(path) or known[path])[1] for path in every]
 
 
-def bad_images(paths: Paths, splits: Mapping[str, Tensor], cache: Path | None) -> list[str]:
+def bad_images(paths: ManyPaths, splits: Mapping[str, Tensor], cache: Path | None) -> list[str]:
     """Find every file that would spoil training or its figures.
 
     Args:

@@ -5,20 +5,23 @@ Legend: N images, B of a batch, S x S pixels.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.files import Paths, bad_images
+from datamodules.files import ManyPaths, bad_images
 from datamodules.pictures import as_pictures
-from datamodules.samples import BadSampleError, Source
+from datamodules.samples import BadSampleError, Source, listed
 from metric_module.errors import UserError
 
 
@@ -34,7 +37,7 @@ class ImageFiles(Source):
         UserError: The size is below 1.
     """
 
-    def __init__(self, paths: Paths, image_size: int, cache_dir: str | None = None) -> None:
+    def __init__(self, paths: ManyPaths, image_size: int, cache_dir: str | None = None) -> None:
         check_image_size(image_size)
         self.paths = paths
         self.image_size = image_size
@@ -48,29 +51,98 @@ class ImageFiles(Source):
         Raises:
             BadSampleError: The first file that cannot be read.
         """
-        images = torch.empty(len(ids), self.image_size, self.image_size, 3, dtype=torch.uint8)
-        for place, row in enumerate(ids.tolist()):
-            try:
-                images[place] = torch.from_numpy(read_image(self.paths[row], self.image_size))
-            except Exception as error:  # Pillow raises many kinds
-                raise BadSampleError(row, f"{self.paths[row]} ({str(error).splitlines()[0]})") from error
-        return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        return _read_all(ids, self.image_size, self.paths.__getitem__, self.paths.__getitem__)
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
         """The images; of a file that cannot be read any more, its name."""
-        shown: list[Image.Image | str] = []
-        for row in ids:
-            try:
-                shown += as_pictures(self(torch.tensor([row])))
-            except BadSampleError:
-                shown.append(Path(self.paths[row]).name)
-        return shown
+        return _show_all(self, ids, lambda row: Path(self.paths[row]).name)
 
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
         """Every file is read once, in parallel; again only if its size or time changes."""
         return bad_images(self.paths, splits, self.cache_dir / "files.sqlite")
+
+
+class StoredImages(Source):
+    """Images that a column of a table holds, as the content of files or as paths.
+
+    Args:
+        column: ``{"bytes": ..., "path": ...}`` for each, N; bytes come first.
+        image_size: S.
+
+    Raises:
+        UserError: The size is below 1.
+    """
+
+    def __init__(self, column: pa.ChunkedArray, image_size: int) -> None:
+        check_image_size(image_size)
+        self.column = column
+        self.image_size = image_size
+
+    @override
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Float32 images ``(B, 3, S, S)`` in [-1, 1] of int64 ids ``(B,)``.
+
+        Raises:
+            BadSampleError: The first image that cannot be read.
+        """
+        return _read_all(ids, self.image_size, self._file, "row {}".format)
+
+    @override
+    def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
+        """The images; of one that cannot be read, its row."""
+        return _show_all(self, ids, "row {}".format)
+
+    @override
+    def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
+        """Every image is decoded once."""
+        bad: list[str] = []
+        places: dict[bytes, dict[str, int]] = {}
+        for split, ids in splits.items():
+            for row in ids.tolist():
+                content = self.column[row].as_py()["bytes"]
+                if content is not None:
+                    places.setdefault(hashlib.sha256(content).digest(), {}).setdefault(split, row)
+                try:
+                    self(torch.tensor([row]))
+                except BadSampleError as error:
+                    bad.append(error.reason)
+        twice = [
+            " = ".join(f"row {row} ({split})" for split, row in found.items())
+            for found in places.values()
+            if len(found) > 1
+        ]
+        return [*listed("images cannot be read", bad), *listed("images are in two splits", twice)]
+
+    def _file(self, row: int) -> str | io.BytesIO:
+        stored = self.column[row].as_py()
+        return str(stored["path"]) if stored["bytes"] is None else io.BytesIO(stored["bytes"])
+
+
+def _read_all(
+    ids: Tensor, size: int, file_of: Callable[[int], str | IO[bytes]], name_of: Callable[[int], str]
+) -> Tensor:
+    """Images ``(B, 3, S, S)`` of ids ``(B,)``; what cannot be read is named."""
+    images = torch.empty(len(ids), size, size, 3, dtype=torch.uint8)
+    for place, row in enumerate(ids.tolist()):
+        try:
+            images[place] = torch.from_numpy(read_image(file_of(row), size))
+        except Exception as error:  # Pillow raises many kinds
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BadSampleError(row, f"{name_of(row)} ({reason})") from error
+    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def _show_all(fetch: Source, ids: Sequence[int], name_of: Callable[[int], str]) -> list[Image.Image | str]:
+    """Pictures; of what cannot be read any more, the name."""
+    shown: list[Image.Image | str] = []
+    for row in ids:
+        try:
+            shown += as_pictures(fetch(torch.tensor([row])))
+        except BadSampleError:
+            shown.append(name_of(row))
+    return shown
 
 
 def read_image(source: str | IO[bytes], size: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
-from datamodules.tables import codes, numbers, read_table
+from datamodules.tables import encode, numbers, read_table, whole
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
 from metric_module.links import Links
@@ -79,11 +79,17 @@ class InteractionsDataModule(PairDataModule):
         """Read the table and split it by time."""
         path = find_table(Path(self.path))
         columns = [name for name in (self.user, self.item, self.rating, self.time) if name is not None]
-        found = read_table(path, columns, names=MOVIELENS if path.name == "u.data" else None)
-        (user, users), (item, items) = codes(found[self.user]), codes(found[self.item])
+        names = MOVIELENS if path.name == "u.data" else None
+        found = read_table(path, [], columns, names=names, setting="datamodule.path")
+        (user, users), (item, items) = (
+            encode(whole(found[name]), f"{path}: column {name!r}") for name in (self.user, self.item)
+        )
         size = len(user)
-        rating = np.full(size, np.inf) if self.rating is None else numbers(path, self.rating, found[self.rating])
-        time = np.arange(size) if self.time is None else numbers(path, self.time, found[self.time])
+
+        def column(name: str | None, without: np.ndarray) -> np.ndarray:
+            return without if name is None else numbers(found[name], f"{path}: column {name!r}")
+
+        rating, time = column(self.rating, np.full(size, np.inf)), column(self.time, np.arange(size))
         ordered = in_order(user.numpy(), item.numpy(), time, rating >= self.liked_from)
         return leave_last_out(ordered, len(users), len(items))
 

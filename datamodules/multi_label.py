@@ -9,6 +9,8 @@ from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from typing_extensions import override
 
@@ -17,7 +19,7 @@ from datamodules.images import ImageFiles, check_image_size
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
 from datamodules.splits import split_samples
-from datamodules.tables import codes, read_table
+from datamodules.tables import encode, read_table, refuse_missing
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
 from metric_module.links import Links, SharedLabels
@@ -62,18 +64,18 @@ class MultiLabelDataModule(PairDataModule):
     @override
     def load(self) -> PairData:
         """Read the table and split the images."""
-        import pyarrow.compute as pc
-
         path = Path(self.path)
-        found = read_table(path, [self.image, self.labels])
+        found = read_table(path, [], [self.image, self.labels], setting="datamodule.path")
+        for column in (self.image, self.labels):
+            refuse_missing(found[column], f"{path}: column {column!r}")
         names = [str(name) for name in found[self.image].to_pylist()]
         if len(set(names)) < len(names):
             ordered = sorted(names)
             twice = next(name for name, after in pairwise(ordered) if name == after)
             raise UserError(f"{path}: expected each image once, got {twice} again")
-        lists = pc.split_pattern(found[self.labels], self.separator)  # N lists of labels
+        lists = pc.split_pattern(found[self.labels].combine_chunks(), self.separator)  # N lists of labels
         row = torch.from_numpy(pc.list_parent_indices(lists).to_numpy().astype("int64"))  # (n,)
-        labels = Links.of(row, codes(pc.list_flatten(lists))[0], len(names))
+        labels = Links.of(row, encode(pa.chunked_array([pc.list_flatten(lists)]), "labels").codes, len(names))
         splits = split_samples(torch.arange(len(names)), names, seed=self.split_seed, fractions=self.fractions)
         positives = SharedLabels(labels, among=splits["train"])
         train = splits["train"]

@@ -137,7 +137,8 @@ def _in_two(parts: Sequence[Tensor]) -> list[int]:
     if int(seen.sum()) == sum(map(len, parts)):
         return []
     ids = torch.cat(list(parts)).sort().values
-    return ids[1:][ids[1:] == ids[:-1]].unique().tolist()
+    found: list[int] = torch.unique(ids[1:][ids[1:] == ids[:-1]]).tolist()
+    return found
 
 
 class SampleDataset(Dataset[Batch]):

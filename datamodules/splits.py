@@ -94,9 +94,29 @@ def split_samples(
     """
     _refuse_equal(names)
     ranked = torch.tensor(sorted(range(len(names)), key=list(names).__getitem__), dtype=torch.int64)  # (C,)
-    part = torch.empty(len(names), dtype=torch.uint8)
-    part[ranked] = _part_of_rank(len(names), seed, fractions)
-    of_sample = part[labels]  # (N,)
+    rank = torch.empty_like(ranked)
+    rank[ranked] = torch.arange(len(names))
+    return split_ranked(rank[labels], len(names), seed=seed, fractions=fractions)
+
+
+def split_ranked(
+    labels: Tensor, classes: int, *, seed: int = 0, fractions: Sequence[float] = (0.6, 0.2, 0.2)
+) -> dict[str, Tensor]:
+    """The same, when labels are in the order of their names already: nothing is sorted, whatever the number of classes.
+
+    Args:
+        labels: Class of each sample, int64 ``(N,)``.
+        classes: How many classes there are, C.
+        seed: Names the permutation.
+        fractions: Shares of train, val and test.
+
+    Returns:
+        Int64 ids of ``train``, ``val`` and ``test``, ascending.
+
+    Raises:
+        UserError: The fractions are no such shares, or a split is left without a class.
+    """
+    of_sample = _part_of_rank(classes, seed, fractions)[labels]  # (N,)
     return {split: (of_sample == number).nonzero()[:, 0] for number, split in enumerate(Split._fields)}
 
 
@@ -127,7 +147,7 @@ def fold_samples(
     if not 0 <= fold < folds:
         raise UserError(f"datamodule.fold: expected 0 to {folds - 1}, one of {folds} folds, got {fold}")
     rest = torch.cat([splits["train"], splits["val"]]).sort().values  # (n,)
-    classes = labels[rest].unique().tolist()
+    classes = torch.unique(labels[rest]).tolist()
     if len(classes) < folds:
         raise UserError(f"datamodule.folds={folds}: train and val have only {len(classes)} classes")
     ranked = sorted(classes, key=lambda label: names[label]) if len(names) else classes

@@ -79,7 +79,7 @@ class TerritoriesDataModule(PKDataModule):
         labels = _numbered([name.territory for name in names])  # (N,)
         of_group = [name.language if self.group_by == "language" else script(name.text) for name in names]
         return Samples(
-            fetch=Texts(name.text for name in names),
+            fetch=Texts([name.text for name in names]),
             labels=labels,
             splits=split_samples(labels, codes, seed=self.split_seed, fractions=self.fractions),
             class_names=[f"{code} {english(code)}" for code in codes],

@@ -1,12 +1,15 @@
-"""Texts by id.
+"""Texts as inputs.
 
 Legend: N texts, B of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from PIL.Image import Image
 from torch import Tensor
 from typing_extensions import override
@@ -14,21 +17,23 @@ from typing_extensions import override
 from datamodules.files import Paths
 from datamodules.samples import Source, listed
 
+LONGEST = 200
+CHUNK = 1 << 16
+
 
 class Texts(Source):
-    """Texts in memory, for a text encoder.
+    """Texts by id, as encoders of text take them: a list of strings.
 
     Args:
-        texts: One for each sample, in order of id.
+        texts: One for each sample, N; a list or tuple is kept as two arrays, which worker processes share.
 
     Example:
-        >>> import torch
-        >>> Texts(["grey", "gray", "red"])(torch.tensor([2, 0]))
-        ['red', 'grey']
+        >>> Texts(["eins", "zwei"])(torch.tensor([1, 0]))
+        ['zwei', 'eins']
     """
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.texts = Paths(texts)  # two arrays, which worker processes share
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = Paths(texts) if isinstance(texts, list | tuple) else texts
 
     @override
     def __call__(self, ids: Tensor) -> list[str]:
@@ -37,22 +42,43 @@ class Texts(Source):
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image | str]:
-        """The texts."""
-        return [self.texts[row] for row in ids]
+        """The texts, cut after 200 characters."""
+        return [shortened(self.texts[row]) for row in ids]
 
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """Texts of nothing but blanks, and texts that are in two splits."""
-        empty: list[str] = []
-        places: dict[str, dict[str, int]] = {}
-        for split, ids in splits.items():
-            for row in ids.tolist():
-                text = self.texts[row]
-                places.setdefault(text, {}).setdefault(split, row)
-                empty += [] if text.strip() else [str(row)]
+        """Texts without a character that can be seen, and equal texts in two splits."""
+        rows = torch.cat(list(splits.values()))  # (n,)
+        hashes, empty = self._look(rows)
+        order = np.argsort(hashes, kind="stable")  # (n,), equal texts side by side
+        split = np.repeat(np.arange(len(splits), dtype=np.int8), [len(ids) for ids in splits.values()])[order]  # (n,)
+        starts = np.flatnonzero(np.r_[True, np.diff(hashes[order]) != 0])  # (g,), of each group of equal hashes
+        mixed = np.minimum.reduceat(split, starts) != np.maximum.reduceat(split, starts)  # (g,)
+        ends = np.r_[starts[1:], len(order)]
+        names, shared = list(splits), dict[str, set[int]]()
+        for start, end in zip(starts[mixed].tolist(), ends[mixed].tolist(), strict=True):
+            for place in range(start, end):
+                shared.setdefault(self.texts[int(rows[order[place]])], set()).add(int(split[place]))
         twice = [
-            f"{text!r} ({', '.join(f'{split} {row}' for split, row in found.items())})"
-            for text, found in places.items()
-            if len(found) > 1 and text.strip()
+            f"{shortened(text, 60)!r} ({', '.join(names[number] for number in sorted(found))})"
+            for text, found in shared.items()
+            if len(found) > 1
         ]
-        return [*listed("texts that are empty, by id", empty), *listed("texts in two splits, with an id", twice)]
+        return [*listed("texts are empty", empty), *listed("texts are in two splits", twice)]
+
+    def _look(self, rows: Tensor) -> tuple[npt.NDArray[np.int64], list[str]]:
+        """A hash of each text ``(n,)``, and the names of the empty ones; every text is read once."""
+        hashes = np.empty(len(rows), dtype=np.int64)
+        empty = []
+        for start in range(0, len(rows), CHUNK):
+            for place, row in enumerate(rows[start : start + CHUNK].tolist(), start=start):
+                text = self.texts[row]
+                hashes[place] = hash(text)
+                if not text.strip():
+                    empty.append(f"row {row}")
+        return hashes, empty
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """A text, or its beginning and an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"

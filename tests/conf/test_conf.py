@@ -36,11 +36,13 @@ GROUPS = [
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 # What an option needs to be built on any machine: no GPU, no package of weights, no class of a user's.
 NEEDS = {
+    "arrays": ["datamodule.path=arrays.npz"],
     "custom": ["encoder._target_=tests.tasks.small.Tiny"],
     "ddp": ["trainer.accelerator=cpu"],
     "emoji_pretrained": ["encoder.weights=null"],
     "evaluate": ["ckpt_path=some.ckpt"],
     "freeze_backbone": ["callbacks=[default,freeze_backbone]"],
+    "hugging_face": ["datamodule.path=folder", "datamodule.input=image"],
     "image_folder": ["datamodule.root=somewhere"],
     "captions": ["datamodule.path=somewhere"],
     "movielens": ["datamodule.path=somewhere"],
@@ -49,6 +51,7 @@ NEEDS = {
     "two_towers": ["encoder.encoders.user.count=9", "encoder.encoders.item.count=9"],
     "territories_minilm": ["encoder.model={tiny_text}"],
     "text": ["encoder.model={tiny_text}"],
+    "manifest": ["datamodule.table=table.csv", "datamodule.text=text"],
 }
 
 

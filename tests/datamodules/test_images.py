@@ -6,12 +6,14 @@ import io
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
 from datamodules.files import Paths
-from datamodules.images import ImageFiles, read_image
+from datamodules.images import ImageFiles, StoredImages, read_image
+from datamodules.samples import BadSampleError
 from metric_module.errors import UserError
 
 RAMP = np.tile(np.linspace(0, 255, 32, dtype=np.uint8), (32, 1))  # (32, 32), dark at the left
@@ -65,6 +67,18 @@ def test_inputs_are_pixels_between_minus_one_and_one(tmp_path: Any) -> None:
     Image.fromarray(HALF).save(tmp_path / "a.png")
     inputs = ImageFiles(Paths([str(tmp_path / "a.png")]), 8)(torch.tensor([0, 0]))
     assert inputs.shape == (2, 3, 8, 8)
-    assert (inputs[..., 0].unique().item(), inputs[..., 7].unique().item()) == (-1, 1)
+    assert torch.all(inputs[..., 0] == -1) and torch.all(inputs[..., 7] == 1)
     with pytest.raises(UserError, match="expected image_size >= 1, got 0"):
         ImageFiles(Paths([]), 0)
+
+
+def test_images_in_a_column_come_as_content_or_as_paths(tmp_path: Any) -> None:
+    Image.fromarray(HALF).save(tmp_path / "a.png")
+    content, path = (tmp_path / "a.png").read_bytes(), str(tmp_path / "a.png")
+    stored = [{"bytes": content, "path": "a.png"}, {"bytes": None, "path": path}, {"bytes": None, "path": "gone.png"}]
+    images = StoredImages(pa.chunked_array([pa.array(stored)]), 8)
+    expected = ImageFiles(Paths([path]), 8)(torch.tensor([0]))
+    assert torch.equal(images(torch.tensor([1, 0])), expected.expand(2, -1, -1, -1))
+    with pytest.raises(BadSampleError, match=r"row 2 \(\[Errno 2\] No such file or directory: 'gone.png'\)"):
+        images(torch.tensor([0, 2]))
+    assert images.show([2]) == ["row 2"]

@@ -96,14 +96,14 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
         InteractionsDataModule(path=str(tmp_path / "nothing")).data  # noqa: B018
     path = tmp_path / "t.csv"
     for text, told in (
-        ("user_id,item_id,rating\n1,2,3\n", r"expected a column 'timestamp', got user_id, item_id, rating$"),
-        ("user_id,item_id,rating,timestamp\n1,2,good,4\n", r"expected numbers in 'rating' \("),
+        ("user_id,item_id,rating\n1,2,3\n", r"has no column 'timestamp', only user_id, item_id, rating$"),
+        ("user_id,item_id,rating,timestamp\n1,2,good,4\n", r"column 'rating': expected numbers \("),
         (
             "user_id,item_id,rating,timestamp\n1,2,,4\n1,2,3,4\n",
-            r"expected a value in every row of 'rating', got none in 1",
+            r"column 'rating': no value in 1 rows \(from 0\): 0",
         ),
-        ("user_id,item_id\n1\n", r"cannot read this table \("),
+        ("user_id,item_id,rating,timestamp\n1\n", r"datamodule.path: cannot read .*t.csv \("),
     ):
         path.write_text(text)
-        with pytest.raises(UserError, match=f"{path}: {told}"):
+        with pytest.raises(UserError, match=told):
             InteractionsDataModule(path=str(path)).data  # noqa: B018

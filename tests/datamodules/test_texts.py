@@ -23,8 +23,8 @@ def test_problems_are_listed() -> None:
     texts = Texts(["a", "b", "a", " ", "c", ""])
     splits = {"train": torch.tensor([0, 1, 3]), "val": torch.tensor([2, 4]), "test": torch.tensor([5])}
     assert texts.problems(splits) == [
-        "2 texts that are empty, by id: 3, 5",
-        "1 texts in two splits, with an id: 'a' (train 0, val 2)",
+        "2 texts are empty: row 3, row 5",
+        "1 texts are in two splits: 'a' (train, val)",
     ]
     assert Texts(["a", "a", "b"]).problems({"train": torch.tensor([0, 1]), "val": torch.tensor([2])}) == []
 
@@ -50,5 +50,5 @@ def test_batches_are_lists_of_texts() -> None:
 
 def test_preflight_stops_at_empty_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Words, "words", ("", *Words.words[1:]))
-    with pytest.raises(UserError, match="data: 1 texts that are empty, by id: 0"):
+    with pytest.raises(UserError, match="data: 1 texts are empty: row 0"):
         Words().prepare_data()

@@ -1,0 +1,177 @@
+"""Arrays of one's own: in a file, or in memory.
+
+Legend: N samples, B of a batch, C classes.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from datamodules.base import PKDataModule
+from datamodules.manifest import read_splits
+from datamodules.samples import Samples
+from datamodules.splits import split_ranked
+from datamodules.tables import Strings, encode
+from datamodules.vectors import Arrays
+from metric_module.errors import UserError
+
+NAMES = ("inputs", "labels", "split", "groups", "queries", "class_names")
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(eq=False, repr=False)
+class ArraysDataModule(PKDataModule):
+    """Arrays from an ``.npz`` or ``.safetensors`` file, or from memory.
+
+    ==============  ========================================================================================
+    ``inputs``      ``(N, ...)``: floats become float32; bytes ``(N, 3, H, W)`` are images and become float32
+                    in [-1, 1]; other integers stay what they are
+    ``labels``      ``(N,)``, integers of any size and sign, or strings
+    ``split``       ``(N,)``, ``train``, ``val``, ``test`` or 0, 1, 2; without it, classes are split as
+                    :func:`datamodules.split_classes` does (integers in their numerical order)
+    ``groups``      ``(N,)``, cameras or the like, integers or strings
+    ``queries``     ``(N,)``, bool: a query in evaluation, or else of the gallery
+    ``class_names``  ``(C,)``, where labels are 0 to C - 1: how they are called
+    ==============  ========================================================================================
+
+    The first two are needed. Everything is held in memory, which workers share; a ``.safetensors`` file is mapped, and
+    read where it is used. Nothing is unpickled: arrays of objects are refused.
+
+    Args:
+        path: The file; strings can only be in an ``.npz``.
+        arrays: The arrays themselves, by name, instead of a file: numpy, torch, or lists.
+
+    Other arguments are those of :class:`datamodules.PKDataModule`. Nothing is augmented unless told.
+
+    Raises:
+        UserError: Both or none of ``path`` and ``arrays`` are given; later, if an array is missing or unknown, or of
+            another shape or type, or the preflight finds something.
+
+    Example:
+        >>> labels = np.arange(10).repeat(4)
+        >>> data = ArraysDataModule(2, 2, arrays={"inputs": np.random.rand(40, 5), "labels": labels})
+        >>> next(iter(data.train_dataloader())).inputs.shape
+        torch.Size([4, 5])
+    """
+
+    _: KW_ONLY
+    path: str | None = None
+    arrays: Mapping[str, Any] | None = None
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.path is None) == (self.arrays is None):
+            raise UserError("datamodule: expected one of path (a file) and arrays (by name)")
+
+    @override
+    def load(self) -> Samples:
+        """Take the arrays, and find what does not fit together."""
+        found = read_arrays(self.path) if self.path is not None else dict(self.arrays or {})
+        _check_names(found, self.path or "arrays")
+        inputs = _numbers(found["inputs"], "inputs")
+        _check_shapes(found, len(inputs) if inputs.ndim > 1 else -1, tuple(inputs.shape))
+        labels, values = encode(_column(found["labels"]), "labels")
+        if "split" in found:
+            splits = read_splits(_split_names(found["split"]), "split")
+        else:
+            splits = split_ranked(labels, len(values), seed=self.split_seed, fractions=self.fractions)
+        queries = _numbers(found["queries"], "queries") if "queries" in found else None
+        return Samples(
+            fetch=Arrays(inputs),
+            labels=labels,
+            splits=splits,
+            class_names=_class_names(found.get("class_names"), values),
+            groups=encode(_column(found["groups"]), "groups").codes if "groups" in found else None,
+            queries=queries,
+        )
+
+
+def read_arrays(path: str) -> dict[str, Any]:
+    """All arrays of an ``.npz`` or ``.safetensors`` file, by name; nothing is unpickled.
+
+    Raises:
+        UserError: There is no such file, or it is none of these, or broken, or holds objects.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in {".npz", ".safetensors"}:
+        raise UserError(f"datamodule.path: expected a file of .npz, .safetensors, got {path}")
+    if not Path(path).is_file():
+        raise UserError(f"datamodule.path: no such file: {path}")
+    try:
+        if suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        from safetensors.torch import load_file
+
+        return dict(load_file(path))
+    except Exception as error:  # safetensors raises a kind of its own
+        if not isinstance(error, OSError | ValueError | zipfile.BadZipFile | EOFError) and suffix == ".npz":
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"datamodule.path: cannot read {path} ({reason})") from None
+
+
+def _check_names(found: Mapping[str, Any], where: str) -> None:
+    unknown = sorted(set(found) - set(NAMES))
+    missing = [name for name in ("inputs", "labels") if name not in found]
+    if unknown or missing:
+        told = f"no {' and no '.join(missing)}" if missing else f"{', '.join(unknown)}"
+        raise UserError(f"{where}: expected arrays inputs and labels, perhaps {', '.join(NAMES[2:])}, got {told}")
+
+
+def _check_shapes(found: Mapping[str, Any], count: int, shape: tuple[int, ...]) -> None:
+    if count < 1:
+        raise UserError(f"inputs: expected shape (N, ...) of at least two dimensions, N > 0, got {shape}")
+    for name in ("labels", "split", "groups", "queries"):
+        got = np.shape(found[name]) if name in found else (count,)
+        if tuple(got) != (count,):
+            raise UserError(f"{name}: expected shape ({count},), as many as inputs, got {tuple(got)}")
+
+
+def _numbers(array: Any, name: str) -> Tensor:
+    """An array as a tensor, without a copy where that can be."""
+    try:
+        tensor = torch.as_tensor(array if isinstance(array, Tensor) else np.ascontiguousarray(array))
+    except TypeError:
+        raise UserError(f"{name}: expected numbers, got {np.asarray(array).dtype}") from None
+    return tensor.detach().cpu()
+
+
+def _column(array: Any) -> pa.ChunkedArray:
+    """A one-dimensional array as a column of a table."""
+    values = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+    return pa.chunked_array([pa.array(values)])
+
+
+def _split_names(array: Any) -> pa.ChunkedArray:
+    """The name of each sample's split, given that or its number."""
+    column = _column(array)
+    if not pa.types.is_integer(column.type):
+        return column
+    codes, values = encode(column, "split")
+    numbers = values.to_pylist()
+    if not set(numbers) <= {0, 1, 2}:
+        raise UserError(f"split: expected train, val, test or 0, 1, 2, got {', '.join(map(str, numbers[:5]))}")
+    names = pa.array([SPLITS[number] for number in numbers])
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array(codes.numpy()), names)])
+
+
+def _class_names(names: Any, values: pa.Array) -> Sequence[str]:
+    """Names of the classes by code: those that are given, or the labels."""
+    if names is None:
+        return Strings(values)
+    named, labels = [str(name) for name in np.asarray(names).tolist()], values.to_pylist()
+    if not all(isinstance(label, int) and 0 <= label < len(named) for label in labels):
+        raise UserError(f"class_names: expected labels of 0 to {len(named) - 1}, got {labels[0]} to {labels[-1]}")
+    return [named[label] for label in labels]

@@ -1,0 +1,140 @@
+"""Numbers as inputs: a list of them in each row of a table, or arrays of any shape.
+
+Legend: N samples, B of a batch, D numbers of each; C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from typing_extensions import override
+
+from datamodules.pictures import as_pictures
+from datamodules.samples import BadSampleError, Source, listed
+from metric_module.errors import UserError
+
+CHUNK = 1 << 14
+
+
+class Vectors(Source):
+    """Rows of a list column, as float32.
+
+    Args:
+        column: Lists of numbers, N.
+        where: How to name the column in a message.
+
+    Raises:
+        UserError: The column holds something else.
+
+    Example:
+        >>> Vectors(pa.chunked_array([[[1, 2], [3, 4]]]))(torch.tensor([1]))
+        tensor([[3., 4.]])
+    """
+
+    def __init__(self, column: pa.ChunkedArray, where: str = "array") -> None:
+        kind = column.type
+        lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+        if not lists or not (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)):
+            raise UserError(f"{where}: expected lists of numbers, got {kind}")
+        self.column = column
+        self.size = len(column[0].values)  # D
+
+    @override
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Float32 ``(B, D)`` of int64 ids ``(B,)``.
+
+        Raises:
+            BadSampleError: A list is longer or shorter than the first of all.
+        """
+        vectors = np.empty((len(ids), self.size), dtype=np.float32)
+        for place, row in enumerate(ids.tolist()):
+            values = self.column[row].values.to_numpy(zero_copy_only=False)  # (D,)
+            if len(values) != self.size:
+                raise BadSampleError(row, f"row {row} ({len(values)} numbers, {self.size} in row 0)")
+            vectors[place] = values
+        return torch.from_numpy(vectors)
+
+    @override
+    def show(self, ids: Sequence[int]) -> list[Image | str]:
+        """The first numbers of each."""
+        return [in_words(self.column[row].values.to_numpy(zero_copy_only=False)) for row in ids]
+
+    @override
+    def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
+        """Rows that are not finite, or of another length than the first."""
+        used = _used(splits, len(self.column))  # (N,)
+        start, other, infinite = 0, [], []
+        for chunk in self.column.chunks:
+            sizes = pc.list_value_length(chunk).to_numpy(zero_copy_only=False)  # (n,)
+            other += [start + row for row in np.flatnonzero(sizes != self.size).tolist()]
+            values = chunk.flatten().to_numpy(zero_copy_only=False)  # (sum of sizes,); a missing number is NaN
+            owner = np.repeat(np.arange(start, start + len(chunk)), sizes)
+            infinite += np.unique(owner[~np.isfinite(values)]).tolist()
+            start += len(chunk)
+        return [
+            *listed(f"rows have not {self.size} numbers, as row 0 has", [f"row {row}" for row in other if used[row]]),
+            *listed("rows hold NaN or infinity", [f"row {row}" for row in infinite if used[row]]),
+        ]
+
+
+class Arrays(Source):
+    """Rows of one array: floats as float32, images of bytes ``(N, 3, H, W)`` in [-1, 1], integers as they are.
+
+    Args:
+        inputs: ``(N, ...)``.
+
+    Example:
+        >>> Arrays(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))(torch.tensor([0])).flatten()
+        tensor([1., 1., 1.])
+    """
+
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs
+        self.pictures = inputs.ndim == 4 and inputs.shape[1] == 3
+        self.bytes = self.pictures and inputs.dtype == torch.uint8
+
+    @override
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Inputs ``(B, ...)`` of int64 ids ``(B,)``."""
+        rows = self.inputs[ids]
+        if self.bytes:
+            return rows.float().div_(127.5).sub_(1)
+        return rows.float() if rows.is_floating_point() else rows
+
+    @override
+    def show(self, ids: Sequence[int]) -> list[Image | str]:
+        """A picture of what is one; of anything else the first numbers."""
+        rows = self(torch.tensor(list(ids), dtype=torch.int64))
+        return [*as_pictures(rows)] if self.pictures else [in_words(row.flatten().numpy()) for row in rows]
+
+    @override
+    def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
+        """Samples that are not finite."""
+        if not self.inputs.is_floating_point():
+            return []
+        bad: list[str] = []
+        used = _used(splits, len(self.inputs))  # (N,)
+        for start in range(0, len(self.inputs), CHUNK):
+            finite = self.inputs[start : start + CHUNK].flatten(1).isfinite().all(dim=1)  # (n,)
+            bad += [f"sample {start + row}" for row in (~finite).nonzero()[:, 0].tolist() if used[start + row]]
+        return listed("samples hold NaN or infinity", bad)
+
+
+def in_words(numbers: np.ndarray) -> str:
+    """The first eight numbers: ``in_words(np.ones(9))`` is "1 1 1 1 1 1 1 1 ... (9 numbers)"."""
+    few = " ".join(f"{number:.3g}" for number in numbers[:8].tolist())
+    return few if len(numbers) <= 8 else f"{few} ... ({len(numbers):,} numbers)"
+
+
+def _used(splits: Mapping[str, Tensor], count: int) -> Tensor:
+    """Whether each sample is in a split, bool ``(N,)``."""
+    used = torch.zeros(count, dtype=torch.bool)
+    for ids in splits.values():
+        used[ids] = True
+    return used
