@@ -46,6 +46,7 @@ def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPat
     assert (python, script) == ("python", "run.py")
     real = "encoder=text" in words or "experiment=territories_minilm" in words
     small = [f"encoder.model={tiny_text}"] if real else ["encoder.width=16"]
+    small += [] if "datamodule=my_texts" in words else ["datamodule.eval_batch_size=200"]
     assert command_in(folder, monkeypatch)(*words, *small, *QUICK) == 0
 
 
