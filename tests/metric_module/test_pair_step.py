@@ -143,6 +143,18 @@ def all_jobs(jobs: list[Job]) -> list[Any]:
     return [three_steps(job) for job in jobs]
 
 
+def on_a_rank() -> dict[str, list[Any]]:
+    """Everything that two processes are asked for, so that they start once."""
+    columns = [with_masks(True, "own"), with_masks(False, "own"), with_masks(False, "all")]
+    return {"jobs": all_jobs(JOBS), "mutants": all_jobs(list(MUTANTS)), "columns": columns}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What each of two processes found."""
+    return on_ranks(on_a_rank, 2, tmp_path_factory.mktemp("ranks"))
+
+
 @cache
 def alone(job: Job) -> list[dict[str, Any]]:
     return three_steps(job)
@@ -154,15 +166,12 @@ def gradient_error(one: dict[str, Any], other: dict[str, Any]) -> float:
     return float((first - second).norm() / first.norm().clamp(min=1e-9))
 
 
-@pytest.mark.parametrize(
-    ("ranks", "jobs"), [(2, JOBS), pytest.param(3, ALL_JOBS, marks=pytest.mark.slow)], ids=["2", "3"]
-)
-def test_any_number_of_processes_is_one(ranks: int, jobs: list[Job], tmp_path: Path) -> None:
-    found = on_ranks(all_jobs, ranks, tmp_path, jobs)
+def check(jobs: list[Job], found: list[list[Any]]) -> None:
+    """Every rank has the loss, census and gradient of one process."""
     moved = 0
     for number, job in enumerate(jobs):
         for step, expected in enumerate(alone(job)):
-            for rank in range(ranks):
+            for rank in range(len(found)):
                 got = found[rank][number][step]
                 assert gradient_error(expected, got) < 1e-10, (job, step, rank)
                 assert got["loss"] == pytest.approx(expected["loss"], rel=1e-12), (job, step, rank)
@@ -172,14 +181,29 @@ def test_any_number_of_processes_is_one(ranks: int, jobs: list[Job], tmp_path: P
     assert moved > 0.8 * 3 * len(jobs), "most batches have something to learn, in both towers"
 
 
-def test_planted_mistakes_are_found(tmp_path: Path) -> None:
-    mutants = {"/ W": ("Semihard", 0.5), "x W": ("Semihard", 1.0), "detached": ("Semihard", 0.01)}
-    mutants["place"] = ("Random", 0.01)
-    jobs = [Job(miner, mutant=mutant) for mutant, (miner, _) in mutants.items()]
-    found = on_ranks(all_jobs, 2, tmp_path, jobs)[0]
-    for (mutant, (miner, least)), got in zip(mutants.items(), found, strict=True):
-        errors = [gradient_error(one, two) for one, two in zip(alone(Job(miner)), got, strict=True)]
-        assert min(errors) >= 0.99 * least, mutant
+def test_two_processes_are_one(two_ranks: list[dict[str, list[Any]]]) -> None:
+    check(JOBS, [found["jobs"] for found in two_ranks])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_any_number_of_processes_is_one(ranks: int, tmp_path: Path) -> None:
+    check(ALL_JOBS, on_ranks(all_jobs, ranks, tmp_path, ALL_JOBS))
+
+
+MUTANTS = {
+    Job("Semihard", mutant="/ W"): 0.5,
+    Job("Semihard", mutant="x W"): 1.0,
+    Job("Semihard", mutant="detached"): 0.01,
+    Job("Random", mutant="place"): 0.01,
+}
+
+
+def test_planted_mistakes_are_found(two_ranks: list[dict[str, list[Any]]]) -> None:
+    for (job, least), got in zip(MUTANTS.items(), two_ranks[0]["mutants"], strict=True):
+        right = alone(job._replace(mutant=""))
+        errors = [gradient_error(one, two) for one, two in zip(right, got, strict=True)]
+        assert min(errors) >= 0.99 * least, job
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -214,20 +238,13 @@ def with_masks(gather: bool, columns: str) -> str | float:
         return str(error)
 
 
-def three_kinds_of_columns() -> list[str | float]:
-    return [with_masks(True, "own"), with_masks(False, "own"), with_masks(False, "all")]
-
-
-def test_columns_of_one_process_or_of_all(tmp_path: Path) -> None:
-    one, two = on_ranks(three_kinds_of_columns, 2, tmp_path)
-    assert (
-        one[0]
-        == two[0]
-        == (
-            "positives: expected a column for each of the 14 references of all processes, in order of rank (4 + 10), "
-            "got 4 on rank 0; masks of a process's own references need module.gather=false"
-        )
-    ), "every process says so"
+def test_columns_of_one_process_or_of_all(two_ranks: list[dict[str, list[Any]]]) -> None:
+    one, two = (found["columns"] for found in two_ranks)
+    told = (
+        "positives: expected a column for each of the 14 references of all processes, in order of rank (4 + 10), "
+        "got 4 on rank 0; masks of a process's own references need module.gather=false"
+    )
+    assert [one[0], two[0]] == [told, told], "every process says so"
     assert isinstance(one[1], float)
     assert isinstance(two[1], float)
     assert one[1] != two[1]

@@ -1,0 +1,83 @@
+"""What docs/pairs.md shows runs as it stands: its data, its tower, its commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from metric_module.evaluation import pair_retrieval_metrics
+from tests.command_line import command_in
+
+TEXT = (Path(__file__).parent.parent / "docs" / "pairs.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
+FIRST, *COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+SHORT = [
+    "trainer.accelerator=cpu",
+    "trainer.max_steps=2",
+    "logger=csv",
+    "hydra.run.dir=run",
+    "+datamodule.preflight=false",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(FIRST) == ["python", "make_data.py"]
+    runpy.run_path("make_data.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_every_block_has_a_name() -> None:
+    assert len(FILES) == TEXT.count("```python") == 3
+    assert len(COMMANDS) == 3
+
+
+@pytest.mark.parametrize("line", COMMANDS, ids=["users", "captions", "labels"])
+def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python, script, *words = shlex.split(line)
+    assert (python, script) == ("python", "run.py")
+    command = command_in(folder, monkeypatch)
+    assert command(*words, *SHORT) == 0
+    figures = json.loads((folder / "run/metrics.json").read_text())
+    assert figures["test"]["queries"] > 10
+    assert "loss" not in figures["test"]
+    page = (folder / "run/report.html").read_text()
+    assert "This data has pairs in place of classes" in page
+    assert "ndcg_at_10" in page
+    evaluate = ["task=evaluate", "ckpt_path=run/checkpoints/best.ckpt", "hydra.run.dir=again", "report=false"]
+    more = [word for word in words if word.startswith(("evaluation", "monitor"))]
+    trusted = ["trusted=[my_towers]"] if "captions" in line else []
+    assert command(*evaluate, *more, *trusted, "trainer.accelerator=cpu", "logger=csv") == 0
+    assert json.loads((folder / "again/metrics.json").read_text()) == figures
+
+
+def test_what_needs_classes_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for word in shlex.split(COMMANDS[0])[2:] if not word.startswith(("evaluation", "monitor"))]
+    command = command_in(folder, monkeypatch)
+    assert command(*words, "task=census", "evaluation=pair_retrieval", *SHORT) == 2
+    assert "error: task=census: expected classes, and InteractionsDataModule has pairs" in capsys.readouterr().err
+    assert command(*words, *SHORT, "trainer.max_steps=1") == 2
+    told = (
+        "error: evaluation: RetrievalMetric looks at classes, and this data has pairs; give evaluation=pair_retrieval"
+    )
+    assert told in capsys.readouterr().err
+
+
+def test_by_hand(folder: Path) -> None:
+    found = import_module("by_hand")
+    before = pair_retrieval_metrics(
+        *(found.towers.encoders[name].table.weight.detach() * 0 for name in ("user", "item")), found.likes, at=(5,)
+    )
+    assert found.figures["recall_at_5"] > 0.5 > before["recall_at_5"]
