@@ -26,17 +26,12 @@ from metric_module.evaluation import pair_retrieval_metrics
 from metric_module.links import Links
 
 ALS = {
-    "factors": (64, 128, 256),
-    "regularization": (1.0, 5.0, 20.0, 50.0, 100.0),
-    "alpha": (1.0, 2.0, 5.0, 10.0, 20.0),
+    "factors": (16, 32, 64, 128),
+    "regularization": (1.0, 5.0, 10.0, 20.0),
+    "alpha": (0.5, 1.0, 2.0, 5.0),
     "iterations": (15,),
 }
-BPR = {
-    "factors": (32, 64, 128),
-    "learning_rate": (0.01, 0.02, 0.05),
-    "regularization": (0.001, 0.01, 0.05),
-    "iterations": (50, 100, 200),
-}
+BPR = {"factors": (32, 64), "learning_rate": (0.02, 0.05), "regularization": (0.01, 0.05), "iterations": (100, 300)}
 SHOWN = ("recall_at_20", "ndcg_at_10", "hit_rate_at_10", "mrr")
 
 
