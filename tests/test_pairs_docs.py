@@ -68,6 +68,8 @@ def test_what_needs_classes_says_so(
     command = command_in(folder, monkeypatch)
     assert command(*words, "task=census", "evaluation=pair_retrieval", *SHORT) == 2
     assert "error: task=census: expected classes, and InteractionsDataModule has pairs" in capsys.readouterr().err
+    assert command(*words, "task=embed", "evaluation=pair_retrieval", *SHORT) == 2
+    assert "error: task: expected samples of classes, and InteractionsDataModule has pairs" in capsys.readouterr().err
     assert command(*words, *SHORT, "trainer.max_steps=1") == 2
     told = (
         "error: evaluation: RetrievalMetric looks at classes, and this data has pairs; give evaluation=pair_retrieval"

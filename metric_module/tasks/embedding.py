@@ -53,9 +53,13 @@ def split_loader(parts: Parts, split: str) -> DataLoader[Any]:
             ``all``, what it predicts.
 
     Raises:
-        UserError: If the data module cannot show that split.
+        UserError: If the data module cannot show that split, or has pairs.
     """
     data = parts.datamodule
+    if hasattr(data, "sought"):
+        raise UserError(
+            f"task: expected samples of classes, and {type(data).__name__} has pairs of two kinds of samples"
+        )
     data.trainer = parts.trainer
     data.prepare_data()
     data.setup({"train": "fit", "val": "validate", "all": "predict"}.get(split, "test"))
