@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules import InteractionsDataModule
-from datamodules.pair_tables import read_table
+from datamodules.tables import read_table
 from metric_module import UserError
 from metric_module.links import Links
 from tests.datamodules.pairs_on_disk import ratings
