@@ -74,7 +74,7 @@ def run(miner: str, seed: int, peer: bool, overrides: list[str]) -> tuple[dict[s
     parts.trainer.fit(parts.module, datamodule=parts.datamodule)
     seconds = time.perf_counter() - start
     figures = parts.trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)[0]
-    return {name: float(figures[f"test/{name}"]) for name in FIGURES}, seconds
+    return {name.removeprefix("test/"): float(value) for name, value in figures.items()}, seconds
 
 
 def main() -> None:
@@ -93,7 +93,8 @@ def main() -> None:
                 figures, seconds = run(miner, seed, peer, options.set)
                 found[peer].append(figures)
                 times[peer].append(seconds)
-                print(f"{miner} seed {seed} {'peer' if peer else 'ours'}: {figures} in {seconds:.0f} s", flush=True)
+                shown = {name: figures[name] for name in FIGURES}
+                print(f"{miner} seed {seed} {'peer' if peer else 'ours'}: {shown} in {seconds:.0f} s", flush=True)
         for peer in (False, True):
             means = [statistics.mean(figures[name] for figures in found[peer]) for name in FIGURES]
             side = "pytorch-metric-learning" if peer else "lightning-triplets"

@@ -6,7 +6,9 @@ from datamodules.base import PKDataModule
 from datamodules.captions import CaptionsDataModule
 from datamodules.emoji import EmojiDataModule
 from datamodules.emoji_scenes import EmojiScenesDataModule
+from datamodules.glyphs import GlyphDataModule
 from datamodules.hugging_face import HuggingFaceDataModule
+from datamodules.idx import IDXDataModule
 from datamodules.image_folder import ImageFolderDataModule
 from datamodules.interactions import InteractionsDataModule
 from datamodules.manifest import ManifestDataModule
@@ -14,6 +16,7 @@ from datamodules.multi_label import MultiLabelDataModule
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
 from datamodules.pair_sampler import PairSampler
+from datamodules.published_sets import PublishedDataModule
 from datamodules.samplers import PKSampler, ShardedSampler
 from datamodules.samples import SampleDataset, Samples, Source
 from datamodules.splits import Split, fold_samples, split_classes, split_samples
@@ -26,7 +29,9 @@ __all__ = [
     "CaptionsDataModule",
     "EmojiDataModule",
     "EmojiScenesDataModule",
+    "GlyphDataModule",
     "HuggingFaceDataModule",
+    "IDXDataModule",
     "ImageFolderDataModule",
     "InteractionsDataModule",
     "ManifestDataModule",
@@ -36,6 +41,7 @@ __all__ = [
     "PairData",
     "PairDataModule",
     "PairSampler",
+    "PublishedDataModule",
     "SampleDataset",
     "Samples",
     "ShardedSampler",

@@ -19,7 +19,7 @@ from datamodules.augment import AugmentFunction
 from datamodules.loaders import eval_loader, next_place, place, train_loader
 from datamodules.samplers import PKSampler
 from datamodules.samples import SampleDataset, Samples, Source, copy_numbers, listed
-from datamodules.splits import fold_samples
+from datamodules.splits import FRACTIONS, fold_samples
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 from metric_module.random import combine
@@ -69,7 +69,7 @@ class PKDataModule(LightningDataModule, ABC):
     preflight: bool = True
     on_bad_sample: str = "error"
     split_seed: int = 0
-    fractions: Sequence[float] = (0.6, 0.2, 0.2)
+    fractions: Sequence[float] = FRACTIONS
     fold: int | None = None
     folds: int = 4
 
@@ -134,8 +134,9 @@ class PKDataModule(LightningDataModule, ABC):
 
     @property
     def pair_folds(self) -> Tensor | None:
-        """Which fold each pair is of, int64 ``(P,)``."""
-        return None if self.samples.listed is None else self.samples.listed.folds
+        """Which fold each pair is of, int64 ``(P,)``; None where there is a single one."""
+        folds = None if self.samples.listed is None else self.samples.listed.folds
+        return None if folds is None or not folds.any() else folds
 
     def class_names_of(self, ids: Sequence[int]) -> list[str]:
         """The class of each of some samples, in words."""

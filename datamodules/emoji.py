@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from typing_extensions import override
@@ -21,13 +20,12 @@ from typing_extensions import override
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.images import check_image_size
-from datamodules.pictures import as_pictures
+from datamodules.pictures import as_pictures, resize
 from datamodules.samples import Samples, Source
 from datamodules.splits import split_samples
-from datamodules.turns import turn_classes
+from datamodules.turns import check_share, turn_batch
 from metric_module.batch import Batch
 from metric_module.errors import UserError
-from metric_module.random import combine
 
 FOLDER = Path(__file__).parent / "data"
 GROUPS = {
@@ -42,7 +40,6 @@ GROUPS = {
 TILE = 64
 CHUNK = 512
 AUGMENT = Augment(flip=0.0)  # a mirrored emoji can be another one: arrows, hands, faces that look aside
-CLASS_TURNS = 4
 
 
 @dataclass(eq=False, repr=False)
@@ -75,17 +72,12 @@ class EmojiDataModule(PKDataModule):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_image_size(self.image_size)
-        if not 0 <= self.class_turns <= 1:
-            raise UserError(f"expected 0 <= class_turns <= 1, got {self.class_turns}")
+        check_share(self.class_turns)
 
     @override
     def augment_batch(self, batch: Batch, epoch: int) -> Batch:
         """Turn whole classes, a function of (seed, epoch, class), then augment each image."""
-        if self.class_turns:
-            keys = combine(self.seed, CLASS_TURNS, epoch, batch.labels)  # (B,)
-            inputs, labels = turn_classes(batch.inputs, batch.labels, keys, self.class_turns)
-            batch = batch._replace(inputs=inputs, labels=labels)
-        return super().augment_batch(batch, epoch)
+        return super().augment_batch(turn_batch(batch, self.class_turns, seed=self.seed, epoch=epoch), epoch)
 
     @override
     def load(self) -> Samples:
@@ -124,14 +116,6 @@ class EmojiImages(Source):
     def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
         """The drawings."""
         return [*as_pictures(self(torch.tensor(list(ids), dtype=torch.int64)))]
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Area average where the size divides the old one, else antialiased bilinear: ``(B, C, T, T) -> (B, C, S, S)``."""
-    old = images.shape[-1]
-    if old % size == 0:
-        return F.avg_pool2d(images, old // size) if size < old else images
-    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def read_index(folder: Path) -> tuple[list[str], list[str]]:

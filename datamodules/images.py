@@ -32,14 +32,25 @@ class ImageFiles(Source):
         paths: The file of each, N.
         image_size: S.
         cache_dir: Where the preflight remembers what it read; None: ``lightning-triplets`` in the user's cache folder.
+        boxes: What to look at in each, see :func:`read_image`: left, top, right, bottom, int64 ``(N, 4)``; None: all.
+        same_in_two_splits: Whether the preflight accepts files of the same content in two splits.
 
     Raises:
         UserError: The size is below 1.
     """
 
-    def __init__(self, paths: ManyPaths, image_size: int, cache_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        paths: ManyPaths,
+        image_size: int,
+        cache_dir: str | None = None,
+        boxes: Tensor | None = None,
+        same_in_two_splits: bool = False,
+    ) -> None:
         check_image_size(image_size)
         self.paths = paths
+        self.same_in_two_splits = same_in_two_splits
+        self.boxes = boxes
         self.image_size = image_size
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         self.cache_dir = Path(home) / "lightning-triplets" if cache_dir is None else Path(cache_dir)
@@ -51,7 +62,7 @@ class ImageFiles(Source):
         Raises:
             BadSampleError: The first file that cannot be read.
         """
-        return _read_all(ids, self.image_size, self.paths.__getitem__, self.paths.__getitem__)
+        return _read_all(ids, self._read, self.image_size, self.paths.__getitem__)
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
@@ -61,7 +72,11 @@ class ImageFiles(Source):
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
         """Every file is read once, in parallel; again only if its size or time changes."""
-        return bad_images(self.paths, splits, self.cache_dir / "files.sqlite")
+        return bad_images(self.paths, {} if self.same_in_two_splits else splits, self.cache_dir / "files.sqlite")
+
+    def _read(self, row: int) -> np.ndarray:
+        box = None if self.boxes is None else tuple(self.boxes[row].tolist())
+        return read_image(self.paths[row], self.image_size, box)
 
 
 class StoredImages(Source):
@@ -87,7 +102,7 @@ class StoredImages(Source):
         Raises:
             BadSampleError: The first image that cannot be read.
         """
-        return _read_all(ids, self.image_size, self._file, "row {}".format)
+        return _read_all(ids, self._read, self.image_size, "row {}".format)
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
@@ -115,19 +130,18 @@ class StoredImages(Source):
         ]
         return [*listed("images cannot be read", bad), *listed("images are in two splits", twice)]
 
-    def _file(self, row: int) -> str | io.BytesIO:
+    def _read(self, row: int) -> np.ndarray:
         stored = self.column[row].as_py()
-        return str(stored["path"]) if stored["bytes"] is None else io.BytesIO(stored["bytes"])
+        file = str(stored["path"]) if stored["bytes"] is None else io.BytesIO(stored["bytes"])
+        return read_image(file, self.image_size)
 
 
-def _read_all(
-    ids: Tensor, size: int, file_of: Callable[[int], str | IO[bytes]], name_of: Callable[[int], str]
-) -> Tensor:
+def _read_all(ids: Tensor, read: Callable[[int], np.ndarray], size: int, name_of: Callable[[int], str]) -> Tensor:
     """Images ``(B, 3, S, S)`` of ids ``(B,)``; what cannot be read is named."""
     images = torch.empty(len(ids), size, size, 3, dtype=torch.uint8)
     for place, row in enumerate(ids.tolist()):
         try:
-            images[place] = torch.from_numpy(read_image(file_of(row), size))
+            images[place] = torch.from_numpy(read(row))
         except Exception as error:  # Pillow raises many kinds
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadSampleError(row, f"{name_of(row)} ({reason})") from error
@@ -145,19 +159,23 @@ def _show_all(fetch: Source, ids: Sequence[int], name_of: Callable[[int], str]) 
     return shown
 
 
-def read_image(source: str | IO[bytes], size: int) -> np.ndarray:
-    """The middle square of an image, upright, on white where it is transparent: uint8 ``(S, S, 3)``.
+def read_image(source: str | IO[bytes], size: int, box: tuple[int, ...] | None = None) -> np.ndarray:
+    """A square of an image, upright, on white where it is transparent: uint8 ``(S, S, 3)``.
 
     Args:
         source: A file, or its content.
         size: S.
+        box: Left, top, right and bottom, in pixels: the smallest square around it in the image; None: the middle one.
     """
     with Image.open(source) as image:
-        image.draft("RGB", (2 * size, 2 * size))  # lets a JPEG be decoded at a fraction of its size
+        if box is None:
+            image.draft("RGB", (2 * size, 2 * size))  # lets a JPEG be decoded at a fraction of its size
         ImageOps.exif_transpose(image, in_place=True)
         width, height = image.size
-        edge = min(width, height)
-        left, top = (width - edge) // 2, (height - edge) // 2
+        left, top, right, bottom = (0, 0, width, height) if box is None else box
+        edge = max(1, min(max(right - left, bottom - top), width, height))
+        left = min(max((left + right - edge) // 2, 0), width - edge)
+        top = min(max((top + bottom - edge) // 2, 0), height - edge)
         square = image.crop((left, top, left + edge, top + edge))
         return np.array(on_white(square).resize((size, size), Image.Resampling.BILINEAR))
 

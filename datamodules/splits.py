@@ -12,6 +12,8 @@ from torch import Tensor
 
 from metric_module.errors import UserError
 
+FRACTIONS = (0.6, 0.2, 0.2)
+
 
 class Split(NamedTuple):
     """Class names of each split, sorted."""
@@ -21,7 +23,7 @@ class Split(NamedTuple):
     test: list[str]
 
 
-def split_classes(names: Collection[str], *, seed: int = 0, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Split:
+def split_classes(names: Collection[str], *, seed: int = 0, fractions: Sequence[float] = FRACTIONS) -> Split:
     """Split classes by ``numpy.random.default_rng(seed).permutation`` of their sorted names.
 
     Val and test get their fraction of the classes, rounded to the nearest whole number (half up), train the rest.
@@ -75,8 +77,46 @@ def _sizes(count: int, fractions: Sequence[float]) -> tuple[int, int]:
     return train, val
 
 
+def hold_out(names: Collection[str], fraction: float, *, seed: int = 0) -> set[str]:
+    """Draw a share of some names, the first by ``numpy.random.default_rng(seed).permutation`` of the sorted ones.
+
+    Args:
+        names: Distinct names.
+        fraction: The share, rounded to the nearest whole number of names (half up).
+        seed: Names the permutation.
+
+    Raises:
+        UserError: None would be drawn, or all.
+
+    Example:
+        >>> sorted(hold_out(["a", "b", "c", "d"], 0.5))
+        ['a', 'c']
+    """
+    count = int(len(names) * fraction + 0.5)
+    if not 1 <= count < len(names):
+        raise UserError(
+            f"val_fraction={fraction} of {len(names)} takes {count}: expected at least 1 in val and in train"
+        )
+    ranked = sorted(names)
+    return {ranked[place] for place in np.random.default_rng(seed).permutation(len(ranked))[:count]}
+
+
+def check_no_fractions(fractions: Sequence[float], reason: str) -> None:
+    """Refuse fractions where something else says what is in train, val and test.
+
+    Args:
+        fractions: What was given; the default of :class:`datamodules.PKDataModule` is no choice.
+        reason: What says it instead.
+
+    Raises:
+        UserError: They are not the default.
+    """
+    if tuple(fractions) != FRACTIONS:
+        raise UserError(f"datamodule.fractions: {reason}, got {tuple(fractions)}")
+
+
 def split_samples(
-    labels: Tensor, names: Sequence[str], *, seed: int = 0, fractions: Sequence[float] = (0.6, 0.2, 0.2)
+    labels: Tensor, names: Sequence[str], *, seed: int = 0, fractions: Sequence[float] = FRACTIONS
 ) -> dict[str, Tensor]:
     """Ids of the samples of each split, when the classes are split as :func:`split_classes` does.
 

@@ -8,11 +8,39 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metric_module.batch import Batch
 from metric_module.errors import UserError
-from metric_module.random import keyed_uniform
+from metric_module.random import combine, keyed_uniform
 
+CLASS_TURNS = 4
 TURNS = 8
 """The symmetries of a square: mirrored left and right, upside down, along the diagonal, or any of these together."""
+
+
+def turn_batch(batch: Batch, share: float, *, seed: int, epoch: int) -> Batch:
+    """Turn whole classes of a training batch, as :func:`turn_classes` does: a function of (seed, epoch, class).
+
+    Args:
+        batch: Of square images.
+        share: Probability that a class is turned; 0 leaves the batch as it is.
+        seed: Names the draws.
+        epoch: In another epoch, other classes are turned.
+    """
+    if not share:
+        return batch
+    keys = combine(seed, CLASS_TURNS, epoch, batch.labels)  # (B,)
+    inputs, labels = turn_classes(batch.inputs, batch.labels, keys, share)
+    return batch._replace(inputs=inputs, labels=labels)
+
+
+def check_share(share: float) -> None:
+    """Accept a share of classes to turn.
+
+    Raises:
+        UserError: It is no probability.
+    """
+    if not 0 <= share <= 1:
+        raise UserError(f"expected 0 <= class_turns <= 1, got {share}")
 
 
 def turn_classes(images: Tensor, labels: Tensor, keys: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ WORDS = "LIGHTNING_TRIPLETS_TYPED"
 """What the user typed, for the processes that this one starts: a sweep's jobs, the ranks of a node."""
 
 PARTS = re.compile(
-    r"(metric_module\.(encoders|distances|miners|callbacks|evaluation)|datamodules)\.[A-Z]\w*"
+    r"(metric_module\.(encoders|distances|miners|callbacks|evaluation)|datamodules(\.published)?)\.[A-Z]\w*"
     r"|metric_module\.(TripletCriterion|schedules\.warmup_cosine|tasks\.\w+|cli\.sweep_report\.SweepReport)"
     r"|torch\.optim\.(lr_scheduler\.)?[A-Z]\w*"
     r"|lightning\.pytorch\.(Trainer|(callbacks|loggers|profilers|strategies)\.[A-Z]\w*)"

@@ -43,6 +43,9 @@ NEEDS = {
     "evaluate": ["ckpt_path=some.ckpt"],
     "freeze_backbone": ["callbacks=[default,freeze_backbone]"],
     "hugging_face": ["datamodule.path=folder", "datamodule.input=image"],
+    "cars": ["datamodule.root=somewhere"],
+    "cub": ["datamodule.root=somewhere"],
+    "fashion_mnist": ["datamodule.root=somewhere"],
     "image_folder": ["datamodule.root=somewhere"],
     "captions": ["datamodule.path=somewhere"],
     "movielens": ["datamodule.path=somewhere"],
@@ -52,6 +55,11 @@ NEEDS = {
     "territories_minilm": ["encoder.model={tiny_text}"],
     "text": ["encoder.model={tiny_text}"],
     "manifest": ["datamodule.table=table.csv", "datamodule.text=text"],
+    "in_shop": ["datamodule.root=somewhere"],
+    "lfw": ["datamodule.root=somewhere"],
+    "market": ["datamodule.root=somewhere"],
+    "omniglot": ["datamodule.root=somewhere"],
+    "sop": ["datamodule.root=somewhere"],
 }
 
 

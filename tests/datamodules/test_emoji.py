@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from datamodules import emoji
-from datamodules.emoji import FOLDER, EmojiDataModule, EmojiImages, read_images, read_index, resize
+from datamodules.emoji import FOLDER, EmojiDataModule, EmojiImages, read_images, read_index
+from datamodules.pictures import resize
 from metric_module.errors import UserError
 
 

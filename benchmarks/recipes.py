@@ -1,0 +1,68 @@
+"""The image recipes beside raw pixels and beside pytorch-metric-learning's criterion, everything else being the same.
+
+    pip install -e '.[benchmarks,fonts]'
+    python -m benchmarks.recipes emoji_verification --seeds 1 2
+    python -m benchmarks.recipes fashion_mnist --seeds 1 2 3 --set datamodule.root=<folder>
+
+Raw pixels are the inputs as they are, flattened. Figures are of the weights at the end of training, on the test
+classes; nothing is chosen by them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping, Sequence
+
+from benchmarks.common import markdown, recipe
+from benchmarks.learning import run
+
+SIDES = {"ours": "lightning-triplets", "peer": "pytorch-metric-learning", "pixels": "raw pixels"}
+LEFT_OUT = ("loss", "queries", "pairs", "threshold", "interval")
+
+
+def pixels(overrides: Sequence[str]) -> dict[str, float]:
+    """Figures of the recipe's own evaluation, the inputs being the embeddings."""
+    parts = recipe([*overrides, "distance=euclidean"])
+    data, metric = parts.datamodule, parts.module.metric
+    data.setup("test")
+    groups = getattr(data, "groups", None)
+    for batch in data.test_dataloader():
+        of_batch = None if groups is None else groups[batch.index]
+        metric.update(batch.inputs.flatten(1), batch.labels, batch.index, of_batch)
+    figures: dict[str, float] = metric.compute()
+    return figures
+
+
+def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Means over the runs of each side, a row for each figure."""
+    first = next(iter(found.values()))[0]
+    names = [name for name in first if not any(word in name for word in LEFT_OUT)]
+    rows = [[name, *(f"{statistics.mean(run[name] for run in runs):.3f}" for runs in found.values())] for name in names]
+    return markdown(["test classes", *(SIDES[side] for side in found)], rows)
+
+
+def main() -> None:
+    """Measure one recipe, each side with each seed, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment")
+    parser.add_argument("--sides", nargs="+", choices=sorted(SIDES), default=["pixels", "ours", "peer"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--set", nargs="*", default=[], help="overrides of the recipe, for all sides")
+    options = parser.parse_args()
+    overrides = [f"experiment={options.experiment}", *options.set]
+    found: dict[str, list[dict[str, float]]] = {}
+    for side in options.sides:
+        if side == "pixels":
+            found[side] = [pixels(overrides)]
+            continue
+        found[side] = []
+        for seed in options.seeds:
+            figures, seconds = run("distance_weighted", seed, side == "peer", overrides)
+            found[side].append(figures)
+            print(f"{SIDES[side]}, seed {seed}: {seconds:.0f} s, MAP@R {figures['map_at_r']:.3f}", flush=True)
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""DeepFashion's In-shop Clothes Retrieval Benchmark (Liu et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from typing_extensions import override
+
+from datamodules.published.listing import Listing, Reader, codes, read_table
+from metric_module.errors import UserError
+
+STATUSES = ("train", "query", "gallery")
+
+
+@dataclass(frozen=True)
+class InShop(Reader):
+    """52,712 photographs of clothes of 7,982 items: ``Eval/list_eval_partition.txt`` and ``Img/img/``, or ``img/``.
+
+    The items of the test are in it as queries and as gallery.
+    """
+
+    name: ClassVar[str] = "In-shop Clothes Retrieval"
+
+    @override
+    def __call__(self, root: Path) -> Listing:
+        """See :class:`Reader`."""
+        path = root / "Eval" / "list_eval_partition.txt"
+        rows = read_table(path, 3, skip=2)
+        strange = [status for *_, status in rows if status not in STATUSES]
+        if strange:
+            raise UserError(f"{path}: expected one of {', '.join(STATUSES)} in the last column, got {strange[0]!r}")
+        above = "Img/" if (root / "Img").is_dir() else ""
+        labels, names = codes([item for _, item, _ in rows])
+        return Listing(
+            paths=[f"{above}{name}" for name, _, _ in rows],
+            labels=labels,
+            class_names=names,
+            test=torch.tensor([status != "train" for *_, status in rows]),
+            queries=torch.tensor([status == "query" for *_, status in rows]),
+        )
+
+    @override
+    def counts(self) -> Mapping[str, int]:
+        """See :class:`Reader`."""
+        return {
+            "images": 52712,
+            "training images": 25882,
+            "training classes": 3997,
+            "queries": 14218,
+            "query classes": 3985,
+            "gallery images": 12612,
+        }
