@@ -4,8 +4,9 @@
     python -m benchmarks.recipes emoji_verification --seeds 1 2
     python -m benchmarks.recipes fashion_mnist --seeds 1 2 3 --set datamodule.root=<folder>
 
-Raw pixels are the inputs as they are, flattened. Figures are of the weights at the end of training, on the test
-classes; nothing is chosen by them.
+Raw pixels are the inputs as they are, flattened. ``--sides before`` is the encoder before any training: of pretrained
+weights, what they give as they are, through a linear head that is random. Figures are of the weights at the end of
+training, on the test classes; nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from collections.abc import Mapping, Sequence
 from benchmarks.common import markdown, recipe
 from benchmarks.learning import run
 
-SIDES = {"ours": "lightning-triplets", "peer": "pytorch-metric-learning", "pixels": "raw pixels"}
+SIDES = {
+    "ours": "lightning-triplets",
+    "peer": "pytorch-metric-learning",
+    "pixels": "raw pixels",
+    "before": "before training",
+}
 LEFT_OUT = ("loss", "queries", "pairs", "threshold", "interval")
 
 
@@ -32,6 +38,13 @@ def pixels(overrides: Sequence[str]) -> dict[str, float]:
         metric.update(batch.inputs.flatten(1), batch.labels, batch.index, of_batch)
     figures: dict[str, float] = metric.compute()
     return figures
+
+
+def before(overrides: Sequence[str]) -> dict[str, float]:
+    """Figures of the encoder before any training."""
+    parts = recipe(overrides)
+    found = parts.trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)[0]
+    return {name.removeprefix("test/"): float(value) for name, value in found.items()}
 
 
 def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
@@ -53,8 +66,8 @@ def main() -> None:
     overrides = [f"experiment={options.experiment}", *options.set]
     found: dict[str, list[dict[str, float]]] = {}
     for side in options.sides:
-        if side == "pixels":
-            found[side] = [pixels(overrides)]
+        if side in {"pixels", "before"}:
+            found[side] = [(pixels if side == "pixels" else before)(overrides)]
             continue
         found[side] = []
         for seed in options.seeds:
