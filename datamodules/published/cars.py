@@ -48,7 +48,7 @@ class Cars(Reader):
             paths=[path for path, _ in rows],
             labels=labels,
             class_names=[f"{number:03d} {name}" for number, name in enumerate(names, start=1)],
-            test=labels >= min(TRAINING_CLASSES, len(names) // 2),
+            test=labels >= TRAINING_CLASSES,
             boxes=boxes if self.crop else None,
         )
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from datamodules.published.listing import Listing, Reader, read_table, whole
+from datamodules.published.listing import Listing, Reader, codes, read_table, whole
 from metric_module.errors import UserError
 
 TRAINING_CLASSES = 100
@@ -40,12 +40,13 @@ class CUB(Reader):
         strange = [*(paths.keys() ^ of_image.keys()), *(set(of_image.values()) - names.keys())]
         if strange:
             raise UserError(f"{root}: {images.name}, {numbers.name} and classes.txt differ, first at {min(strange)!r}")
-        labels = torch.tensor(whole(numbers, [of_image[image] for image in paths])) - 1  # (N,)
+        of_class = [of_image[image] for image in paths]
+        labels, class_names = codes([names[number] for number in of_class])
         return Listing(
             paths=[f"images/{path}" for path in paths.values()],
             labels=labels,
-            class_names=[names[str(label + 1)] for label in range(len(names))],
-            test=labels >= min(TRAINING_CLASSES, len(names) // 2),
+            class_names=class_names,
+            test=torch.tensor(whole(numbers, of_class)) > TRAINING_CLASSES,
             boxes=_boxes(root / "bounding_boxes.txt", list(paths)) if self.crop else None,
         )
 

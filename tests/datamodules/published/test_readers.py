@@ -51,8 +51,8 @@ def made(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.mark.parametrize(
     ("name", "sizes", "test_classes"),
     [
-        ("cub", (9, 3, 12), ["005.Bird_5", "006.Bird_6", "007.Bird_7", "008.Bird_8"]),
-        ("cars", (6, 2, 8), [f"00{label} Car {label} Sedan 200{label}" for label in range(5, 9)]),
+        ("cub", (9, 3, 12), [f"{number}.Bird_{number}" for number in range(101, 105)]),
+        ("cars", (6, 2, 8), [f"{number:03d} Car {number} Sedan" for number in range(99, 103)]),
         ("sop", (6, 2, 8), [f"product 0000{label}" for label in range(5, 9)]),
         ("in_shop", (12, 4, 16), [f"id_0000000{label}" for label in range(5, 9)]),
         ("market", (24, 6, 51), [*[f"0000_c{n % 3 + 1}s1_{n:06d}_01" for n in (0, 3, 6, 1, 4, 2, 5)], *"1345"]),
@@ -86,7 +86,7 @@ def data_root(data: PublishedDataModule) -> Path:
 def test_every_image_is_of_its_class(made: Callable[[str], Path]) -> None:
     """The class is in the path of each of these."""
     for name, pattern in (
-        ("cub", r"/(\d{3}\.Bird_\d)/"),
+        ("cub", r"/(\d{3}\.Bird_\d+)/"),
         ("sop", r"/(\d)_\d\.JPG"),
         ("omniglot", r"/(Al.*)/"),
         ("lfw", r"/(._Person)/"),
@@ -101,7 +101,7 @@ def test_cars_has_two_published_forms(tmp_path: Path) -> None:
     trees.cars_devkit(tmp_path / "cars")
     samples = module(tmp_path / "cars", "cars").samples
     assert tuple(len(ids) for ids in samples.splits.values()) == (6, 2, 8)
-    assert samples.class_names[7] == "008 Car 8 Sedan 2008"
+    assert samples.class_name(int(samples.labels[7])) == "102 Car 102 Sedan"
     (tmp_path / "cars/cars_test_annos_withlabels.mat").rename(tmp_path / "cars/devkit/cars_test_annos_withlabels.mat")
     assert torch.equal(module(tmp_path / "cars", "cars").samples.labels, samples.labels)
 

@@ -24,19 +24,25 @@ def lines(path: Path, rows: Sequence[Sequence[object]], between: str = " ") -> N
     path.write_text("".join(between.join(map(str, row)) + "\n" for row in rows))
 
 
-def cub(root: Path, classes: int = 8, each: int = 3) -> None:
-    """CUB-200-2011."""
-    names = [f"{label:03d}.Bird_{label}" for label in range(1, classes + 1)]
-    files = [f"{name}/{name[4:]}_{number:04d}.jpg" for name in names for number in range(each)]
-    for place, file in enumerate(files):
+def cub(root: Path, each: int = 3) -> None:
+    """CUB-200-2011: four classes of either half."""
+    names = {number: f"{number:03d}.Bird_{number}" for number in HALVES[0] + HALVES[1]}
+    files = [
+        (number, f"{name}/Bird_{number}_{place:04d}.jpg") for number, name in names.items() for place in range(each)
+    ]
+    for place, (_, file) in enumerate(files):
         image(root / "images" / file, (12, 8 + place % 3))
-    lines(root / "classes.txt", [(label, name) for label, name in enumerate(names, start=1)])
-    lines(root / "images.txt", [(number, file) for number, file in enumerate(files, start=1)])
-    lines(root / "image_class_labels.txt", [(number + 1, number // each + 1) for number in range(len(files))])
-    lines(root / "bounding_boxes.txt", [(number + 1, 6.0, 2.0, 4.0, 3.0) for number in range(len(files))])
+    lines(root / "classes.txt", [*names.items()])
+    lines(root / "images.txt", [(place, file) for place, (_, file) in enumerate(files, start=1)])
+    lines(root / "image_class_labels.txt", [(place, number) for place, (number, _) in enumerate(files, start=1)])
+    lines(root / "bounding_boxes.txt", [(place + 1, 6.0, 2.0, 4.0, 3.0) for place in range(len(files))])
 
 
+HALVES = ([1, 2, 3, 4], [101, 102, 103, 104])
+"""Numbers of classes on either side of the middle of CUB and, by 2 less, of Cars196."""
 CAR = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class")
+CARS = [*HALVES[0], *(number - 2 for number in HALVES[1])]
+CAR_NAMES = np.array([f"Car {number} Sedan" for number in range(1, 197)], dtype=object)[None]
 
 
 def cars_annotations(rows: Sequence[tuple[str, int]], file: str) -> Any:
@@ -47,23 +53,21 @@ def cars_annotations(rows: Sequence[tuple[str, int]], file: str) -> Any:
     return found
 
 
-def cars(root: Path, classes: int = 8, each: int = 2) -> None:
-    """Cars196 with one list."""
-    rows = [(f"car_ims/{number + 1:06d}.jpg", number // each + 1) for number in range(classes * each)]
+def cars(root: Path, each: int = 2) -> None:
+    """Cars196 with one list: four classes of either half."""
+    rows = [(f"car_ims/{place + 1:06d}.jpg", CARS[place // each]) for place in range(len(CARS) * each)]
     for name, _ in rows:
         image(root / name, (12, 8))
-    names = np.array([f"Car {label} Sedan 20{label:02d}" for label in range(1, classes + 1)], dtype=object)[None]
     annotations = cars_annotations(rows, "relative_im_path")
-    savemat(root / "cars_annos.mat", {"annotations": annotations, "class_names": names})
+    savemat(root / "cars_annos.mat", {"annotations": annotations, "class_names": CAR_NAMES})
 
 
-def cars_devkit(root: Path, classes: int = 8) -> None:
-    """Cars196 with a development kit: of each class one image in either half."""
+def cars_devkit(root: Path) -> None:
+    """Cars196 with a development kit: of each class one image in either half of the lists."""
     (root / "devkit").mkdir(parents=True)
-    names = np.array([f"Car {label} Sedan 20{label:02d}" for label in range(1, classes + 1)], dtype=object)[None]
-    savemat(root / "devkit/cars_meta.mat", {"class_names": names})
+    savemat(root / "devkit/cars_meta.mat", {"class_names": CAR_NAMES})
     for half, path in (("train", "devkit/cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
-        rows = [(f"{label:05d}.jpg", label) for label in range(1, classes + 1)]
+        rows = [(f"{place:05d}.jpg", number) for place, number in enumerate(CARS, start=1)]
         for name, _ in rows:
             image(root / f"cars_{half}" / name)
         savemat(root / path, {"annotations": cars_annotations(rows, "fname")})
