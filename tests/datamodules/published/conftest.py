@@ -1,0 +1,21 @@
+"""Small copies of the data sets, made on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.datamodules.published import trees
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[[str], Path]:
+    """Make one of the trees."""
+
+    def make(name: str) -> Path:
+        trees.TREES[name](tmp_path / name)
+        return tmp_path / name
+
+    return make
