@@ -93,7 +93,7 @@ def measure(path: str, column_of_splits: bool, workers: int, batches: int, image
     return Measured(Path(path).stat().st_size / 1e6, setup, processor, first, after - before, peak_megabytes())
 
 
-def empty_image(path: str, size: int) -> npt.NDArray[np.uint8]:
+def empty_image(path: str, size: int, box: None) -> npt.NDArray[np.uint8]:
     """What stands for a picture; the path was made."""
     return np.full((size, size, 3), len(path), dtype=np.uint8)
 
