@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
-from datamodules.tables import encode, numbers, read_table, whole
+from datamodules.tables import Strings, encode, numbers, read_table, whole
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
 from metric_module.links import Links
@@ -91,7 +91,10 @@ class InteractionsDataModule(PairDataModule):
 
         rating, time = column(self.rating, np.full(size, np.inf)), column(self.time, np.arange(size))
         ordered = in_order(user.numpy(), item.numpy(), time, rating >= self.liked_from)
-        return leave_last_out(ordered, len(users), len(items))
+        data = leave_last_out(ordered, len(users), len(items))
+        assert data.reference is not None
+        query, reference = data.query._replace(names=Strings(users)), data.reference._replace(names=Strings(items))
+        return data._replace(query=query, reference=reference)
 
 
 def find_table(path: Path) -> Path:

@@ -158,13 +158,27 @@ class PairDataModule(LightningDataModule, ABC):
         """Every query of test once, then every reference."""
         return self._eval_loaders("test")
 
+    @override
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """Every query of the data set once, then every reference."""
+        data = self.data
+        references = None if data.reference is None else torch.arange(data.reference.size) + data.query.size
+        return self._loaders([torch.arange(data.query.size), *([] if references is None else [references])])
+
+    def class_names_of(self, ids: Sequence[int]) -> list[str]:
+        """What each of some samples is called: every sample is a class of its own."""
+        return [self.data.name_of(id) for id in ids]
+
     def _eval_loaders(self, split: str) -> list[DataLoader[Batch]]:
         """One loader for each kind of samples, so that limits on batches are limits on each."""
-        sought, samples = self.data.sought[split], self.data.samples()
+        sought = self.data.sought[split]
         kinds = [sought.queries, sought.references]
         if self.data.reference is None:
             kinds = [torch.unique(torch.cat(kinds))]
-        where = place(self.trainer)
+        return self._loaders(kinds)
+
+    def _loaders(self, kinds: Sequence[Tensor]) -> list[DataLoader[Batch]]:
+        samples, where = self.data.samples(), place(self.trainer)
         return [
             eval_loader(SampleDataset(samples, ids), *where, self.eval_batch_size, self.num_workers) for ids in kinds
         ]

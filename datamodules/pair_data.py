@@ -29,11 +29,13 @@ class Side(NamedTuple):
         size: How many samples there are.
         tower: Which encoder of a :class:`metric_module.encoders.MultiEncoder` takes them: inputs are then
             ``{tower: inputs}``. None: inputs as they are.
+        names: What each is called; None: by its row.
     """
 
     fetch: Callable[[Tensor], Any]
     size: int
     tower: str | None = None
+    names: Sequence[str] | None = None
 
     def inputs(self, rows: Tensor) -> Any:
         """What the encoder takes for some rows, int64 ``(B,)``.
@@ -72,6 +74,14 @@ class PairData(NamedTuple):
     def reference_ids(self, rows: Tensor) -> Tensor:
         """Ids of references by their rows."""
         return rows if self.reference is None else rows + self.query.size
+
+    def name_of(self, id: int) -> str:
+        """What a sample is called, after its kind: ``user 42``."""
+        second = self.reference is not None and id >= self.query.size
+        side, row = (self.reference, id - self.query.size) if second else (self.query, id)
+        assert side is not None
+        name = str(row) if side.names is None else side.names[row]
+        return f"{side.tower or 'sample'} {name}"
 
     def samples(self) -> Samples:
         """Every query and reference by id, each of a class of its own; a batch must be of one kind."""

@@ -213,7 +213,7 @@ class TripletModule(LightningModule):
         self._finish_evaluation("test")
 
     @override
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Embeddings ``(B, D)`` of a batch: a :class:`Batch`, ``(inputs, labels)``, or inputs alone."""
         inputs = batch[0] if isinstance(batch, tuple | list) and not is_texts(batch) else batch
         embeddings = self._encode(inputs)

@@ -9,6 +9,7 @@ import shlex
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from metric_module.evaluation import pair_retrieval_metrics
@@ -59,6 +60,19 @@ def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPat
     trusted = ["trusted=[my_towers]"] if "captions" in line else []
     assert command(*evaluate, *more, *trusted, "trainer.accelerator=cpu", "logger=csv") == 0
     assert json.loads((folder / "again/metrics.json").read_text()) == figures
+    embed = ["task=embed", "ckpt_path=run/checkpoints/best.ckpt", "hydra.run.dir=embedded", *more, *trusted]
+    assert command(*embed, "trainer.accelerator=cpu") == 0
+    with np.load(folder / "embedded/embeddings.npz") as file:
+        ids, names = file["ids"], file["class_names"].tolist()
+    expected = {
+        "ratings.csv": ("user 0", "item 49", 110),
+        "captions.csv": ("text 0", "image 79", 240),
+        "labels.csv": ("sample 0", "sample 79", 80),
+    }
+    path = next(word.rpartition("=")[2] for word in words if word.startswith("datamodule.path"))
+    first, last, count = expected[path]
+    assert ids.tolist() == list(range(count))
+    assert (names[0], names[-1]) == (first, last)
 
 
 def test_what_needs_classes_says_so(
@@ -68,8 +82,6 @@ def test_what_needs_classes_says_so(
     command = command_in(folder, monkeypatch)
     assert command(*words, "task=census", "evaluation=pair_retrieval", *SHORT) == 2
     assert "error: task=census: expected classes, and InteractionsDataModule has pairs" in capsys.readouterr().err
-    assert command(*words, "task=embed", "evaluation=pair_retrieval", *SHORT) == 2
-    assert "error: task: expected samples of classes, and InteractionsDataModule has pairs" in capsys.readouterr().err
     assert command(*words, *SHORT, "trainer.max_steps=1") == 2
     told = (
         "error: evaluation: RetrievalMetric looks at classes, and this data has pairs; give evaluation=pair_retrieval"

@@ -130,7 +130,7 @@ def test_a_sweep_survives_a_failing_job(tmp_path: Path) -> None:
 
 def test_mistakes_answer_at_once(tmp_path: Path) -> None:
     for words, code in ((["encodr=mlp"], 2), (["--cfg", "job"], 0), (["--help"], 0), (["margin=-1"], 2)):
-        taken = []
+        taken: list[float] = []
         while not taken or (min(taken) >= 3 and len(taken) < 3):  # the machine may be busy with other tests
             start = time.monotonic()
             done = shell(tmp_path, *words)

@@ -131,7 +131,7 @@ class _Writing(LightningModule):
         self._bad: Sequence[int] = ()
 
     @override
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Embed and write one batch; after an embedding that is not finite, none."""
         if self._bad:
             return torch.empty(0)

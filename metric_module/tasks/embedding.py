@@ -44,8 +44,10 @@ def embed_split(parts: Parts, split: str) -> Gathered:
     return module.collected.gathered()
 
 
-def split_loader(parts: Parts, split: str) -> DataLoader[Any]:
-    """Every sample of a split in order; a data module of a user's own need only have what Lightning asks for.
+def split_loader(parts: Parts, split: str) -> DataLoader[Any] | list[DataLoader[Any]]:
+    """Every sample of a split in order, of pairs the two kinds one after the other.
+
+    A data module of a user's own need only have what Lightning asks for.
 
     Args:
         parts: Module, data and trainer.
@@ -53,13 +55,9 @@ def split_loader(parts: Parts, split: str) -> DataLoader[Any]:
             ``all``, what it predicts.
 
     Raises:
-        UserError: If the data module cannot show that split, or has pairs.
+        UserError: If the data module cannot show that split.
     """
     data = parts.datamodule
-    if hasattr(data, "sought"):
-        raise UserError(
-            f"task: expected samples of classes, and {type(data).__name__} has pairs of two kinds of samples"
-        )
     data.trainer = parts.trainer
     data.prepare_data()
     data.setup({"train": "fit", "val": "validate", "all": "predict"}.get(split, "test"))
@@ -73,7 +71,7 @@ def split_loader(parts: Parts, split: str) -> DataLoader[Any]:
         *others, last = hooks
         expected = f"{', '.join(others)} or {last}"
         raise UserError(f"task.split: {type(data).__name__} has no eval_dataloader; expected {expected}, got {split!r}")
-    made: DataLoader[Any] = hooks[split]()
+    made: DataLoader[Any] | list[DataLoader[Any]] = hooks[split]()
     return made
 
 
