@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--batches", type=int, default=64)
     parser.add_argument("--format", choices=["parquet", "csv"], default="parquet")
-    parser.add_argument("--image-size", type=int, default=32, help="batches under way count; those of 32 pixels little")
+    parser.add_argument("--image-size", type=int, default=64, help="batches under way count too")
     parser.add_argument("--measure", help="a table that is there already; prints figures alone")
     parser.add_argument("--split-classes", action="store_true", help="split by class, not by a column of the table")
     given = parser.parse_args()
