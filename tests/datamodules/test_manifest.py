@@ -215,7 +215,7 @@ def test_texts_are_trained_and_evaluated_by_one_command(
 
 def measured(folder: Path, rows: int, classes: int) -> Measured:
     """As the benchmark measures, with eight workers."""
-    given = {"rows": rows, "classes": classes, "workers": 8, "batches": 32, "image_size": 32, "split_classes": False}
+    given = {"rows": rows, "classes": classes, "workers": 8, "batches": 32, "image_size": 64, "split_classes": False}
     return measure_apart(folder / "table.parquet", type("Given", (), given)())
 
 
