@@ -20,13 +20,12 @@ from typing_extensions import override
 from datamodules.base import PKDataModule
 from datamodules.manifest import read_splits
 from datamodules.samples import Samples
-from datamodules.splits import split_ranked
+from datamodules.splits import SPLITS, split_ranked
 from datamodules.tables import Strings, encode
 from datamodules.vectors import Arrays
 from metric_module.errors import UserError
 
 NAMES = ("inputs", "labels", "split", "groups", "queries", "class_names")
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(eq=False, repr=False)

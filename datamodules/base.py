@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from datamodules.augment import AugmentFunction
-from datamodules.loaders import eval_loader, next_place, place, train_loader
+from datamodules.loaders import check_loading, eval_loader, next_place, place, train_loader
 from datamodules.samplers import PKSampler
 from datamodules.samples import SampleDataset, Samples, Source, copy_numbers, listed
 from datamodules.splits import FRACTIONS, fold_samples
@@ -75,10 +75,7 @@ class PKDataModule(LightningDataModule, ABC):
 
     def __post_init__(self) -> None:
         super().__init__()
-        if self.eval_batch_size < 1:
-            raise UserError(f"expected eval_batch_size >= 1, got {self.eval_batch_size}")
-        if self.num_workers < 0:
-            raise UserError(f"expected num_workers >= 0, got {self.num_workers}")
+        check_loading(self.eval_batch_size, self.num_workers)
         if self.on_bad_sample not in {"error", "replace"}:
             raise UserError(f"on_bad_sample: expected error or replace, got {self.on_bad_sample!r}")
         self._samples: Samples | None = None
@@ -195,11 +192,16 @@ class PKDataModule(LightningDataModule, ABC):
         if stage == "fit":
             self.train_sampler()
 
+    @property
+    def drawn_by(self) -> Tensor:
+        """What a training batch has P of: the class of each sample, int64 ``(N,)``."""
+        return self.samples.labels
+
     def train_sampler(self) -> PKSampler:
         """The order of training on this rank, as positions in the training split."""
         rank, world_size = place(self.trainer)
         return PKSampler(
-            self.samples.labels[self.samples.splits["train"]],
+            self.drawn_by[self.samples.splits["train"]],
             self.classes_per_batch,
             self.samples_per_class,
             seed=self.seed,

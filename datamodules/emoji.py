@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.grouping import codes
 from datamodules.images import check_image_size
 from datamodules.pictures import as_pictures, resize
 from datamodules.samples import Samples, Source
@@ -83,9 +84,7 @@ class EmojiDataModule(PKDataModule):
     def load(self) -> Samples:
         """Decode the sheet and split the classes."""
         classes, families = read_index(FOLDER)
-        names = sorted(set(classes))
-        code = {name: label for label, name in enumerate(names)}
-        labels = torch.tensor([code[name] for name in classes])  # (N,)
+        labels, names = codes(classes)  # (N,)
         return Samples(
             fetch=EmojiImages(read_images(FOLDER, len(labels), min(self.image_size, TILE)), self.image_size),
             labels=labels,

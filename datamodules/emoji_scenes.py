@@ -16,16 +16,14 @@ from typing_extensions import override
 
 from datamodules.base import PKDataModule
 from datamodules.emoji import FOLDER, read_images, read_index
-from datamodules.loaders import place
+from datamodules.grouping import codes
 from datamodules.pictures import as_pictures
-from datamodules.samplers import PKSampler
 from datamodules.samples import Samples, Source
 from datamodules.scenes import Scenes, compose, cut_out
-from datamodules.splits import split_samples
+from datamodules.splits import SPLITS, split_samples
 from metric_module.errors import UserError
 from metric_module.random import combine
 
-SPLITS = ("train", "val", "test")
 TILE = 32
 PIXELS = 7
 CROP = 24
@@ -93,9 +91,7 @@ class EmojiScenesDataModule(PKDataModule):
     def load(self) -> Samples:
         """Compose the scenes, and choose the pixels."""
         classes, _ = read_index(FOLDER)
-        names = sorted(set(classes))
-        code = {name: label for label, name in enumerate(names)}
-        emoji = split_samples(torch.tensor([code[name] for name in classes]), names, seed=self.split_seed)
+        emoji = split_samples(*codes(classes), seed=self.split_seed)
         drawings = read_images(FOLDER, len(classes), TILE)  # (E, 3, T, T)
         inked = cut_out(drawings)  # (E, T, T)
         parts = []
@@ -131,20 +127,12 @@ class EmojiScenesDataModule(PKDataModule):
         turn = torch.arange(len(labels)) - (size.cumsum(0) - size)[labels[order]]  # (n,)
         return torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, order[turn < self.pixels_per_instance], True)
 
+    @property
     @override
-    def train_sampler(self) -> PKSampler:
-        """Scenes x pixels, as positions in the training split."""
-        rank, world_size = place(self.trainer)
+    def drawn_by(self) -> Tensor:
+        """Scenes, so that all pixels of a batch are of a few of them."""
         assert self.samples.groups is not None
-        return PKSampler(
-            self.samples.groups[self.samples.splits["train"]],
-            self.classes_per_batch,
-            self.samples_per_class,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-            short_classes=self.short_classes,
-        )
+        return self.samples.groups
 
 
 class ScenePixels(Source):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from metric_module.errors import UserError
@@ -97,3 +98,15 @@ def without_short(classes: Classes, samples_per_class: int, short_classes: str) 
             f"{shown}{more}; allow it with short_classes=repeat or drop"
         )
     return classes._replace(starts=classes.starts[~short], sizes=classes.sizes[~short], labels=classes.labels[~short])
+
+
+def codes(names: Sequence[str]) -> tuple[Tensor, list[str]]:
+    """Labels by the order of the sorted names, int64 ``(N,)``, and those names.
+
+    Example:
+        >>> codes(["b", "a", "b"])
+        (tensor([1, 0, 1]), ['a', 'b'])
+    """
+    ordered = sorted(set(names))
+    code = {name: label for label, name in enumerate(ordered)}
+    return torch.tensor([code[name] for name in names], dtype=torch.int64), ordered

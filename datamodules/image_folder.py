@@ -20,11 +20,10 @@ from datamodules.files import Paths
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.pairs import read_pairs
 from datamodules.samples import Samples
-from datamodules.splits import split_samples
+from datamodules.splits import SPLITS, split_samples
 from metric_module.errors import UserError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-SPLITS = ("train", "val", "test")
 AUGMENT = Augment()
 
 

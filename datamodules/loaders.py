@@ -31,6 +31,18 @@ class TrainLoader(DataLoader[Any]):
         """Nothing to do."""
 
 
+def check_loading(eval_batch_size: int, workers: int) -> None:
+    """Accept what loaders are made with.
+
+    Raises:
+        UserError: A number is out of range.
+    """
+    if eval_batch_size < 1:
+        raise UserError(f"expected eval_batch_size >= 1, got {eval_batch_size}")
+    if workers < 0:
+        raise UserError(f"expected num_workers >= 0, got {workers}")
+
+
 def train_loader(
     dataset: Dataset[Batch] | Dataset[PairBatch], sampler: PKSampler | PairSampler, workers: int, seed: int
 ) -> DataLoader[Any]:

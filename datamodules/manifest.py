@@ -19,7 +19,7 @@ from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.samples import Samples, Source
-from datamodules.splits import split_ranked
+from datamodules.splits import SPLITS, split_ranked
 from datamodules.tables import (
     SEPARATORS,
     Strings,
@@ -34,7 +34,6 @@ from datamodules.vectors import Vectors
 from metric_module.errors import UserError
 
 AUGMENT = Augment()
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(eq=False, repr=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 
 import torch
 from lightning import LightningDataModule
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from datamodules.loaders import eval_loader, next_place, place, train_loader
+from datamodules.loaders import check_loading, eval_loader, next_place, place, train_loader
 from datamodules.pair_data import PairData, PairDataset
 from datamodules.pair_sampler import PairSampler
 from datamodules.samples import SampleDataset, Source
@@ -60,10 +61,7 @@ class PairDataModule(LightningDataModule, ABC):
 
     def __post_init__(self) -> None:
         super().__init__()
-        if self.eval_batch_size < 1:
-            raise UserError(f"expected eval_batch_size >= 1, got {self.eval_batch_size}")
-        if self.num_workers < 0:
-            raise UserError(f"expected num_workers >= 0, got {self.num_workers}")
+        check_loading(self.eval_batch_size, self.num_workers)
         self._data: PairData | None = None
         self._next = (0, 0)
 
@@ -85,7 +83,7 @@ class PairDataModule(LightningDataModule, ABC):
         """What evaluation looks for, by ``val`` and ``test``."""
         return self.data.sought
 
-    @property
+    @cached_property  # asked for at every batch of evaluation
     def queries(self) -> Tensor | None:
         """Whether every sample, by id, is a query, or else a reference, bool; None if all are both."""
         samples = self.data.samples().labels

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
 from typing_extensions import override
 
 from datamodules.permutation import keyed_permutation
+from datamodules.samplers import EpochSampler
 from metric_module.errors import UserError
 from metric_module.links import Relation
 from metric_module.random import combine
@@ -35,7 +35,7 @@ class Drawn(NamedTuple):
     together: Tensor
 
 
-class PairSampler(Sampler[int]):
+class PairSampler(EpochSampler):
     r"""Numbers of batches, one at a time, and what is in each.
 
     **An epoch** is :math:`\lceil N / B \rceil` batches: every query once, in random order; the last batch is filled
@@ -76,6 +76,7 @@ class PairSampler(Sampler[int]):
         world_size: int = 1,
         gather: bool = True,
     ) -> None:
+        super().__init__()
         extra = len(candidates) if random_references is None else random_references
         for name, value, least in (
             ("queries_per_batch", queries_per_batch, 1),
@@ -96,33 +97,12 @@ class PairSampler(Sampler[int]):
         self.queries_per_batch, self.positives_per_query, self.extra = queries_per_batch, positives_per_query, extra
         self.seed, self.rank, self.world_size, self.gather = seed, rank, world_size, gather
         self.batches_per_epoch = -(-len(anchors) // queries_per_batch)
-        self.epoch = 0
-        self._start = (0, 0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws.
-
-        Raises:
-            UserError: The epoch is negative.
-        """
-        if epoch < 0:
-            raise UserError(f"expected an epoch >= 0, got {epoch}")
-        self.epoch = epoch
-
-    def start_at(self, epoch: int, step: int) -> None:
-        """Choose the epoch that the next iteration draws, and leave out its first steps, as after a resume.
-
-        Args:
-            epoch: The epoch; iterations of others are whole.
-            step: Steps of it that are done.
-        """
-        self.set_epoch(epoch)
-        self._start = (epoch, step)
 
     @override
     def __iter__(self) -> Iterator[int]:
-        first = self._start[1] if self.epoch == self._start[0] else 0
-        return iter(range(self.epoch * self.batches_per_epoch + first, (self.epoch + 1) * self.batches_per_epoch))
+        return iter(
+            range(self.epoch * self.batches_per_epoch + self.first_step, (self.epoch + 1) * self.batches_per_epoch)
+        )
 
     def __len__(self) -> int:
         """Batches of an epoch."""

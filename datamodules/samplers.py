@@ -21,7 +21,45 @@ CLASS_ORDER, SAMPLE_ORDER = 1, 2
 CHUNK = 8192
 
 
-class PKSampler(Sampler[int]):
+class EpochSampler(Sampler[int]):
+    """The part of a training sampler that knows its place: which epoch comes next, and which of its steps are done."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._start = (0, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration draws.
+
+        Raises:
+            UserError: The epoch is negative.
+        """
+        if epoch < 0:
+            raise UserError(f"expected an epoch >= 0, got {epoch}")
+        self.epoch = epoch
+
+    def start_at(self, epoch: int, step: int) -> None:
+        """Choose the epoch that the next iteration draws, and leave out its first steps, as after a resume.
+
+        Args:
+            epoch: The epoch; iterations of others are whole.
+            step: Steps of it that are done.
+
+        Raises:
+            UserError: The epoch or the step is negative.
+        """
+        self.set_epoch(epoch)
+        if step < 0:
+            raise UserError(f"expected a step >= 0, got {step}")
+        self._start = (epoch, step)
+
+    @property
+    def first_step(self) -> int:
+        """The first step of the next iteration."""
+        return self._start[1] if self.epoch == self._start[0] else 0
+
+
+class PKSampler(EpochSampler):
     r"""Batches of P classes x K samples, as a flat stream of sample indices of this rank, batch after batch.
 
     Use it as ``DataLoader(..., sampler=sampler, batch_size=sampler.batch_size, drop_last=True)``: Lightning then calls
@@ -70,14 +108,13 @@ class PKSampler(Sampler[int]):
         world_size: int = 1,
         short_classes: str = "repeat",
     ) -> None:
+        super().__init__()
         _check_counts(classes_per_batch, samples_per_class, rank, world_size)
         self.classes_per_batch = classes_per_batch
         self.samples_per_class = samples_per_class
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.epoch = 0
-        self._start = (0, 0)
         found = group_by_class(labels)
         used = without_short(found, samples_per_class, short_classes)
         if len(used.sizes) < classes_per_batch:
@@ -93,31 +130,6 @@ class PKSampler(Sampler[int]):
     def batch_size(self) -> int:
         """Samples of this rank in each batch: ``P * K / W``."""
         return self.classes_per_batch // self.world_size * self.samples_per_class
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws.
-
-        Raises:
-            UserError: The epoch is negative.
-        """
-        if epoch < 0:
-            raise UserError(f"expected an epoch >= 0, got {epoch}")
-        self.epoch = epoch
-
-    def start_at(self, epoch: int, step: int) -> None:
-        """Choose the epoch that the next iteration draws, and leave out its first steps, as after a resume.
-
-        Args:
-            epoch: The epoch; iterations of others are whole.
-            step: Steps of it that are done.
-
-        Raises:
-            UserError: The epoch or the step is negative.
-        """
-        self.set_epoch(epoch)
-        if step < 0:
-            raise UserError(f"expected a step >= 0, got {step}")
-        self._start = (epoch, step)
 
     def batches(self, steps: Tensor, epoch: int | None = None) -> Tensor:
         """Sample indices of this rank at some steps, without drawing the steps before.
@@ -162,8 +174,7 @@ class PKSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         epoch = self.epoch
         step = max(1, CHUNK // self.batch_size)
-        first = self._start[1] if epoch == self._start[0] else 0
-        for start in range(first, self.batches_per_epoch, step):
+        for start in range(self.first_step, self.batches_per_epoch, step):
             steps = torch.arange(start, min(start + step, self.batches_per_epoch))
             yield from self.batches(steps, epoch).flatten().tolist()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metric_module.errors import UserError
 
+SPLITS = ("train", "val", "test")
 FRACTIONS = (0.6, 0.2, 0.2)
 
 

@@ -104,12 +104,13 @@ def read_table(
     words, others = list(dict.fromkeys(words)), [name for name in dict.fromkeys(others) if name not in words]
     try:
         if suffix in PARQUET:
-            _check_columns(f"{setting}: {path}", parquet.read_schema(path).names, [*words, *others])
-            table = _read_parquet(path, words, others)
+            schema = parquet.read_schema(path)
+            _check_columns(f"{setting}: {path}", schema.names, [*words, *others])
+            table = _read_parquet(path, words, others, schema)
         else:
-            names = _header(path) if names is None else names
-            _check_columns(f"{setting}: {path}", names, [*words, *others])
-            table = _read_csv(path, words, others, names)
+            known = _header(path) if names is None else names
+            _check_columns(f"{setting}: {path}", known, [*words, *others])
+            table = _read_csv(path, words, others, known, skip=1 if names is None else 0)
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{setting}: cannot read {path} ({str(error).splitlines()[0]})") from None
     if not len(table):
@@ -202,12 +203,13 @@ def _header(path: str | Path) -> list[str]:
     return [name.partition(":")[0] for name in names] if Path(path).suffix.lower() == ".inter" else names
 
 
-def _read_csv(path: str | Path, words: Sequence[str], others: Sequence[str], names: Sequence[str]) -> pa.Table:
-    given = names != _header(path)
+def _read_csv(
+    path: str | Path, words: Sequence[str], others: Sequence[str], names: Sequence[str], skip: int
+) -> pa.Table:
     types = dict.fromkeys(words, pa.dictionary(pa.int32(), pa.string())) | dict.fromkeys(others, pa.string())
     return arrow_csv.read_csv(
         path,
-        arrow_csv.ReadOptions(block_size=BLOCK, column_names=list(names), skip_rows=0 if given else 1),
+        arrow_csv.ReadOptions(block_size=BLOCK, column_names=list(names), skip_rows=skip),
         arrow_csv.ParseOptions(delimiter=SEPARATORS[Path(path).suffix.lower()], newlines_in_values=True),
         arrow_csv.ConvertOptions(
             column_types=types, include_columns=[*words, *others], strings_can_be_null=True, null_values=[""]
@@ -215,8 +217,7 @@ def _read_csv(path: str | Path, words: Sequence[str], others: Sequence[str], nam
     )
 
 
-def _read_parquet(path: str | Path, words: Sequence[str], others: Sequence[str]) -> pa.Table:
-    schema = parquet.read_schema(path)
+def _read_parquet(path: str | Path, words: Sequence[str], others: Sequence[str], schema: pa.Schema) -> pa.Table:
     kept_once = [name for name in words if is_text(schema.field(name).type)]
     with parquet.ParquetFile(path, read_dictionary=kept_once) as file:
         return file.read(columns=[*words, *others])

@@ -12,12 +12,11 @@ import pytest
 
 from datamodules import PKDataModule
 from tests.command_line import command_in, read_images_once
+from tests.pages import page
 from tests.test_run import MLP, QUICK
 
 pytest.importorskip("datasets")
-TEXT = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+TEXT, FILES, COMMANDS = page("data.md")
 
 
 @pytest.fixture(scope="module")

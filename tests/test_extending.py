@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -18,26 +16,18 @@ from metric_module import TripletCriterion, TripletModule
 from metric_module.evaluation import retrieval_metrics
 from metric_module.miners import All, EasyPositive, Semihard
 from tests.command_line import command_in
+from tests.pages import modules_of, page, written
 from tests.test_run import MLP, QUICK
 
-TEXT = (Path(__file__).parent.parent / "docs" / "extending.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
-MODULES = [Path(name).stem for name in FILES if name.endswith(".py")]
+TEXT, FILES, COMMANDS = page("extending.md")
+MODULES = modules_of(FILES)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The files of the page, in a folder from which they can be imported."""
-    for name, content in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for module in MODULES:
-        sys.modules.pop(module, None)
-    yield tmp_path
-    for module in MODULES:
-        sys.modules.pop(module, None)
+    with written(FILES, tmp_path, monkeypatch) as made:
+        yield made
 
 
 def mahalanobis(columns: int, rank: int | None = None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import runpy
 import shlex
 from importlib import import_module
@@ -14,10 +13,9 @@ import pytest
 
 from metric_module.evaluation import pair_retrieval_metrics
 from tests.command_line import command_in
+from tests.pages import page
 
-TEXT = (Path(__file__).parent.parent / "docs" / "pairs.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
-FIRST, *COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+TEXT, FILES, (FIRST, *COMMANDS) = page("pairs.md")
 SHORT = [
     "trainer.accelerator=cpu",
     "trainer.max_steps=2",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -13,26 +11,17 @@ import pytest
 import torch
 
 from tests.command_line import command_in
+from tests.pages import page, written
 
-TEXT = (Path(__file__).parent.parent / "docs" / "text.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+TEXT, FILES, COMMANDS = page("text.md")
 QUICK = ["trainer.fast_dev_run=true", "trainer.accelerator=cpu", "datamodule.classes_per_batch=3"]
-MODULES = [Path(name).stem for name in FILES if name.endswith(".py")]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The files of the page, in a folder from which they can be imported."""
-    for name, content in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for module in MODULES:
-        sys.modules.pop(module, None)
-    yield tmp_path
-    for module in MODULES:
-        sys.modules.pop(module, None)
+    with written(FILES, tmp_path, monkeypatch) as made:
+        yield made
 
 
 def test_every_block_has_a_name() -> None:

@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from datamodules.published.listing import Listing, Reader, codes, read_table, whole
+from datamodules.grouping import codes
+from datamodules.published.listing import Listing, Reader, read_table, whole
 from metric_module.errors import UserError
 
 TRAINING_CLASSES = 100

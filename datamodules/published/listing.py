@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor
 
 from datamodules.pairs import ListedPairs
@@ -167,15 +166,3 @@ def need_folder(path: Path) -> Path:
     if not path.is_dir():
         raise UserError(f"no folder {path}")
     return path
-
-
-def codes(names: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """Labels by the order of the sorted names, int64 ``(N,)``, and those names.
-
-    Example:
-        >>> codes(["b", "a", "b"])
-        (tensor([1, 0, 1]), ['a', 'b'])
-    """
-    ordered = sorted(set(names))
-    code = {name: label for label, name in enumerate(ordered)}
-    return torch.tensor([code[name] for name in names], dtype=torch.int64), ordered

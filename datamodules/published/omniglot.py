@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from datamodules.published.listing import Listing, Reader, codes, need_folder
+from datamodules.grouping import codes
+from datamodules.published.listing import Listing, Reader, need_folder
 
 FOLDERS = ("images_background", "images_evaluation")
 
