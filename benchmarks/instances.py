@@ -10,7 +10,9 @@ Shapes: N = pixels, H = side of a scene.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from scipy.cluster import hierarchy
 from torch import Tensor
 
 from benchmarks.common import markdown, recipe
+from benchmarks.learning import fit
 from datamodules.emoji_scenes import EmojiScenesDataModule, ScenePixels
 from metric_module import Encoder
 from metric_module.encoders.base import embed
@@ -46,36 +49,55 @@ SHOWN = 8
 
 
 def main() -> None:
+    """Measure the baselines, runs of the recipe, and with seeds both criteria; print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", nargs="*", default=[], help="folders of runs of experiment=instances")
-    parser.add_argument("--figure", type=Path, help="where to draw some test scenes, with the first run")
+    parser.add_argument("--figure", type=Path, help="where to draw some test scenes, with the last run")
+    parser.add_argument(
+        "--seeds", nargs="*", type=int, default=[], help="train with ours and with the peer's criterion"
+    )
+    parser.add_argument("--set", nargs="*", default=[], help="overrides of the recipe, for both sides")
     arguments = parser.parse_args()
     data = EmojiScenesDataModule()
+    rows = [["connected components of the foreground", *(f"{connected(data, split):.3f}" for split in ("val", "test"))]]
     sides: dict[str, Callable[[Tensor], Tensor]] = {
         "colour of the pixel": lambda ids: describe(data, ids)[:, :3],
         "colour and place of the pixel": lambda ids: describe(data, ids),
-        "encoder before training": lambda ids: encode(data, ids, load(None)),
+        "encoder before training": partial(encode, data, load(None)),
     }
     for run in arguments.run:
-        sides[f"trained, {Path(run).name}"] = lambda ids, run=run: encode(data, ids, load(run))  # type: ignore[misc]
-    rows = [["connected components of the foreground", *(f"{connected(data, split):.3f}" for split in ("val", "test"))]]
+        sides[f"trained, {Path(run).name}"] = partial(encode, data, load(run))
     for name, side in sides.items():
-        val = figures(data, "val", side, None)
-        test = figures(data, "test", side, val["best_threshold"])
-        rows.append([name, f"{val['ari']:.3f}", f"{test['ari']:.3f}"])
-        threshold = val["best_threshold"]
+        val, test, threshold = figures(data, side)
+        rows.append([name, f"{val:.3f}", f"{test:.3f}"])
+    for peer in (False, True) if arguments.seeds else ():
+        found = [trained(data, seed, peer, arguments.set) for seed in arguments.seeds]
+        name = "pytorch-metric-learning" if peer else "lightning-triplets"
+        rows.append([name, *(f"{statistics.mean(of_split):.3f}" for of_split in zip(*found, strict=True))])
     print(markdown(["", "ari, val", "ari, test"], rows))
     if arguments.figure:
         draw(arguments.figure, load(arguments.run[-1]), threshold)
 
 
-def figures(
-    data: EmojiScenesDataModule, split: str, side: Callable[[Tensor], Tensor], threshold: float | None
-) -> dict[str, float]:
-    """The figures of a split, with vectors ``(N, D)`` of pixels by id."""
-    ids, samples = data.samples.splits[split], data.samples
-    assert samples.groups is not None
-    return instance_metrics(side(ids), samples.labels[ids], groups=samples.groups[ids], threshold=threshold)
+def trained(data: EmojiScenesDataModule, seed: int, peer: bool, overrides: Sequence[str]) -> tuple[float, float]:
+    """Indices on val and test of the weights at the end of training, with our criterion or the peer's."""
+    parts, seconds = fit("distance_weighted", seed, peer, ["experiment=instances", *overrides])
+    val, test, _ = figures(data, partial(encode, data, parts.module.encoder.eval()))
+    side = "peer" if peer else "ours"
+    print(f"{side}, seed {seed}: {seconds:.0f} s, ari {val:.3f} on val, {test:.3f} on test", flush=True)
+    return val, test
+
+
+def figures(data: EmojiScenesDataModule, side: Callable[[Tensor], Tensor]) -> tuple[float, float, float]:
+    """Indices on val and test, and the threshold, the best on val; a side gives vectors ``(N, D)`` of pixels by id."""
+
+    def of(split: str, threshold: float | None) -> dict[str, float]:
+        ids, samples = data.samples.splits[split], data.samples
+        assert samples.groups is not None
+        return instance_metrics(side(ids), samples.labels[ids], groups=samples.groups[ids], threshold=threshold)
+
+    val = of("val", None)
+    return val["ari"], of("test", val["best_threshold"])["ari"], val["best_threshold"]
 
 
 def connected(data: EmojiScenesDataModule, split: str) -> float:
@@ -99,7 +121,7 @@ def describe(data: EmojiScenesDataModule, ids: Tensor) -> Tensor:
     return torch.cat([colour, place], dim=1)
 
 
-def encode(data: EmojiScenesDataModule, ids: Tensor, encoder: Encoder) -> Tensor:
+def encode(data: EmojiScenesDataModule, encoder: Encoder, ids: Tensor) -> Tensor:
     """Embeddings of pixels, ``(N, D)``."""
     with torch.no_grad():
         return torch.cat([embed(encoder, data.samples.fetch(part)) for part in torch.split(ids, 4096)])
@@ -127,7 +149,7 @@ def draw(path: Path, encoder: Encoder, threshold: float) -> None:
     strips = []
     for number in range(2, 2 + SHOWN):
         mine = ids[source.where[ids, 0] == number]  # (n,)
-        tree = hierarchy.linkage(encode(data, mine, encoder).numpy(), "average")
+        tree = hierarchy.linkage(encode(data, encoder, mine).numpy(), "average")
         found = np.zeros_like(source.scenes.masks[number].numpy())
         rows, columns = source.where[mine, 1].numpy(), source.where[mine, 2].numpy()
         found[rows, columns] = by_size(hierarchy.fcluster(tree, threshold, "distance"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -65,14 +66,19 @@ class PeerCriterion(TripletCriterion):
         return CriterionOutput(self.peer_loss(embeddings, labels, triplets), census)
 
 
-def run(miner: str, seed: int, peer: bool, overrides: list[str]) -> tuple[dict[str, float], float]:
-    """Train once; figures on the test classes, and seconds of training."""
-    parts: Parts = recipe([f"miner={miner}", f"seed={seed}", "trainer.limit_val_batches=0", *overrides])
+def fit(miner: str, seed: int, peer: bool, overrides: Sequence[str]) -> tuple[Parts, float]:
+    """Train once, without validation; what was trained, and seconds of training."""
+    parts = recipe([f"miner={miner}", f"seed={seed}", "trainer.limit_val_batches=0", *overrides])
     if peer:
         parts.module.criterion = PeerCriterion(parts.module.criterion, miner)
     start = time.perf_counter()
     parts.trainer.fit(parts.module, datamodule=parts.datamodule)
-    seconds = time.perf_counter() - start
+    return parts, time.perf_counter() - start
+
+
+def run(miner: str, seed: int, peer: bool, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
+    """Train once; figures on the test classes, and seconds of training."""
+    parts, seconds = fit(miner, seed, peer, overrides)
     figures = parts.trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)[0]
     return {name.removeprefix("test/"): float(value) for name, value in figures.items()}, seconds
 

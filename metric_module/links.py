@@ -101,6 +101,18 @@ class Links(Relation):
         """Query and reference of every link, int64 ``(n,)`` each."""
         return torch.repeat_interleave(self.sizes), self.columns
 
+    def reverse(self, references: int) -> Links:
+        """Lists of queries for each of so many references.
+
+        Args:
+            references: M.
+
+        Raises:
+            UserError: If there are links to more than these.
+        """
+        row, column = self.pairs()  # (n,), (n,)
+        return Links.of(column, row, references)
+
     def padded(self) -> tuple[Tensor, Tensor]:
         """The lists side by side: references ``(Q, K)``, any where there is none, and whether there is one."""
         sizes = self.sizes

@@ -30,6 +30,9 @@ class PairRetrievalMetric(EmbeddingMetric):
     Args:
         distance: The distance; None is Euclidean.
         at: The cut-offs k.
+        both_ways: Whether references also look for their queries among all queries, as images look for their captions:
+            these figures come beside the others, under their names after ``reverse_``. A distance that is not symmetric
+            is then from reference to query.
 
     Raises:
         UserError: If a value of ``at`` is not a positive integer; from ``compute`` if no query has a positive.
@@ -45,17 +48,27 @@ class PairRetrievalMetric(EmbeddingMetric):
 
     by_pairs = True
 
-    def __init__(self, distance: Distance | None = None, at: Sequence[int] = (1, 10, 20)) -> None:
+    def __init__(
+        self, distance: Distance | None = None, at: Sequence[int] = (1, 10, 20), both_ways: bool = False
+    ) -> None:
         super().__init__(distance)
         self.at = check_cutoffs(at)
+        self.both_ways = both_ways
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`pair_retrieval_metrics`."""
         assert self.sought is not None  # compute() has looked
+        sought = present(self.sought, samples.ids.cpu())
+        figures = self._one_way(samples, sought)
+        if self.both_ways:
+            figures |= {f"reverse_{name}": value for name, value in self._one_way(samples, sought.reverse()).items()}
+        return figures
+
+    def _one_way(self, samples: Gathered, sought: Sought) -> dict[str, float]:
+        """Figures of the queries, of which every process looks at a share."""
         device = samples.embeddings.device
         ids = samples.ids.cpu()
-        sought = present(self.sought, ids)
         query, reference = (
             samples.embeddings.index_select(0, torch.searchsorted(ids, wanted).to(device))
             for wanted in (sought.queries, sought.references)

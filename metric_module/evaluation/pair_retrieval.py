@@ -42,6 +42,16 @@ class Sought(NamedTuple):
     positives: Relation
     ignored: Relation | None = None
 
+    def reverse(self) -> Sought:
+        """Queries and references in each other's place, with every link in a list."""
+        rows = torch.arange(len(self.queries))
+        positives, ignored = (
+            None if relation is None else relation.lists(rows).reverse(len(self.references))
+            for relation in (self.positives, self.ignored)
+        )
+        assert positives is not None
+        return Sought(self.references, self.queries, positives, ignored)
+
 
 class PairRanks(NamedTuple):
     """What is known of each query that has a positive, on the CPU."""

@@ -101,7 +101,7 @@ def batches() -> list[tuple[Tensor, Tensor]]:
 def on_a_rank() -> dict[str, float]:
     """Every W-th batch, the first one again on the last rank."""
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    metric = PairRetrievalMetric(at=AT)
+    metric = PairRetrievalMetric(at=AT, both_ways=True)
     metric.sought = sought(torch.arange(53))
     for embeddings, ids in [*batches()[rank::ranks], *(batches()[:1] if rank == ranks - 1 else [])]:
         metric.update(embeddings, ids, ids)
@@ -111,7 +111,10 @@ def on_a_rank() -> dict[str, float]:
 def test_many_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     query, reference, positive, ignored = case()
     figures = on_a_rank()
-    assert figures == pair_retrieval_metrics(query, reference, links(positive), ignored=links(ignored), at=AT)
+    there = pair_retrieval_metrics(query, reference, links(positive), ignored=links(ignored), at=AT)
+    back = pair_retrieval_metrics(reference, query, links(positive.T), ignored=links(ignored.T), at=AT)
+    assert back["map"] != there["map"] and back["queries"] != there["queries"]
+    assert figures == there | {f"reverse_{name}": value for name, value in back.items()}
     monkeypatch.setattr(pair_retrieval, "QUERIES_AT_ONCE", 5)
     assert on_ranks(on_a_rank, 2, tmp_path) == [figures, figures]
 
