@@ -68,6 +68,7 @@ class ModuleConfig:
     gather: bool = True
     lr_scale: Any = None
     encoder_weights: str | None = None
+    both_ways: bool = False
 
 
 @dataclass

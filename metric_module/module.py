@@ -1,4 +1,4 @@
-"""The whole data flow of training in one place: batch -> encoder -> criterion -> loss, and embeddings -> figures."""
+"""The whole data flow of training in one place: batch -> encoder -> criterion -> loss."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
-from metric_module.batch import PairBatch, check_pair_batch, is_texts, unpack
+from metric_module.batch import PairBatch, check_pair_batch, unpack
 from metric_module.census import shares
 from metric_module.chunks import check_size, encode_in_chunks, refuse_batch_norm, warn_of_local_statistics
 from metric_module.criterion import CriterionOutput, TripletCriterion
-from metric_module.distributed import Together, gather_batch, gather_rows, row_counts, sum_over_ranks, world_size
+from metric_module.distributed import Together, gather_batch, world_size
 from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
-from metric_module.evaluation import EmbeddingMetric, RetrievalMetric
+from metric_module.evaluation import EmbeddingMetric, Gathered, RetrievalMetric
 from metric_module.functional import nonfinite_rows
 from metric_module.health import Health, health
+from metric_module.measuring import MeasuredModule
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import Scheduled
 from metric_module.optimizers import OptimizerFactory, check_lr_scale, configured
-from metric_module.pair_step import mine_pairs
+from metric_module.pair_step import mine_both_ways, mine_pairs
 from metric_module.set_loss import loss_of_set
 
 
-class TripletModule(LightningModule):
+class TripletModule(MeasuredModule):
     """Trains an encoder with the triplet loss, and measures retrieval on classes it does not train on.
 
     Batches are :class:`Batch`, ``(inputs, labels)`` or :class:`PairBatch`. Logged: ``train/loss``, the shares
@@ -57,17 +57,16 @@ class TripletModule(LightningModule):
             gradients adds no negatives, either way.
         lr_scale: Factors on the learning rate by the name of a part, ``{"encoder.backbone": 0.1}``; of several names
             that a parameter starts with, the longest counts.
+        both_ways: With pairs, references are anchors too, and look for their queries as an image for its captions
+            (Faghri et al. 2018); loss and census are over the triplets of both ways.
 
     Attributes:
-        config: Plain values that every checkpoint keeps under ``config``; None keeps nothing.
-        threshold: Distance up to which two samples count as the same, as the last validation found it best, if its
-            metric says so. Checkpoints keep it, and the test applies it.
-        health: Signs of the last training step; None before the first.
+        health: Signs of the last training step; None before the first. Others are those of :class:`MeasuredModule`.
 
     Raises:
         UserError: If the memory does not fit the encoder, the chunk size is below 1, or a factor is not above 0 or for
-            no part of the module. While training, if the
-            encoder's output has the wrong shape or is not finite on any process, or a batch has the wrong form.
+            no part of the module. While training, if the encoder's output has the wrong shape or is not finite on any
+            process, or a batch has the wrong form.
     """
 
     def __init__(
@@ -81,50 +80,29 @@ class TripletModule(LightningModule):
         encode_chunk_size: int | None = None,
         gather: bool = True,
         lr_scale: Mapping[str, float] | None = None,
+        both_ways: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(encoder)
         check_size(encode_chunk_size)
         if memory is not None:
             memory.check_width(encoder)
-        self.encoder = encoder
         self.criterion = criterion
-        self.metric: EmbeddingMetric = RetrievalMetric(distance=criterion.distance) if metric is None else metric
+        self.metric = RetrievalMetric(distance=criterion.distance) if metric is None else metric
         self.memory = memory
         self.encode_chunk_size = encode_chunk_size
         self.gather = gather
         self.lr_scale: Mapping[str, float] = {} if lr_scale is None else lr_scale
         check_lr_scale(self, self.lr_scale)
-        self.config: dict[str, Any] | None = None
-        self.threshold: float | None = None
+        self.both_ways = both_ways
         self.health: Health | None = None
         self._optimizer = optimizer or partial(AdamW, lr=1e-3)
         self._scheduler = scheduler
-        self._seen = 0
-        self._bad: list[Tensor] = []
-
-    @override
-    def forward(self, inputs: Any) -> Tensor:
-        """Embeddings ``(B, D)`` of a batch of inputs."""
-        embeddings: Tensor = self.encoder(inputs)
-        return embeddings
 
     @override
     def on_fit_start(self) -> None:
         """Say what several processes cannot do as one."""
         if self.trainer.world_size > 1:
             warn_of_local_statistics(self.encoder, self.device.type)
-
-    @override
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep :attr:`config` and :attr:`threshold` in the checkpoint."""
-        if self.config is not None:
-            checkpoint["config"] = self.config
-        checkpoint["threshold"] = self.threshold
-
-    @override
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take :attr:`threshold` from the checkpoint."""
-        self.threshold = checkpoint.get("threshold")
 
     @override
     def on_train_epoch_start(self) -> None:
@@ -139,6 +117,8 @@ class TripletModule(LightningModule):
         if isinstance(batch, PairBatch):
             size, (loss, census) = len(batch.index), self.mine_pairs(check_pair_batch(batch), take_census)
         else:
+            if self.both_ways:
+                raise UserError("module.both_ways: expected pairs; with classes every sample is an anchor as it is")
             inputs, labels, index = unpack(batch)
             embeddings, size = self._encode(inputs, labels), len(labels)  # (B, D)
             self._refuse(index.index_select(0, nonfinite_rows(embeddings.detach())), len(index))
@@ -178,50 +158,15 @@ class TripletModule(LightningModule):
         bad = nonfinite_rows(query.detach())
         self._refuse(batch.index[bad[bad < len(batch.index)]], len(query), "query ids")
         self._refuse(nonfinite_rows(reference.detach()), len(reference), "rows of the references")
-        output, references = mine_pairs(self.criterion, query, reference, batch, self.gather, census)
-        self.health = health(self.criterion, output, references)
+        step = mine_both_ways if self.both_ways else mine_pairs
+        output, among = step(self.criterion, query, reference, batch, self.gather, census)
+        self.health = health(self.criterion, output, among)
         return output
 
     @override
-    def on_validation_epoch_start(self) -> None:
-        """Forget the embeddings of the last validation."""
-        self._start_evaluation()
-
-    @override
-    def on_test_epoch_start(self) -> None:
-        """Forget the embeddings of the last test."""
-        self._start_evaluation()
-
-    @override
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Collect the embeddings of one batch."""
-        self._collect(batch)
-
-    @override
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Collect the embeddings of one batch."""
-        self._collect(batch)
-
-    @override
-    def on_validation_epoch_end(self) -> None:
-        """Log the figures of the whole validation set."""
-        self._finish_evaluation("val")
-
-    @override
-    def on_test_epoch_end(self) -> None:
-        """Log the figures of the whole test set."""
-        self._finish_evaluation("test")
-
-    @override
-    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Embeddings ``(B, D)`` of a batch: a :class:`Batch`, ``(inputs, labels)``, or inputs alone."""
-        inputs = batch[0] if isinstance(batch, tuple | list) and not is_texts(batch) else batch
-        embeddings = self._encode(inputs)
-        bad = len(nonfinite_rows(embeddings))
-        if bad:
-            name = type(self.encoder).__name__
-            raise UserError(f"{name}: NaN or infinity in {bad} of {len(embeddings)} embeddings of batch {batch_idx}")
-        return embeddings
+    def loss_of_set(self, samples: Gathered) -> Tensor:
+        """The criterion's loss of the samples of all processes as one batch, ``()``."""
+        return loss_of_set(self.criterion, samples)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -233,67 +178,9 @@ class TripletModule(LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return self.global_step == 0 or (self.global_step + 1) % every == 0
 
-    def _encode(self, inputs: Any, labels: Tensor | None = None) -> Tensor:
-        """Embeddings ``(B, D)``, as many as labels."""
-        embeddings = self._embed(inputs)
-        if labels is not None and len(labels) != len(embeddings):
-            got = f"{len(embeddings)} for {len(labels)} labels"
-            raise UserError(f"{type(self.encoder).__name__}: expected one embedding per label, got {got}")
-        return embeddings
-
-    def _refuse(self, bad: Tensor, seen: int, names: str = "sample ids") -> None:
-        """Stop, on all processes alike, if any of them has samples ``(n,)`` whose embeddings are not finite."""
-        total, seen = sum_over_ranks(torch.tensor([len(bad), seen], device=bad.device)).tolist()
-        if total:
-            ids = gather_rows(bad, row_counts(bad))[:5].tolist()
-            raise UserError(
-                f"{type(self.encoder).__name__}: NaN or infinity in {total} of {seen} embeddings at step "
-                f"{self.global_step}, {names} {ids}; look at these inputs, or lower the learning rate"
-            )
-
     def _embed(self, inputs: Any) -> Tensor:
         """Embeddings ``(B, D)``; in training, chunk by chunk if so configured."""
         if self.encode_chunk_size is None or not self.training:
             return embed(self.encoder, inputs)
         refuse_batch_norm(self.encoder)
         return encode_in_chunks(partial(embed, self.encoder), inputs, self.encode_chunk_size)
-
-    def _start_evaluation(self) -> None:
-        self._seen = 0
-        self._bad.clear()
-        self.metric.reset()
-
-    def _collect(self, batch: Any) -> None:
-        inputs, labels, index = unpack(batch, self._seen)
-        embeddings = self._encode(inputs, labels)  # (B, D)
-        self._seen += len(labels)
-        bad = nonfinite_rows(embeddings)
-        if len(bad):  # processes may have different numbers of batches, so they come together at the end
-            self._bad.append(index.index_select(0, bad))
-            return
-        groups, queries = (
-            None if known is None else known.to(index.device).index_select(0, index)  # (B,)
-            for known in (self._known("groups"), self._known("queries"))
-        )
-        self.metric.update(embeddings, labels, index, groups, queries)
-
-    def _finish_evaluation(self, stage: str) -> None:
-        """Log every figure, and of classes the criterion's loss over the whole set as one batch."""
-        self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
-        samples = self.metric.gathered()
-        self.metric.threshold = self.threshold if stage == "test" else None
-        self.metric.pairs, self.metric.folds = self._known("pairs"), self._known("pair_folds")
-        sought = self._known("sought")
-        self.metric.sought = None if sought is None else sought[stage]
-        figures = self.metric.compute()
-        if stage == "val" and "best_threshold" in figures:
-            self.threshold = figures["best_threshold"]
-        if sought is None:
-            self.log(f"{stage}/loss", loss_of_set(self.criterion, samples), prog_bar=True)
-        for name, value in figures.items():
-            shown = name in {"recall_at_1", "map_at_r", "ndcg_at_10"}
-            self.log(f"{stage}/{name}", torch.tensor(value).float(), prog_bar=shown)
-
-    def _known(self, name: str) -> Any:
-        """What the data module knows of its samples under this name, if anything."""
-        return getattr(getattr(self.trainer, "datamodule", None), name, None)

@@ -1,7 +1,7 @@
-"""Queries of this process among the references of all: one step of pair supervision.
+"""One step of pair supervision: queries among references, or each among the other.
 
-Shapes: B = queries of this process, M = its references, G = references of all processes, D = embedding size, W = number
-of processes.
+Shapes: B = queries of this process, M = its references, Q and G = those of all processes, K = anchors of this process,
+D = embedding size, W = number of processes.
 """
 
 from __future__ import annotations
@@ -36,17 +36,72 @@ def mine_pairs(
         UserError: If there is not one query for each row of the masks, or one reference for each column.
     """
     rank, ranks = share() if gather else (0, 1)
-    rows, columns = batch.positives.shape
-    told = torch.tensor([[len(query), len(reference), rows, columns]], device=query.device)  # (1, 4)
-    counts = gather_rows(told, [1] * ranks).tolist() if ranks > 1 else told.tolist()  # (W, 4)
-    sizes = [count[1] for count in counts]
-    _check(counts, sizes)
+    queries, references = _sizes(query, reference, batch, ranks)
     first = None
     if ranks > 1:
-        reference, first = gather_rows(reference, sizes), sum(count[0] for count in counts[:rank])  # (G, D)
+        reference, first = gather_rows(reference, references), sum(queries[:rank])  # (G, D)
     masks = {"positives": batch.positives, "negatives": batch.negatives}
     output: CriterionOutput = criterion(query, None, reference, **masks, census=census, first=first)
     return output, reference
+
+
+def mine_both_ways(
+    criterion: TripletCriterion, query: Tensor, reference: Tensor, batch: PairBatch, gather: bool, census: bool
+) -> tuple[CriterionOutput, Tensor]:
+    """:func:`mine_pairs` with the references as anchors too, which look for the queries by the same masks.
+
+    One call of the criterion does both. Its references are all queries and then all references, of all processes; so
+    are its anchors, but for references that no query calls its own, and each process takes an equal share of them. Two
+    of a kind are neither positive nor negative.
+
+    Args:
+        criterion: As there, and so are the others.
+        query: As there.
+        reference: As there.
+        batch: As there.
+        gather: As there.
+        census: As there, of the triplets of both ways.
+
+    Returns:
+        What the criterion gives, and all that was looked at ``(Q + G, D)``.
+
+    Raises:
+        UserError: As there.
+    """
+    rank, ranks = share() if gather else (0, 1)
+    queries, references = _sizes(query, reference, batch, ranks)
+    positives = batch.positives  # (B, G)
+    negatives = ~positives if batch.negatives is None else batch.negatives  # (B, G)
+    if ranks > 1:
+        query, reference = gather_rows(query, queries), gather_rows(reference, references)  # (Q, D), (G, D)
+        positives, negatives = (gather_rows(mask.byte(), queries).bool() for mask in (positives, negatives))  # (Q, G)
+    asked = torch.cat([positives.new_ones(len(positives)), positives.any(dim=0)]).nonzero()[:, 0]
+    first, last = (len(asked) * place // ranks for place in (rank, rank + 1))
+    anchors = asked[first:last]  # (K,)
+    among = torch.cat([query, reference])  # (Q + G, D)
+    masks = {"positives": _both(positives, anchors), "negatives": _both(negatives, anchors)}
+    output: CriterionOutput = criterion(
+        among[anchors], None, among, **masks, census=census, first=first if ranks > 1 else None
+    )
+    return output, among
+
+
+def _both(mask: Tensor, anchors: Tensor) -> Tensor:
+    """The rows of some anchors ``(K, Q + G)``, where queries see references by a mask ``(Q, G)``, and these them."""
+    queries, references = anchors[anchors < len(mask)], anchors[anchors >= len(mask)] - len(mask)
+    rows = mask.new_zeros(len(anchors), sum(mask.shape))
+    rows[: len(queries), len(mask) :] = mask[queries]
+    rows[len(queries) :, : len(mask)] = mask[:, references].T
+    return rows
+
+
+def _sizes(query: Tensor, reference: Tensor, batch: PairBatch, ranks: int) -> tuple[list[int], list[int]]:
+    """How many queries and references each process has, once their masks were found to fit."""
+    told = torch.tensor([[len(query), len(reference), *batch.positives.shape]], device=query.device)  # (1, 4)
+    counts = gather_rows(told, [1] * ranks).tolist() if ranks > 1 else told.tolist()  # (W, 4)
+    queries, references = ([count[kind] for count in counts] for kind in (0, 1))
+    _check(counts, references)
+    return queries, references
 
 
 def _check(counts: list[list[int]], sizes: list[int]) -> None:

@@ -69,6 +69,7 @@ class Job(NamedTuple):
     masked: bool = True
     chunk: int | None = None
     mutant: str = ""
+    both_ways: bool = False
 
 
 JOBS = [
@@ -76,9 +77,12 @@ JOBS = [
     Job("Semihard", loss="soft", reduction="sum"),
     Job("Random", reduction="mean", masked=False),
     Job("Semihard", chunk=2),
+    *(Job(miner, both_ways=True) for miner in ("Semihard", "BatchHard", "Random")),
+    Job("Semihard", masked=False, both_ways=True),
 ]
 ALL_JOBS = [
     *(Job(*options) for options in itertools.product(MINERS, ("hinge", "soft"), ("mean_active", "mean", "sum"))),
+    *(Job(miner, both_ways=True) for miner in MINERS),
     *(Job(miner, masked=False) for miner in ("All", "Random")),
     Job("Semihard", chunk=2),
 ]
@@ -97,7 +101,7 @@ class Step(nn.Module):
 
 def module_of(job: Job, **settings: Any) -> TripletModule:
     criterion = TripletCriterion(Euclidean(), MINERS[job.miner](), 0.3, job.loss, job.reduction, seed=5)
-    return TripletModule(Two(), criterion, encode_chunk_size=job.chunk, **settings)
+    return TripletModule(Two(), criterion, encode_chunk_size=job.chunk, both_ways=job.both_ways, **settings)
 
 
 def batch_of(step: int, masked: bool = True, rank: int = 0, ranks: int = 1) -> PairBatch:
@@ -196,6 +200,7 @@ MUTANTS = {
     Job("Semihard", mutant="x W"): 1.0,
     Job("Semihard", mutant="detached"): 0.01,
     Job("Random", mutant="place"): 0.01,
+    Job("Semihard", mutant="detached", both_ways=True): 0.01,
 }
 
 
@@ -206,19 +211,28 @@ def test_planted_mistakes_are_found(two_ranks: list[dict[str, list[Any]]]) -> No
         assert min(errors) >= 0.99 * least, job
 
 
-@pytest.mark.parametrize("masked", [True, False])
-def test_against_a_triple_loop(masked: bool) -> None:
-    batch = batch_of(0, masked)
-    module = module_of(Job("Semihard"))
-    loss, census = module.mine_pairs(batch, census=True)
-    distances = torch.cdist(module.encoder(batch.query), module.encoder(batch.reference)).tolist()
-    negatives = NEGATIVES[0] if masked else ~POSITIVES[0]
+def triplets(distances: Tensor, positives: Tensor, negatives: Tensor) -> list[float]:
+    """Loss of every semi-hard triplet of the anchors of the rows."""
     terms = []
-    for row, near in enumerate(distances):
-        for p, n in itertools.product(range(REFERENCES), repeat=2):
-            if POSITIVES[0, row, p] and negatives[row, n] and near[p] < near[n] <= near[p] + 0.3:
+    for row, near in enumerate(distances.tolist()):
+        for p, n in itertools.product(range(len(near)), repeat=2):
+            if positives[row, p] and negatives[row, n] and near[p] < near[n] <= near[p] + 0.3:
                 terms.append(near[p] - near[n] + 0.3)
+    return terms
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_against_a_triple_loop(masked: bool, both_ways: bool) -> None:
+    batch = batch_of(0, masked)
+    module = module_of(Job("Semihard", both_ways=both_ways))
+    loss, census = module.mine_pairs(batch, census=True)
+    distances = torch.cdist(module.encoder(batch.query), module.encoder(batch.reference))
+    negatives = NEGATIVES[0] if masked else ~POSITIVES[0]
+    terms = triplets(distances, POSITIVES[0], negatives)
     assert len(terms) > 5
+    if both_ways:
+        terms += triplets(distances.T, POSITIVES[0].T, negatives.T)
     assert census.selected == len(terms)
     assert float(loss.detach()) == pytest.approx(sum(terms) / len(terms), rel=1e-10)
 
@@ -249,6 +263,12 @@ def test_columns_of_one_process_or_of_all(two_ranks: list[dict[str, list[Any]]])
     assert isinstance(two[1], float)
     assert one[1] != two[1]
     assert one[2] == "positives: expected a column for each of 4 references, got 14"
+
+
+def test_classes_are_both_ways_as_they_are(tmp_path: Path) -> None:
+    module = module_of(Job("All", both_ways=True))
+    with pytest.raises(UserError, match=r"^module.both_ways: expected pairs; with classes every sample is an anchor"):
+        trainer(tmp_path).fit(module, loader([(QUERY[0], torch.arange(QUERIES) // 2)]))
 
 
 def test_wrong_batches_are_named() -> None:

@@ -1,0 +1,170 @@
+"""A module that encodes, and measures the embeddings of whole validation and test sets.
+
+Shapes: B = samples of a batch, D = embedding size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from typing_extensions import override
+
+from metric_module.batch import is_texts, unpack
+from metric_module.distributed import gather_rows, row_counts, sum_over_ranks
+from metric_module.encoders.base import Encoder, embed
+from metric_module.errors import UserError
+from metric_module.evaluation import EmbeddingMetric, Gathered
+from metric_module.functional import nonfinite_rows
+
+
+class MeasuredModule(LightningModule, ABC):
+    """An encoder and a metric: all that :class:`TripletModule` does but train.
+
+    Args:
+        encoder: Maps inputs to embeddings ``(B, D)``.
+
+    Attributes:
+        metric: Collects embeddings and computes the figures; for a subclass to set.
+        config: Plain values that every checkpoint keeps under ``config``; None keeps nothing.
+        threshold: Distance up to which two samples count as the same, as the last validation found it best, if its
+            metric says so. Checkpoints keep it, and the test applies it.
+    """
+
+    metric: EmbeddingMetric
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config: dict[str, Any] | None = None
+        self.threshold: float | None = None
+        self._seen = 0
+        self._bad: list[Tensor] = []
+
+    @abstractmethod
+    def loss_of_set(self, samples: Gathered) -> Tensor:
+        """Loss of the samples of all processes as one batch, ``()``."""
+
+    @override
+    def forward(self, inputs: Any) -> Tensor:
+        """Embeddings ``(B, D)`` of a batch of inputs."""
+        embeddings: Tensor = self.encoder(inputs)
+        return embeddings
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep :attr:`config` and :attr:`threshold` in the checkpoint."""
+        if self.config is not None:
+            checkpoint["config"] = self.config
+        checkpoint["threshold"] = self.threshold
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take :attr:`threshold` from the checkpoint."""
+        self.threshold = checkpoint.get("threshold")
+
+    @override
+    def on_validation_epoch_start(self) -> None:
+        """Forget the embeddings of the last validation."""
+        self._start_evaluation()
+
+    @override
+    def on_test_epoch_start(self) -> None:
+        """Forget the embeddings of the last test."""
+        self._start_evaluation()
+
+    @override
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collect the embeddings of one batch."""
+        self._collect(batch)
+
+    @override
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collect the embeddings of one batch."""
+        self._collect(batch)
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of the whole validation set."""
+        self._finish_evaluation("val")
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        """Log the figures of the whole test set."""
+        self._finish_evaluation("test")
+
+    @override
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Embeddings ``(B, D)`` of a batch: a :class:`Batch`, ``(inputs, labels)``, or inputs alone."""
+        inputs = batch[0] if isinstance(batch, tuple | list) and not is_texts(batch) else batch
+        embeddings = self._encode(inputs)
+        bad = len(nonfinite_rows(embeddings))
+        if bad:
+            name = type(self.encoder).__name__
+            raise UserError(f"{name}: NaN or infinity in {bad} of {len(embeddings)} embeddings of batch {batch_idx}")
+        return embeddings
+
+    def _encode(self, inputs: Any, labels: Tensor | None = None) -> Tensor:
+        """Embeddings ``(B, D)``, as many as labels."""
+        embeddings = self._embed(inputs)
+        if labels is not None and len(labels) != len(embeddings):
+            got = f"{len(embeddings)} for {len(labels)} labels"
+            raise UserError(f"{type(self.encoder).__name__}: expected one embedding per label, got {got}")
+        return embeddings
+
+    def _refuse(self, bad: Tensor, seen: int, names: str = "sample ids") -> None:
+        """Stop, on all processes alike, if any of them has samples ``(n,)`` whose embeddings are not finite."""
+        total, seen = sum_over_ranks(torch.tensor([len(bad), seen], device=bad.device)).tolist()
+        if total:
+            ids = gather_rows(bad, row_counts(bad))[:5].tolist()
+            raise UserError(
+                f"{type(self.encoder).__name__}: NaN or infinity in {total} of {seen} embeddings at step "
+                f"{self.global_step}, {names} {ids}; look at these inputs, or lower the learning rate"
+            )
+
+    def _embed(self, inputs: Any) -> Tensor:
+        """Embeddings ``(B, D)``."""
+        return embed(self.encoder, inputs)
+
+    def _start_evaluation(self) -> None:
+        self._seen = 0
+        self._bad.clear()
+        self.metric.reset()
+
+    def _collect(self, batch: Any) -> None:
+        inputs, labels, index = unpack(batch, self._seen)
+        embeddings = self._encode(inputs, labels)  # (B, D)
+        self._seen += len(labels)
+        bad = nonfinite_rows(embeddings)
+        if len(bad):  # processes may have different numbers of batches, so they come together at the end
+            self._bad.append(index.index_select(0, bad))
+            return
+        groups, queries = (
+            None if known is None else known.to(index.device).index_select(0, index)  # (B,)
+            for known in (self._known("groups"), self._known("queries"))
+        )
+        self.metric.update(embeddings, labels, index, groups, queries)
+
+    def _finish_evaluation(self, stage: str) -> None:
+        """Log every figure, and of classes the loss over the whole set as one batch."""
+        self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
+        samples = self.metric.gathered()
+        self.metric.threshold = self.threshold if stage == "test" else None
+        self.metric.pairs, self.metric.folds = self._known("pairs"), self._known("pair_folds")
+        sought = self._known("sought")
+        self.metric.sought = None if sought is None else sought[stage]
+        figures = self.metric.compute()
+        if stage == "val" and "best_threshold" in figures:
+            self.threshold = figures["best_threshold"]
+        if sought is None:
+            self.log(f"{stage}/loss", self.loss_of_set(samples), prog_bar=True)
+        for name, value in figures.items():
+            shown = name in {"recall_at_1", "map_at_r", "ndcg_at_10"}
+            self.log(f"{stage}/{name}", torch.tensor(value).float(), prog_bar=shown)
+
+    def _known(self, name: str) -> Any:
+        """What the data module knows of its samples under this name, if anything."""
+        return getattr(getattr(self.trainer, "datamodule", None), name, None)
