@@ -26,7 +26,7 @@ from metric_module.health import Health, health
 from metric_module.measuring import MeasuredModule
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import Scheduled
-from metric_module.optimizers import OptimizerFactory, check_lr_scale, configured
+from metric_module.optimizers import OptimizerFactory, check_length, check_lr_scale, configured
 from metric_module.pair_step import mine_both_ways, mine_pairs
 from metric_module.set_loss import loss_of_set
 
@@ -103,6 +103,14 @@ class TripletModule(MeasuredModule):
         """Say what several processes cannot do as one."""
         if self.trainer.world_size > 1:
             warn_of_local_statistics(self.encoder, self.device.type)
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Find a schedule that is not for this training, beside what is taken from every checkpoint."""
+        super().on_load_checkpoint(checkpoint)
+        trainer = self._trainer
+        if trainer is not None and trainer.training:
+            check_length(checkpoint.get("lr_schedulers", ()), lambda: int(trainer.estimated_stepping_batches))
 
     @override
     def on_train_epoch_start(self) -> None:

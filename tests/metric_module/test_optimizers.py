@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
 from conf.schema import register
 from metric_module import UserError
 from metric_module.optimizers import build_optimizer, build_scheduler, parameter_groups
+from metric_module.schedules import warmup_cosine
 from tests.metric_module.training import loader, module, trainer
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -140,6 +141,25 @@ def test_a_resume_with_other_factors_is_refused(
     fit.save_checkpoint(tmp_path / "a.ckpt")
     with pytest.raises(UserError, match=rf"module\.lr_scale: the checkpoint's optimizer was {message}"):
         trainer(tmp_path).fit(module(lr_scale=now), loader(), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+
+
+def test_a_schedule_of_another_length_is_refused(tmp_path: Path) -> None:
+    one_cycle = partial(OneCycleLR, max_lr=0.1)
+    for name, scheduler in (("one", one_cycle), ("cosine", warmup_cosine)):
+        stopped = trainer(tmp_path, max_epochs=2)
+        stopped.fit(module(scheduler=scheduler), loader())
+        stopped.save_checkpoint(tmp_path / f"{name}.ckpt")
+    steps = stopped.global_step
+    longer = trainer(tmp_path, max_epochs=4)
+    message = rf"^scheduler: the checkpoint's schedule is one of {steps} steps, and this training has {2 * steps}; "
+    with pytest.raises(UserError, match=message):
+        longer.fit(module(scheduler=one_cycle), loader(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
+    longer = trainer(tmp_path, max_epochs=4)
+    longer.fit(module(scheduler=warmup_cosine), loader(), ckpt_path=tmp_path / "cosine.ckpt", weights_only=True)
+    assert longer.global_step == 2 * steps
+    trainer(tmp_path, max_epochs=2).test(
+        module(scheduler=one_cycle), loader(), ckpt_path=tmp_path / "one.ckpt", verbose=False
+    )
 
 
 @pytest.mark.parametrize("factor", [0, 0.0, -0.1, float("nan"), float("inf"), "x", None, True])
