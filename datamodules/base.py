@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -38,7 +38,7 @@ class PKDataModule(LightningDataModule, ABC):
     It is a dataclass, and so is a subclass with arguments of its own: it names those alone, and gets these as well.
 
     Args:
-        classes_per_batch: P, over all ranks together.
+        classes_per_batch: P, over all ranks together; None: as many as there are, up to 32.
         samples_per_class: K.
         seed: Names the order of training and the draws of augmentation.
         eval_batch_size: Samples per evaluation batch on each rank.
@@ -58,7 +58,7 @@ class PKDataModule(LightningDataModule, ABC):
         UserError: A number is out of range.
     """
 
-    classes_per_batch: int = 32
+    classes_per_batch: int | None = 32
     samples_per_class: int = 4
     _: KW_ONLY
     seed: int = 0
@@ -190,7 +190,10 @@ class PKDataModule(LightningDataModule, ABC):
                 "trainer.overfit_batches: Lightning would draw other batches than P x K; use limit_train_batches"
             )
         if stage == "fit":
-            self.train_sampler()
+            sampler = self.train_sampler()
+            if self.classes_per_batch is None:
+                shape = f"{sampler.classes_per_batch} classes x {self.samples_per_class} samples"
+                rank_zero_info(f"datamodule.classes_per_batch: batches of {shape}, by the classes of train")
 
     @property
     def drawn_by(self) -> Tensor:

@@ -18,6 +18,7 @@ from metric_module.errors import UserError
 from metric_module.random import combine
 
 CLASS_ORDER, SAMPLE_ORDER = 1, 2
+MOST_CLASSES = 32
 CHUNK = 8192
 
 
@@ -78,7 +79,7 @@ class PKSampler(EpochSampler):
 
     Args:
         labels: Class of each sample, integers ``(N,)``.
-        classes_per_batch: P, over all ranks together.
+        classes_per_batch: P, over all ranks together; None: as many as there are, up to 32.
         samples_per_class: K.
         seed: Names the random order.
         rank: This process; it takes the classes ``[rank * P / W, (rank + 1) * P / W)`` of each batch.
@@ -100,7 +101,7 @@ class PKSampler(EpochSampler):
     def __init__(
         self,
         labels: Labels,
-        classes_per_batch: int,
+        classes_per_batch: int | None,
         samples_per_class: int,
         *,
         seed: int = 0,
@@ -110,17 +111,23 @@ class PKSampler(EpochSampler):
     ) -> None:
         super().__init__()
         _check_counts(classes_per_batch, samples_per_class, rank, world_size)
+        found = group_by_class(labels)
+        used = without_short(found, samples_per_class, short_classes)
+        if classes_per_batch is None:  # whatever the number of ranks, which do not change what is trained
+            classes_per_batch = max(2, min(MOST_CLASSES, len(used.sizes)))
+            _check_share(classes_per_batch, world_size)
         self.classes_per_batch = classes_per_batch
         self.samples_per_class = samples_per_class
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        found = group_by_class(labels)
-        used = without_short(found, samples_per_class, short_classes)
         if len(used.sizes) < classes_per_batch:
             dropped = len(found.sizes) - len(used.sizes)
             note = f" ({dropped} of fewer than {samples_per_class} samples are dropped)" if dropped else ""
-            raise UserError(f"classes_per_batch={classes_per_batch} needs as many classes, got {len(used.sizes)}{note}")
+            raise UserError(
+                f"classes_per_batch={classes_per_batch} needs as many classes to train on, got {len(used.sizes)}{note}"
+                "; give at most that, or null for as many as there are"
+            )
         self._order = torch.from_numpy(used.order)  # (N,), sample indices sorted by class
         self._starts = torch.from_numpy(used.starts)  # (C,)
         self._sizes = torch.from_numpy(used.sizes)  # (C,)
@@ -213,11 +220,16 @@ class ShardedSampler(Sampler[int]):
         return len(self._indices)
 
 
-def _check_counts(classes_per_batch: int, samples_per_class: int, rank: int, world_size: int) -> None:
+def _check_counts(classes_per_batch: int | None, samples_per_class: int, rank: int, world_size: int) -> None:
     for name, value in (("classes_per_batch", classes_per_batch), ("samples_per_class", samples_per_class)):
-        if value < 1:
+        if value is not None and value < 1:
             raise UserError(f"expected {name} >= 1, got {value}")
     _check_rank(rank, world_size)
+    if classes_per_batch is not None:
+        _check_share(classes_per_batch, world_size)
+
+
+def _check_share(classes_per_batch: int, world_size: int) -> None:
     if classes_per_batch % world_size:
         raise UserError(f"classes_per_batch={classes_per_batch} does not divide evenly among {world_size} ranks")
 

@@ -55,7 +55,7 @@ def test_only_images_are_samples(root: Path) -> None:
 def test_one_command_and_no_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = command_in(root.parent, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))
-    words = ["datamodule=image_folder", f"datamodule.root='{root}'", "datamodule.classes_per_batch=4"]
+    words = ["datamodule=image_folder", f"datamodule.root='{root}'"]
     small = ["datamodule.num_workers=0", "encoder.widths=[4,8,8]", "trainer.accelerator=cpu", "trainer.max_steps=3"]
     assert command(*words, *small) == 0
     (run,) = (root.parent / "runs" / "train").iterdir()

@@ -154,6 +154,24 @@ def test_short_classes_can_be_dropped_or_refused() -> None:
         PKSampler(SHUFFLED, 4, 4, short_classes="error")
 
 
+@pytest.mark.parametrize(("classes", "expected"), [(2, 2), (5, 5), (32, 32), (70, 32)])
+def test_as_many_classes_as_there_are(classes: int, expected: int) -> None:
+    labels = torch.arange(classes * 3) % classes
+    sampler = PKSampler(labels, None, 2)
+    assert sampler.classes_per_batch == expected
+    assert list(sampler) == list(PKSampler(labels, expected, 2))
+    dropped = PKSampler(torch.cat([labels, torch.tensor([100, 101])]), None, 2, short_classes="drop")
+    assert list(dropped) == list(sampler)
+
+
+def test_ranks_do_not_change_how_many_classes_there_are() -> None:
+    assert PKSampler([0, 0, 1, 1, 2, 2, 3, 3], None, 2, world_size=2).classes_per_batch == 4
+    with pytest.raises(UserError, match="classes_per_batch=4 does not divide evenly among 3 ranks"):
+        PKSampler([0, 0, 1, 1, 2, 2, 3, 3], None, 2, world_size=3)
+    with pytest.raises(UserError, match="classes_per_batch=2 needs as many classes to train on, got 1; give"):
+        PKSampler([0, 0], None, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -162,10 +180,13 @@ def test_short_classes_can_be_dropped_or_refused() -> None:
         ({"world_size": 3}, "classes_per_batch=4 does not divide evenly among 3 ranks"),
         ({"rank": 2, "world_size": 2}, "expected 0 <= rank < world_size, got rank=2 and world_size=2"),
         ({"rank": -1}, "got rank=-1 and world_size=1"),
-        ({"classes_per_batch": 12}, "classes_per_batch=12 needs as many classes, got 11$"),
+        (
+            {"classes_per_batch": 12},
+            "classes_per_batch=12 needs as many classes to train on, got 11; give at most that, or null",
+        ),
         (
             {"samples_per_class": 9, "short_classes": "drop"},
-            r"classes_per_batch=4 needs as many classes, got 3 \(8 of fewer than 9 samples are dropped\)",
+            r"classes_per_batch=4 needs as many classes to train on, got 3 \(8 of fewer than 9 samples are dropped\)",
         ),
         ({"short_classes": "Repeat"}, "unknown short_classes 'Repeat': expected one of repeat, drop, error"),
         ({"labels": torch.zeros(4)}, "expected labels as integers"),
