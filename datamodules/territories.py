@@ -43,11 +43,11 @@ class Name(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class TerritoriesDataModule(PKDataModule):
-    """257 countries and areas by their names in 284 languages: 155 to train on, 51 and 51 others to validate and test.
+    """257 countries and areas by their names in 298 languages: 155 to train on, 51 and 51 others to validate and test.
 
     A class is a territory, a sample one of its names, as many as differ: ``Deutschland``, ``Germany``, ``Saksa``. They
-    are those of the Unicode CLDR, which the package babel carries (34,684 in babel 2.18). A name that two territories
-    share (``Kongo``, ``Nigeri``; nine in babel 2.18) has no right answer, and is left out. Inputs are ``list[str]``.
+    are those of the Unicode CLDR, which the package babel carries (35,812 in babel 2.19). A name that two territories
+    share (``Kongo``, ``Nigeri``; nine in babel 2.19) has no right answer, and is left out. Inputs are ``list[str]``.
 
     Two protocols: retrieval among all names, and, by :attr:`groups`, across scripts, where the other names in its own
     script are ignored, or across languages, which is nearly the same as among all.
