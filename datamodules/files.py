@@ -93,17 +93,18 @@ def inspect_image(path: str) -> State:
 
 
 def inspect_images(paths: ManyPaths, cache: Path | None, workers: int = 8) -> list[State]:
-    """What is wrong with each of many image files, read in parallel; those that did not change are not read again.
+    """What is wrong with each of many image files, read in parallel; sound ones that did not change are not read again.
 
     Args:
         paths: The files, N.
-        cache: A file that remembers by path, size and time of change; None remembers nothing.
+        cache: A file that remembers sound files by absolute path, size and time of change; None remembers nothing.
         workers: Files that are read at a time.
 
     Returns:
         N states.
     """
-    every = [paths[row] for row in range(len(paths))]
+    here = str(Path.cwd())
+    every = [os.path.join(here, paths[row]) for row in range(len(paths))]  # noqa: PTH118  # for each of millions
     stamps = [_stamp(path) for path in every]
     known = _recall(cache)
     todo = [row for row, stamp in enumerate(stamps) if known.get(every[row], (None,))[0] != stamp]
@@ -174,20 +175,21 @@ def _recall(cache: Path | None) -> dict[str, tuple[str, State]]:
         return {}
     with sqlite3.connect(cache) as memory:
         try:
-            rows = memory.execute("select path, stamp, reason, digest from files").fetchall()
+            rows = memory.execute("select path, stamp, digest from sound").fetchall()
         except sqlite3.DatabaseError:
             return {}  # of another kind: it will be written anew
-    return {path: (stamp, State(reason, digest)) for path, stamp, reason, digest in rows}
+    return {path: (stamp, State("", digest)) for path, stamp, digest in rows}
 
 
 def _remember(cache: Path | None, found: Mapping[str, tuple[str, State]]) -> None:
-    if cache is None or not found:
+    """Keep what is sound; what is wrong with a file may change without a trace, such as who may read it."""
+    rows = [(path, stamp, state.digest) for path, (stamp, state) in found.items() if not state.reason]
+    if cache is None or not rows:
         return
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with sqlite3.connect(cache, timeout=60) as memory:
-            memory.execute("create table if not exists files (path text primary key, stamp, reason, digest)")
-            rows = [(path, stamp, *state) for path, (stamp, state) in found.items()]
-            memory.executemany("insert or replace into files values (?, ?, ?, ?)", rows)
+            memory.execute("create table if not exists sound (path text primary key, stamp, digest)")
+            memory.executemany("insert or replace into sound values (?, ?, ?)", rows)
     except (OSError, sqlite3.DatabaseError):
         return  # a cache that cannot be written costs time, nothing else
