@@ -20,6 +20,7 @@ from rich.progress import track
 from torch import Tensor
 
 from datamodules.samples import listed
+from metric_module.errors import UserError
 
 CODEC = ("utf-8", "surrogatepass")
 """Takes every string there is, also names of files that are no text."""
@@ -85,11 +86,26 @@ def inspect_image(path: str) -> State:
         if not content:
             return State("empty file", "")
         with Image.open(path) as image:
+            refuse_unknown_range(image)
             image.load()
     except Exception as error:  # Pillow raises many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return State(reason.replace(path, "").strip(" :'\"") or type(error).__name__, "")
     return State("", hashlib.sha256(content).hexdigest())
+
+
+def refuse_unknown_range(image: Image.Image) -> None:
+    """Accept an image whose mode says what white is.
+
+    Args:
+        image: As it was opened, so that its format is known.
+
+    Raises:
+        UserError: Its pixels are floats, or integers of 32 bits.
+    """
+    sixteen_bits = image.mode == "I" and image.format in {"PNG", "PPM"}  # Pillow's mode for these
+    if image.mode == "F" or (image.mode == "I" and not sixteen_bits):
+        raise UserError(f"expected pixels of 8 or 16 bits, got Pillow's mode {image.mode}: convert the image")
 
 
 def inspect_images(paths: ManyPaths, cache: Path | None, workers: int = 8) -> list[State]:

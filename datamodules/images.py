@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.files import ManyPaths, bad_images
+from datamodules.files import ManyPaths, bad_images, refuse_unknown_range
 from datamodules.pictures import as_pictures
 from datamodules.samples import BadSampleError, Source, listed
 from metric_module.errors import UserError
@@ -166,8 +166,12 @@ def read_image(source: str | IO[bytes], size: int, box: tuple[int, ...] | None =
         source: A file, or its content.
         size: S.
         box: Left, top, right and bottom, in pixels: the smallest square around it in the image; None: the middle one.
+
+    Raises:
+        UserError: Its pixels are floats, or integers of 32 bits, whose range cannot be known.
     """
     with Image.open(source) as image:
+        refuse_unknown_range(image)
         if box is None:
             image.draft("RGB", (2 * size, 2 * size))  # lets a JPEG be decoded at a fraction of its size
         ImageOps.exif_transpose(image, in_place=True)
@@ -181,7 +185,7 @@ def read_image(source: str | IO[bytes], size: int, box: tuple[int, ...] | None =
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """An image of any mode in RGB, laid on white where it is transparent."""
+    """An image of 8 or 16 bits in RGB, laid on white where it is transparent; 16 bits by their full range."""
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:

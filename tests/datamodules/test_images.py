@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.files import Paths
+from datamodules.files import Paths, bad_images
 from datamodules.images import ImageFiles, StoredImages, read_image
 from datamodules.samples import BadSampleError
 from metric_module.errors import UserError
@@ -38,6 +40,27 @@ def test_grey_values_survive_in_every_mode() -> None:
     ink = np.stack([np.zeros_like(RAMP)] * 3 + [255 - RAMP], axis=2)
     assert abs(read(Image.frombytes("CMYK", (32, 32), ink.tobytes()), "JPEG", quality=100) - plain).max() <= 2
     assert abs(read(Image.fromarray(RAMP), "JPEG", quality=100) - plain).max() <= 2
+
+
+def test_sixteen_bits_in_every_format() -> None:
+    plain = read(Image.fromarray(RAMP)).astype(int)
+    sixteen_bits = RAMP.astype(np.uint16) * 257
+    for kind in ("PNG", "TIFF"):
+        assert abs(read(Image.fromarray(sixteen_bits), kind) - plain).max() <= 1, kind
+    file = io.BytesIO(b"P5 32 32 65535\n" + sixteen_bits.astype(">u2").tobytes())  # mode I, as PNG with older Pillow
+    assert abs(read_image(file, 8) - plain).max() <= 1
+
+
+@pytest.mark.parametrize("pixels", [RAMP.astype(np.float32) / 255, RAMP.astype(np.int32)])
+def test_pixels_of_no_known_range_are_refused(pixels: np.ndarray, tmp_path: Path) -> None:
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "a.tif")
+    reason = rf"a.tif \(expected pixels of 8 or 16 bits, got Pillow's mode {image.mode}: convert the image\)"
+    paths = Paths([str(tmp_path / "a.tif")])
+    (told,) = bad_images(paths, {}, None)
+    assert re.match(f"1 files that cannot be read: .*{reason}$", told)
+    with pytest.raises(BadSampleError, match=reason):
+        ImageFiles(paths, 8)(torch.tensor([0]))
 
 
 def test_what_is_transparent_is_white() -> None:
