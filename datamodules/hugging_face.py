@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -44,7 +45,8 @@ class HuggingFaceDataModule(PKDataModule):
     Args:
         path: The folder, or the name.
         input: The column of inputs.
-        label: The column of classes: ``ClassLabel``, integers or strings.
+        label: The column of classes: ``ClassLabel``, integers or strings. Splits whose ``ClassLabel`` have other names
+            are put together by these, not by their numbers.
         class_disjoint: Whether no class of one split may be in another.
         group: Column of cameras or the like, integers or strings.
         name: Which configuration, if there are several.
@@ -81,17 +83,19 @@ class HuggingFaceDataModule(PKDataModule):
         splits = self._splits({name: len(part) for name, part in parts.items()}, labels, len(names))
         groups = None
         if self.group is not None:
-            groups = encode(_column(parts, self.group), f"column {self.group!r}").codes
+            where = f"{self.path}: column {self.group!r}"
+            groups = encode(_column(parts, self.group, where), where).codes
         return Samples(self._source(parts), labels, splits, names, groups=groups)
 
     def _labels(self, parts: Mapping[str, Any]) -> tuple[Tensor, Sequence[str]]:
-        labels, values = encode(_column(parts, self.label), f"column {self.label!r}")
+        where = f"{self.path}: column {self.label!r}"
+        labels, values = encode(_column(parts, self.label, where), where)
         feature = next(iter(parts.values())).features[self.label]
-        if not hasattr(feature, "int2str"):
+        if not hasattr(feature, "int2str") or is_text(values.type):
             return labels, Strings(values)
         if values[0].as_py() < 0:
             rows = int((labels == 0).sum())
-            raise UserError(f"column {self.label!r}: {rows} samples have no class ({values[0].as_py()})")
+            raise UserError(f"{where}: {rows} samples have no class ({values[0].as_py()})")
         return labels, [feature.int2str(value) for value in values.to_pylist()]
 
     def _splits(self, sizes: Mapping[str, int], labels: Tensor, classes: int) -> dict[str, Tensor]:
@@ -115,7 +119,8 @@ class HuggingFaceDataModule(PKDataModule):
         return split_ranked(labels, classes, seed=self.split_seed, fractions=self.fractions)
 
     def _source(self, parts: Mapping[str, Any]) -> Source:
-        where, column = f"column {self.input!r}", _column(parts, self.input)
+        where = f"{self.path}: column {self.input!r}"
+        column = _column(parts, self.input, where)
         refuse_missing(column, where)
         feature = next(iter(parts.values())).features[self.input]
         if type(feature).__name__ == "Image":
@@ -144,6 +149,8 @@ def read_parts(path: str, name: str | None, columns: Sequence[str]) -> dict[str,
         saved = any((Path(path) / file).is_file() for file in ("state.json", "dataset_dict.json"))
         found = datasets.load_from_disk(path) if saved else datasets.load_dataset(path, name)
     except Exception as error:  # datasets and what it reads with raise many kinds
+        if saved and isinstance(error, IndexError):  # what load_from_disk makes of a split of no files
+            raise UserError(f"datamodule.path: {path} has no rows, or a split without any") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"datamodule.path: cannot read {path} ({reason})") from None
     parts = dict(found) if isinstance(found, dict) else {"train": found}
@@ -177,8 +184,25 @@ def own_splits(sizes: Mapping[str, int]) -> dict[str, Tensor]:
     return found
 
 
-def _column(parts: Mapping[str, Any], name: str) -> pa.ChunkedArray:
-    """A column of all splits, one behind the other."""
-    chunks = [chunk for part in parts.values() for chunk in part.data.column(name).chunks]
-    storage = [chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk for chunk in chunks]
-    return pa.chunked_array(storage)
+def _column(parts: Mapping[str, Any], name: str, where: str) -> pa.ChunkedArray:
+    """A column of all splits, one behind the other; codes of classes become names where the splits number them apart.
+
+    Raises:
+        UserError: The splits hold values of different types.
+    """
+    numbered = {tuple(getattr(part.features[name], "names", None) or ()) for part in parts.values()}
+    columns = {part: _chunks(content, name, by_name=len(numbered) > 1) for part, content in parts.items()}
+    kinds = {part: chunks[0].type for part, chunks in columns.items() if chunks}
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{kind} in {part}" for part, kind in kinds.items())
+        raise UserError(f"{where}: expected one type in all splits, got {told}")
+    return pa.chunked_array([chunk for chunks in columns.values() for chunk in chunks])
+
+
+def _chunks(part: Any, name: str, by_name: bool) -> list[pa.Array]:
+    """A column of one split, of a ``ClassLabel`` the names if they are asked for; -1 has none."""
+    chunks = part.data.column(name).chunks
+    if by_name and hasattr(part.features[name], "int2str"):
+        names = pa.array(part.features[name].names, pa.string())
+        return [names.take(pc.if_else(pc.less(chunk, 0), None, chunk)) for chunk in chunks]
+    return [chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk for chunk in chunks]

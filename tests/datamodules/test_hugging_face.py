@@ -112,6 +112,49 @@ def test_splits_that_share_classes(tmp_path: Path) -> None:
     assert own.samples.fetch(torch.arange(44)) == texts
 
 
+def labelled(folder: Path, kinds: dict[str, Any], labels: dict[str, list[Any]]) -> str:
+    """Splits whose labels are of kinds of their own."""
+    made = datasets.DatasetDict()
+    for split, kind in kinds.items():
+        features = datasets.Features({"text": datasets.Value("string"), "label": kind})
+        texts = [f"{split} {row}" for row in range(len(labels[split]))]
+        made[split] = datasets.Dataset.from_dict({"text": texts, "label": labels[split]}, features=features)
+    made.save_to_disk(str(folder / "labelled"))
+    return str(folder / "labelled")
+
+
+def test_classes_go_by_the_names_of_their_own_split(tmp_path: Path) -> None:
+    names = {"train": ["cat", "dog"], "validation": ["ape", "cow"], "test": ["dog", "bee"]}
+    kinds = {split: datasets.ClassLabel(names=own) for split, own in names.items()}
+    path = labelled(tmp_path, kinds, {split: [0, 1, 1] for split in names})
+    data = module(path, class_disjoint=False, group="label")
+    assert data.class_names_of(range(9)) == ["cat", "dog", "dog", "ape", "cow", "cow", "dog", "bee", "bee"]
+    assert data.groups is not None and torch.equal(data.groups, data.samples.labels)
+    with pytest.warns(UserWarning, match="shares 1 of 5 classes among its splits"):
+        module(path).setup("fit")
+    path = labelled(tmp_path, kinds, {"train": [0, 1], "validation": [0, -1], "test": [0, 1]})
+    with pytest.raises(UserError, match=r"labelled: column 'label': no value in 1 rows \(from 0\): 3$"):
+        module(path).setup("fit")
+
+
+def test_labels_of_two_types(tmp_path: Path) -> None:
+    kinds = {"train": datasets.Value("int64"), "test": datasets.Value("string")}
+    path = labelled(tmp_path, kinds, {"train": [0, 1], "test": ["a", "b"]})
+    told = "labelled: column 'label': expected one type in all splits, got int64 in train, string in test$"
+    with pytest.raises(UserError, match=told):
+        module(path).setup("fit")
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    path = labelled(tmp_path, {"train": datasets.Value("int64")}, {"train": []})
+    with pytest.raises(UserError, match=r"^datamodule.path: .*labelled has no rows, or a split without any$"):
+        module(path).setup("fit")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "train.csv").write_text("text,label\n")
+    with pytest.raises(UserError, match=r"^datamodule.path: cannot read .*files \(.* no data!\)$"):
+        module(str(tmp_path / "files")).setup("fit")
+
+
 def test_splits_that_are_missing(tmp_path: Path) -> None:
     path = save(tmp_path, {"train": (0, 32), "test": (32, 40)})
     with pytest.warns(UserWarning, match=r"saved has no val; all samples are split anew by class"):
@@ -157,7 +200,7 @@ def test_the_preflight(tmp_path: Path) -> None:
         (
             {},
             {"label": [-1, -1, *[9] * 38]},
-            r"'label': 2 samples have no class \(-1\)",
+            r"saved: column 'label': 2 samples have no class \(-1\)",
         ),
     ],
 )
