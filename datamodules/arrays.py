@@ -18,10 +18,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.base import PKDataModule
+from datamodules.columns import Strings, encode
 from datamodules.manifest import read_splits
 from datamodules.samples import Samples
 from datamodules.splits import SPLITS, split_ranked
-from datamodules.tables import Strings, encode
 from datamodules.vectors import Arrays
 from metric_module.errors import UserError
 

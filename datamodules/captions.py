@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from typing_extensions import override
 
+from datamodules.columns import Strings, encode, refuse_missing
 from datamodules.files import Paths
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
 from datamodules.splits import split_samples
-from datamodules.tables import Strings, encode, read_table, refuse_missing
+from datamodules.tables import read_table
 from datamodules.texts import Texts
 from metric_module.evaluation import Sought
 from metric_module.links import Links

@@ -19,10 +19,10 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.columns import Strings, encode, is_text, refuse_missing
 from datamodules.images import StoredImages, check_image_size
 from datamodules.samples import Samples, Source
 from datamodules.splits import split_ranked
-from datamodules.tables import Strings, encode, is_text, refuse_missing
 from datamodules.texts import Texts
 from datamodules.vectors import Vectors
 from metric_module.errors import UserError

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from datamodules.columns import Strings, encode, numbers, whole
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
-from datamodules.tables import Strings, encode, numbers, read_table, whole
+from datamodules.tables import read_table
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
 from metric_module.links import Links

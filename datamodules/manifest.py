@@ -17,18 +17,11 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.columns import Strings, encode, is_text, refuse_missing, rows_in_words
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.samples import Samples, Source
 from datamodules.splits import SPLITS, split_ranked
-from datamodules.tables import (
-    SEPARATORS,
-    Strings,
-    encode,
-    is_text,
-    read_table,
-    refuse_missing,
-    rows_in_words,
-)
+from datamodules.tables import SEPARATORS, read_table
 from datamodules.texts import Texts
 from datamodules.vectors import Vectors
 from metric_module.errors import UserError
