@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.base import PKDataModule
-from datamodules.columns import Strings, encode
+from datamodules.columns import Strings, encode, refuse_empty
 from datamodules.manifest import read_splits
 from datamodules.samples import Samples
 from datamodules.splits import SPLITS, split_ranked
@@ -26,6 +26,8 @@ from datamodules.vectors import Arrays
 from metric_module.errors import UserError
 
 NAMES = ("inputs", "labels", "split", "groups", "queries", "class_names")
+KINDS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""Of inputs, beside floats."""
 
 
 @dataclass(eq=False, repr=False)
@@ -33,8 +35,8 @@ class ArraysDataModule(PKDataModule):
     """Arrays from an ``.npz`` or ``.safetensors`` file, or from memory.
 
     ==============  ========================================================================================
-    ``inputs``      ``(N, ...)``: floats become float32; bytes ``(N, 3, H, W)`` are images and become float32
-                    in [-1, 1]; other integers stay what they are
+    ``inputs``      ``(N, ...)``: floats and bools become float32; bytes ``(N, 3, H, W)`` are images and become
+                    float32 in [-1, 1]; other integers, of 8 bits or signed, stay what they are
     ``labels``      ``(N,)``, integers of any size and sign, or strings
     ``split``       ``(N,)``, ``train``, ``val``, ``test`` or 0, 1, 2; without it, classes are split as
                     :func:`datamodules.split_classes` does (integers in their numerical order)
@@ -78,9 +80,10 @@ class ArraysDataModule(PKDataModule):
         """Take the arrays, and find what does not fit together."""
         found = read_arrays(self.path) if self.path is not None else dict(self.arrays or {})
         _check_names(found, self.path or "arrays")
-        inputs = _numbers(found["inputs"], "inputs")
+        inputs = _inputs(found["inputs"])
         _check_shapes(found, len(inputs) if inputs.ndim > 1 else -1, tuple(inputs.shape))
-        labels, values = encode(_column(found["labels"]), "labels")
+        labels, values = encoded = encode(_column(found["labels"]), "labels")
+        refuse_empty(encoded, "labels")
         if "split" in found:
             splits = read_splits(_split_names(found["split"]), "split")
         else:
@@ -109,8 +112,7 @@ def read_arrays(path: str) -> dict[str, Any]:
         raise UserError(f"datamodule.path: no such file: {path}")
     try:
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+            return _read_npz(path)
         from safetensors.torch import load_file
 
         return dict(load_file(path))
@@ -119,6 +121,14 @@ def read_arrays(path: str) -> dict[str, Any]:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"datamodule.path: cannot read {path} ({reason})") from None
+
+
+def _read_npz(path: str) -> dict[str, np.ndarray]:
+    file = np.load(path, allow_pickle=False)
+    if isinstance(file, np.ndarray):
+        raise UserError("one array without a name, as np.save writes; expected those of np.savez")
+    with file:
+        return {name: file[name] for name in file.files}
 
 
 def _check_names(found: Mapping[str, Any], where: str) -> None:
@@ -138,10 +148,18 @@ def _check_shapes(found: Mapping[str, Any], count: int, shape: tuple[int, ...]) 
             raise UserError(f"{name}: expected shape ({count},), as many as inputs, got {tuple(got)}")
 
 
+def _inputs(array: Any) -> Tensor:
+    inputs = _numbers(array, "inputs")
+    if not inputs.is_floating_point() and inputs.dtype not in KINDS:
+        allowed = ", ".join(str(kind).removeprefix("torch.") for kind in KINDS)
+        raise UserError(f"inputs: expected floats, {allowed}, got {str(inputs.dtype).removeprefix('torch.')}")
+    return inputs
+
+
 def _numbers(array: Any, name: str) -> Tensor:
     """An array as a tensor, without a copy where that can be."""
     try:
-        tensor = torch.as_tensor(array if isinstance(array, Tensor) else np.ascontiguousarray(array))
+        tensor = torch.as_tensor(array if isinstance(array, Tensor) else np.ascontiguousarray(_native(array)))
     except TypeError:
         raise UserError(f"{name}: expected numbers, got {np.asarray(array).dtype}") from None
     return tensor.detach().cpu()
@@ -149,8 +167,14 @@ def _numbers(array: Any, name: str) -> Tensor:
 
 def _column(array: Any) -> pa.ChunkedArray:
     """A one-dimensional array as a column of a table."""
-    values = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+    values = array.detach().cpu().numpy() if isinstance(array, Tensor) else _native(array)
     return pa.chunked_array([pa.array(values)])
+
+
+def _native(array: Any) -> np.ndarray:
+    """An array in this machine's order of bytes."""
+    values = np.asarray(array)
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
 def _split_names(array: Any) -> pa.ChunkedArray:

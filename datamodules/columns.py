@@ -119,6 +119,16 @@ def refuse_missing(column: pa.ChunkedArray, where: str) -> None:
         raise UserError(f"{where}: no value in {rows_in_words(rows)}")
 
 
+def refuse_empty(column: Encoded, where: str) -> None:
+    """Accept labels that all say something.
+
+    Raises:
+        UserError: Naming the rows with an empty string.
+    """
+    if str(column.values[0].as_py()) == "":
+        raise UserError(f"{where}: an empty label in {rows_in_words((column.codes == 0).nonzero()[:, 0])}")
+
+
 def rows_in_words(rows: npt.NDArray[np.integer[Any]] | Tensor) -> str:
     """Numbers of rows, the first twenty: ``2 rows (from 0): 4, 7``."""
     more = f" and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""

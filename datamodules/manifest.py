@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.columns import Strings, encode, is_text, refuse_missing, rows_in_words
+from datamodules.columns import Strings, encode, is_text, refuse_empty, refuse_missing, rows_in_words
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.samples import Samples, Source
 from datamodules.splits import SPLITS, split_ranked
@@ -101,10 +101,8 @@ class ManifestDataModule(PKDataModule):
         column = self.image or self.text or self.array or ""
         table = read_table(self.table, words, [column])
         source = self._source(table[column], f"column {column!r}")
-        labels, classes = encode(table[self.label], f"column {self.label!r}")
-        if str(classes[0].as_py()) == "":
-            rows = (labels == 0).nonzero()[:, 0]
-            raise UserError(f"column {self.label!r}: an empty label in {rows_in_words(rows)}")
+        labels, classes = encoded = encode(table[self.label], f"column {self.label!r}")
+        refuse_empty(encoded, f"column {self.label!r}")
         if self.split is None:
             splits = split_ranked(labels, len(classes), seed=self.split_seed, fractions=self.fractions)
         else:

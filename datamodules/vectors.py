@@ -67,7 +67,7 @@ class Vectors(Source):
 
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """Rows that are not finite, or of another length than the first."""
+        """Rows that are not finite as float32, or of another length than the first."""
         used = _used(splits, len(self.column))  # (N,)
         start, other, infinite = 0, [], []
         for chunk in self.column.chunks:
@@ -75,16 +75,20 @@ class Vectors(Source):
             other += [start + row for row in np.flatnonzero(sizes != self.size).tolist()]
             values = chunk.flatten().to_numpy(zero_copy_only=False)  # (sum of sizes,); a missing number is NaN
             owner = np.repeat(np.arange(start, start + len(chunk)), sizes)
-            infinite += np.unique(owner[~np.isfinite(values)]).tolist()
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(values.astype(np.float32))  # (sum of sizes,)
+            infinite += np.unique(owner[~finite]).tolist()
             start += len(chunk)
         return [
             *listed(f"rows have not {self.size} numbers, as row 0 has", [f"row {row}" for row in other if used[row]]),
-            *listed("rows hold NaN or infinity", [f"row {row}" for row in infinite if used[row]]),
+            *listed(
+                "rows hold NaN, infinity or more than float32 can", [f"row {row}" for row in infinite if used[row]]
+            ),
         ]
 
 
 class Arrays(Source):
-    """Rows of one array: floats as float32, images of bytes ``(N, 3, H, W)`` in [-1, 1], integers as they are.
+    """Rows of one array: floats and bools as float32, images of bytes ``(N, 3, H, W)`` in [-1, 1], integers as given.
 
     Args:
         inputs: ``(N, ...)``.
@@ -105,7 +109,7 @@ class Arrays(Source):
         rows = self.inputs[ids]
         if self.bytes:
             return rows.float().div_(127.5).sub_(1)
-        return rows.float() if rows.is_floating_point() else rows
+        return rows.float() if rows.is_floating_point() or rows.dtype == torch.bool else rows
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image | str]:
@@ -115,15 +119,15 @@ class Arrays(Source):
 
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """Samples that are not finite."""
+        """Samples that are not finite as float32."""
         if not self.inputs.is_floating_point():
             return []
         bad: list[str] = []
         used = _used(splits, len(self.inputs))  # (N,)
         for start in range(0, len(self.inputs), CHUNK):
-            finite = self.inputs[start : start + CHUNK].flatten(1).isfinite().all(dim=1)  # (n,)
+            finite = self.inputs[start : start + CHUNK].flatten(1).float().isfinite().all(dim=1)  # (n,)
             bad += [f"sample {start + row}" for row in (~finite).nonzero()[:, 0].tolist() if used[start + row]]
-        return listed("samples hold NaN or infinity", bad)
+        return listed("samples hold NaN, infinity or more than float32 can", bad)
 
 
 def in_words(numbers: np.ndarray) -> str:

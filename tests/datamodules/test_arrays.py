@@ -69,6 +69,27 @@ def test_kinds_of_inputs() -> None:
     assert module(inputs=INPUTS.tolist(), labels=LABELS.tolist()).samples.fetch(ids).shape == (2, 6)
 
 
+def test_bools_become_floats() -> None:
+    inputs = module(inputs=INPUTS > 0).samples.fetch(torch.tensor([3]))
+    assert inputs.dtype == torch.float32
+    assert torch.equal(inputs, torch.from_numpy(INPUTS[[3]] > 0).float())
+
+
+def test_the_other_order_of_bytes(tmp_path: Path) -> None:
+    swapped: dict[str, Any] = {
+        "inputs": INPUTS.astype(">f4"),
+        "labels": LABELS.astype(">i8"),
+        "split": SPLIT.astype(">i4"),
+        "groups": np.array([f"camera {row % 2}" for row in range(40)]).astype(">U8"),
+    }
+    np.savez(tmp_path / "a.npz", **swapped)
+    one, other = ArraysDataModule(path=str(tmp_path / "a.npz")).samples, module(split=SPLIT).samples
+    ids = torch.arange(40)
+    assert torch.equal(one.fetch(ids), other.fetch(ids))
+    assert torch.equal(one.labels, other.labels) and list(one.class_names) == list(other.class_names)
+    assert one.groups is not None and torch.equal(one.groups, ids % 2)
+
+
 def test_class_names() -> None:
     names = np.array([f"bird {number}" for number in range(12)])
     samples = module(labels=np.arange(10).repeat(4), class_names=names).samples
@@ -79,8 +100,9 @@ def test_class_names() -> None:
 
 def test_what_is_not_finite_is_named() -> None:
     inputs = INPUTS.copy()
-    inputs[[7, 31], [2, 3]] = np.nan, np.inf
-    with pytest.raises(UserError, match=r"^data: 2 samples hold NaN or infinity: sample 7, sample 31$"):
+    inputs[[7, 19, 31], [2, 0, 3]] = np.nan, -1e39, np.inf
+    told = r"^data: 3 samples hold NaN, infinity or more than float32 can: sample 7, sample 19, sample 31$"
+    with pytest.raises(UserError, match=told):
         module(inputs=inputs).prepare_data()
     module(inputs=np.arange(80).reshape(40, 2)).prepare_data()
 
@@ -92,6 +114,9 @@ def test_what_is_not_finite_is_named() -> None:
         ({"groups": LABELS[:, None]}, r"groups: expected shape \(40,\), as many as inputs, got \(40, 1\)"),
         ({"inputs": LABELS}, r"inputs: expected shape \(N, ...\) of at least two dimensions, N > 0, got \(40,\)"),
         ({"inputs": np.array([["a"]] * 40)}, "inputs: expected numbers, got <U1"),
+        ({"inputs": INPUTS.astype(np.uint16)}, "inputs: expected floats, bool, uint8, int8, int16, .*, got uint16$"),
+        ({"inputs": INPUTS + 1j}, "inputs: expected floats, bool, .*, got complex128$"),
+        ({"labels": ["", *"a" * 38, ""]}, r"labels: an empty label in 2 rows \(from 0\): 0, 39$"),
         ({"labels": LABELS / 2}, "labels: expected strings or integers, got double"),
         ({"split": SPLIT + 1}, "split: expected train, val, test or 0, 1, 2, got 1, 2, 3"),
         ({"split": np.zeros(40, int)}, "split: no row of val, test"),
@@ -110,6 +135,8 @@ def test_arrays_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "object.npz", **arrays(labels=np.array(LABELS, dtype=object)))
     np.savez(tmp_path / "few.npz", labels=LABELS)
+    np.save(tmp_path / "one.npy", INPUTS)
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
     for name in ("broken.npz", "broken.safetensors", "table.csv"):
         (tmp_path / name).write_bytes(b"no array")
     for name, message in (
@@ -118,6 +145,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("broken.npz", r"datamodule.path: cannot read .*broken.npz \("),
         ("broken.safetensors", r"datamodule.path: cannot read .*broken.safetensors \("),
         ("object.npz", r"cannot read .*object.npz \(Object arrays cannot be loaded when allow_pickle=False\)"),
+        (
+            "one.npz",
+            r"cannot read .*one.npz \(one array without a name, as np.save writes; expected those of np.savez\)",
+        ),
         ("few.npz", "few.npz: expected arrays inputs and labels, .*, got no inputs$"),
     ):
         with pytest.raises(UserError, match=message) as error:

@@ -194,6 +194,7 @@ def test_the_preflight(tmp_path: Path) -> None:
     ("settings", "changes", "message"),
     [
         ({"label": "kind"}, {}, "saved: train has no column 'kind', only image, text, vector, label, word"),
+        ({"label": "word"}, {"word": [*"a" * 39, ""]}, r"column 'word': an empty label in 1 rows \(from 0\): 39$"),
         ({"input": "label"}, {}, "column 'label': expected lists of numbers, got int64"),
         ({"label": "vector"}, {}, "column 'vector': expected strings or integers, got list"),
         ({}, {"text": [None, *"a" * 39]}, r"column 'text': no value in 1 rows \(from 0\): 0"),

@@ -184,11 +184,12 @@ def test_the_preflight_of_texts(tmp_path: Path) -> None:
 
 def test_the_preflight_of_vectors(tmp_path: Path) -> None:
     vectors = columns()["vector"]
-    vectors[8], vectors[9], vectors[12] = [0.0, float("nan"), 1.0], [1.0], [1.0, None, 3.0]
+    vectors[8], vectors[9], vectors[12], vectors[20] = [0.0, float("nan"), 1.0], [1.0], [1.0, None, 3.0], [1e39, 0, 0]
     data = module(write(tmp_path, vector=vectors), array="vector")
     with pytest.raises(UserError) as error:
         data.prepare_data()
-    told = "data: 1 rows have not 3 numbers, as row 0 has: row 9; 2 rows hold NaN or infinity: row 8, row 12"
+    told = "data: 1 rows have not 3 numbers, as row 0 has: row 9; "
+    told += "3 rows hold NaN, infinity or more than float32 can: row 8, row 12, row 20"
     assert str(error.value) == told
     data = module(write(tmp_path, vector=vectors), array="vector", preflight=False)
     with pytest.raises(UserError, match=r"data: cannot read row 9 \(1 numbers, 3 in row 0\)"):
