@@ -19,7 +19,7 @@ from datamodules.augment import AugmentFunction
 from datamodules.loaders import check_loading, eval_loader, next_place, place, train_loader
 from datamodules.samplers import PKSampler
 from datamodules.samples import SampleDataset, Samples, Source, copy_numbers, listed
-from datamodules.splits import FRACTIONS, fold_samples
+from datamodules.splits import FRACTIONS, check_split, fold_samples
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 from metric_module.random import combine
@@ -76,6 +76,7 @@ class PKDataModule(LightningDataModule, ABC):
     def __post_init__(self) -> None:
         super().__init__()
         check_loading(self.eval_batch_size, self.num_workers)
+        check_split(self.split_seed, self.fractions)
         if self.on_bad_sample not in {"error", "replace"}:
             raise UserError(f"on_bad_sample: expected error or replace, got {self.on_bad_sample!r}")
         self._samples: Samples | None = None

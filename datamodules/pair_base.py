@@ -17,6 +17,7 @@ from datamodules.loaders import check_loading, eval_loader, next_place, place, t
 from datamodules.pair_data import PairData, PairDataset
 from datamodules.pair_sampler import PairSampler
 from datamodules.samples import SampleDataset, Source
+from datamodules.splits import FRACTIONS, check_split
 from metric_module.batch import Batch, PairBatch
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
@@ -57,11 +58,12 @@ class PairDataModule(LightningDataModule, ABC):
     preflight: bool = True
     gather: bool = True
     split_seed: int = 0
-    fractions: Sequence[float] = (0.6, 0.2, 0.2)
+    fractions: Sequence[float] = FRACTIONS
 
     def __post_init__(self) -> None:
         super().__init__()
         check_loading(self.eval_batch_size, self.num_workers)
+        check_split(self.split_seed, self.fractions)
         self._data: PairData | None = None
         self._next = (0, 0)
 

@@ -223,7 +223,7 @@ class ShardedSampler(Sampler[int]):
 def _check_counts(classes_per_batch: int | None, samples_per_class: int, rank: int, world_size: int) -> None:
     for name, value in (("classes_per_batch", classes_per_batch), ("samples_per_class", samples_per_class)):
         if value is not None and value < 1:
-            raise UserError(f"expected {name} >= 1, got {value}")
+            raise UserError(f"datamodule.{name}: expected an integer >= 1, got {value}")
     _check_rank(rank, world_size)
     if classes_per_batch is not None:
         _check_share(classes_per_batch, world_size)

@@ -66,8 +66,7 @@ def _refuse_equal(names: Collection[str]) -> None:
 
 def _sizes(count: int, fractions: Sequence[float]) -> tuple[int, int]:
     """Classes of train and of val."""
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise UserError(f"expected three positive fractions that add up to 1, got {tuple(fractions)}")
+    _check_fractions(fractions)
     val, test = (int(count * fraction + 0.5) for fraction in fractions[1:])
     train = count - val - test
     if min(train, val, test) < 1:
@@ -76,6 +75,29 @@ def _sizes(count: int, fractions: Sequence[float]) -> tuple[int, int]:
             f"{train} train, {val} val, {test} test"
         )
     return train, val
+
+
+def check_split(seed: int, fractions: Sequence[float]) -> None:
+    """Accept what a split is made with.
+
+    Args:
+        seed: ``split_seed`` of a data module.
+        fractions: Its ``fractions``.
+
+    Raises:
+        UserError: The seed is no integer from 0, or the fractions are not three shares of one whole.
+    """
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise UserError(f"datamodule.split_seed: expected an integer >= 0, got {seed}")
+    _check_fractions(fractions)
+
+
+def _check_fractions(fractions: Sequence[float]) -> None:
+    sound = isinstance(fractions, Sequence) and len(fractions) == 3
+    sound = sound and all(isinstance(share, int | float) and share > 0 for share in fractions)
+    if not sound or not abs(sum(fractions) - 1) <= 1e-9:
+        got = tuple(fractions) if isinstance(fractions, Sequence) and not isinstance(fractions, str) else fractions
+        raise UserError(f"datamodule.fractions: expected three positive fractions that add up to 1, got {got}")
 
 
 def hold_out(names: Collection[str], fraction: float, *, seed: int = 0) -> set[str]:

@@ -175,8 +175,8 @@ def test_ranks_do_not_change_how_many_classes_there_are() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes_per_batch": 0}, "expected classes_per_batch >= 1, got 0"),
-        ({"samples_per_class": -2}, "expected samples_per_class >= 1, got -2"),
+        ({"classes_per_batch": 0}, "^datamodule.classes_per_batch: expected an integer >= 1, got 0$"),
+        ({"samples_per_class": -2}, "^datamodule.samples_per_class: expected an integer >= 1, got -2$"),
         ({"world_size": 3}, "classes_per_batch=4 does not divide evenly among 3 ranks"),
         ({"rank": 2, "world_size": 2}, "expected 0 <= rank < world_size, got rank=2 and world_size=2"),
         ({"rank": -1}, "got rank=-1 and world_size=1"),

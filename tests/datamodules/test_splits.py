@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datamodules import ArraysDataModule, MultiLabelDataModule
 from datamodules.splits import fold_samples, split_classes, split_samples
 from metric_module.errors import UserError
 
@@ -51,6 +52,26 @@ def test_bad_splits() -> None:
         split_classes(NAMES, fractions=(0.5, 0.5))
     with pytest.raises(UserError, match=r"splitting 2 classes .* without a class: 2 train, 0 val, 0 test"):
         split_classes(["a", "b"])
+
+
+@pytest.mark.parametrize("kind", [ArraysDataModule, MultiLabelDataModule])
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"split_seed": -1}, "datamodule.split_seed: expected an integer >= 0, got -1"),
+        ({"split_seed": 0.5}, "datamodule.split_seed: expected an integer >= 0, got 0.5"),
+        ({"split_seed": None}, "datamodule.split_seed: expected an integer >= 0, got None"),
+        ({"fractions": 0.5}, "datamodule.fractions: expected three positive fractions that add up to 1, got 0.5"),
+        ({"fractions": "abc"}, "datamodule.fractions: expected three positive fractions that add up to 1, got abc"),
+        ({"fractions": (0.5, 0.5, float("nan"))}, r"that add up to 1, got \(0.5, 0.5, nan\)"),
+        ({"fractions": [1, "a", 0]}, r"that add up to 1, got \(1, 'a', 0\)"),
+        ({"fractions": [0.5, 0.5]}, r"that add up to 1, got \(0.5, 0.5\)"),
+    ],
+)
+def test_settings_of_a_split(kind: type, values: dict[str, object], told: str) -> None:
+    """Refused before anything is read."""
+    with pytest.raises(UserError, match=f"{told}$"):
+        kind(path="nowhere.npz", **values)
 
 
 @settings(deadline=None, max_examples=30)
