@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from datamodules.base import PKDataModule
 from datamodules.columns import Strings, encode, refuse_empty
+from datamodules.files import check_given
 from datamodules.manifest import read_splits
 from datamodules.samples import Samples
 from datamodules.splits import SPLITS, split_ranked
@@ -74,6 +75,7 @@ class ArraysDataModule(PKDataModule):
         super().__post_init__()
         if (self.path is None) == (self.arrays is None):
             raise UserError("datamodule: expected one of path (a file) and arrays (by name)")
+        check_given("datamodule.path", self.path)
 
     @override
     def load(self) -> Samples:

@@ -12,7 +12,7 @@ import torch
 from typing_extensions import override
 
 from datamodules.columns import Strings, encode, refuse_missing
-from datamodules.files import Paths
+from datamodules.files import Paths, check_given
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
@@ -53,6 +53,7 @@ class CaptionsDataModule(PairDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_given("datamodule.path", self.path)
         check_image_size(self.image_size)
 
     @override

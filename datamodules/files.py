@@ -63,6 +63,20 @@ class Paths:
         return str(self._bytes[int(self._ends[row]) : int(self._ends[row + 1])].numpy().tobytes(), *CODEC)
 
 
+def check_given(setting: str, path: str | None) -> None:
+    """Accept a path of one or more characters: an empty one would mean the current folder.
+
+    Args:
+        setting: Its full name.
+        path: The path, or None.
+
+    Raises:
+        UserError: It is empty.
+    """
+    if path is not None and not str(path).strip():
+        raise UserError(f"{setting}: expected a path, got {path!r}")
+
+
 class State(NamedTuple):
     """What is known of a file.
 

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.files import check_given
 from datamodules.fonts import Face, Pixels, list_faces, render, script_of, twins
 from datamodules.grey import GreyImages, check_grey
 from datamodules.samples import Samples
@@ -73,6 +74,7 @@ class GlyphDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_given("datamodule.fonts", self.fonts)
         check_grey(self.image_size, self.channels)
         check_share(self.class_turns)
         check_no_fractions(self.fractions, "the scripts of train, val and test are the split")

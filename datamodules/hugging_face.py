@@ -20,6 +20,7 @@ from typing_extensions import override
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.columns import Strings, encode, is_text, refuse_empty, refuse_missing
+from datamodules.files import check_given
 from datamodules.images import StoredImages, check_image_size
 from datamodules.samples import Samples, Source
 from datamodules.splits import split_ranked
@@ -73,6 +74,7 @@ class HuggingFaceDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_given("datamodule.path", self.path)
         check_image_size(self.image_size)
 
     @override

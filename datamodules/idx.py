@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.files import check_given
 from datamodules.grey import GreyImages, check_grey
 from datamodules.samples import Samples, copy_numbers
 from datamodules.splits import split_samples
@@ -68,6 +69,7 @@ class IDXDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_given("datamodule.root", self.root)
         check_grey(self.image_size, self.channels)
         check_share(self.class_turns)
         if self.eval_per_class < 2:

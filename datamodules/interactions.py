@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.columns import Strings, encode, numbers, whole
+from datamodules.files import check_given
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
 from datamodules.tables import read_table
@@ -74,6 +75,11 @@ class InteractionsDataModule(PairDataModule):
     rating: str | None = "rating"
     time: str | None = "timestamp"
     liked_from: float = 4.0
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_given("datamodule.path", self.path)
 
     @override
     def load(self) -> PairData:

@@ -18,6 +18,7 @@ from typing_extensions import override
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.columns import Strings, encode, is_text, refuse_empty, refuse_missing, rows_in_words
+from datamodules.files import check_given
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.samples import Samples, Source
 from datamodules.splits import SPLITS, split_ranked
@@ -80,6 +81,8 @@ class ManifestDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_given("datamodule.table", self.table)
+        check_given("datamodule.root", self.root)
         check_image_size(self.image_size)
         given = [name for name in (self.image, self.text, self.array) if name is not None]
         if len(given) != 1:

@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.columns import Encoded, encode, is_text, refuse_missing, rows_in_words
-from datamodules.files import Paths
+from datamodules.files import Paths, check_given
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
@@ -63,6 +63,7 @@ class MultiLabelDataModule(PairDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_given("datamodule.path", self.path)
         check_image_size(self.image_size)
         if not isinstance(self.separator, str) or not self.separator:
             raise UserError(f"datamodule.separator: expected one or more characters, got {self.separator!r}")

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.files import Paths
+from datamodules.files import Paths, check_given
 from datamodules.grouping import codes
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.published import Listing, Reader
@@ -69,6 +69,7 @@ class PublishedDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_given("datamodule.root", self.root)
         check_image_size(self.image_size)
         check_share(self.class_turns)
         self._units: Sequence[str] = ()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+import datamodules
 from datamodules.files import Paths, inspect_images
+from metric_module.errors import UserError
 
 
 def test_a_failure_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +42,25 @@ def test_equal_paths_of_two_folders_are_two_files(tmp_path: Path, monkeypatch: p
     (tmp_path / "two/a.bmp").unlink()
     (gone,) = inspect_images(Paths(["a.bmp"]), cache)
     assert gone.reason == "[Errno 2] No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "more"),
+    [
+        ("ArraysDataModule", "path", {}),
+        ("CaptionsDataModule", "path", {}),
+        ("GlyphDataModule", "fonts", {}),
+        ("HuggingFaceDataModule", "path", {"input": "image"}),
+        ("IDXDataModule", "root", {}),
+        ("ImageFolderDataModule", "root", {}),
+        ("InteractionsDataModule", "path", {}),
+        ("ManifestDataModule", "root", {"table": "t.csv", "image": "image"}),
+        ("ManifestDataModule", "table", {"image": "image"}),
+        ("MultiLabelDataModule", "path", {}),
+        ("PublishedDataModule", "root", {"read": None}),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(name: str, setting: str, more: dict[str, Any]) -> None:
+    for path in ("", " "):
+        with pytest.raises(UserError, match=f"^datamodule.{setting}: expected a path, got {path!r}$"):
+            getattr(datamodules, name)(**{setting: path}, **more)

@@ -202,7 +202,6 @@ def test_it_is_replaced_within_its_class(root: Path, workers: int) -> None:
 
 
 def test_replacing_has_a_limit(root: Path) -> None:
-    make(root / "more", classes=1)
     data = module(root, on_bad_sample="replace")
     rows = data.samples.splits["train"]
     paths = [Path(data.samples.fetch.paths[int(row)]) for row in rows]  # type: ignore[attr-defined]
@@ -237,6 +236,27 @@ def test_no_folder_and_no_images(tmp_path: Path) -> None:
     (tmp_path / "empty" / "class").mkdir(parents=True)
     with pytest.raises(UserError, match=r"empty: expected a folder of images for each class \(.bmp, .* got none"):
         module(tmp_path / "empty").setup("fit")
+
+
+def test_what_is_left_out_is_said(root: Path) -> None:
+    """Folders without images, and images below class folders; hidden ones count for nothing."""
+    for name in ("class_0/old", "class_1/more/yet more", "only deeper/one", "empty", "class_2/.hidden", ".hidden/one"):
+        (root / name).mkdir(parents=True)
+        (root / name / "a.png").write_bytes((root / "class_0/0.png").read_bytes())
+    (root / "empty/a.png").rename(root / "empty/a.txt")
+    with pytest.warns(UserWarning, match="^data: ") as warned:
+        assert len(module(root).samples.class_names) == 10
+    told = [str(warning.message) for warning in warned]
+    assert told == [
+        f"data: 2 folders have no image of their own, and are no class: {root}/empty, {root}/only deeper",
+        f"data: 3 images are in folders of class folders, and are left out: {root}/class_0/old/a.png, ...",
+    ]
+
+
+def test_a_root_one_level_too_high(root: Path) -> None:
+    told = f"^datamodule.root: {root.parent}: expected .*, got all 40 images further down, such as {root}/class_0/"
+    with pytest.raises(UserError, match=told):
+        module(root.parent).setup("fit")
 
 
 def test_paths_are_two_arrays() -> None:
