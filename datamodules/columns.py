@@ -139,13 +139,17 @@ def numbers(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float64]:
     """A column as float64 ``(N,)``.
 
     Raises:
-        UserError: A value is missing, or is no number.
+        UserError: A value is missing, or is no number; NaN is none.
     """
     refuse_missing(column, where)
     try:
-        return np.asarray(column.cast(pa.float64()).to_numpy())
+        found = np.asarray(column.cast(pa.float64()).to_numpy())
     except pa.ArrowException as error:
         raise UserError(f"{where}: expected numbers ({str(error).splitlines()[0]})") from None
+    missing = np.flatnonzero(np.isnan(found))
+    if len(missing):
+        raise UserError(f"{where}: NaN in place of a value in {rows_in_words(missing)}")
+    return found
 
 
 def whole(column: pa.ChunkedArray) -> pa.ChunkedArray:

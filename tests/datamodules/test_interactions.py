@@ -102,6 +102,11 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
             "user_id,item_id,rating,timestamp\n1,2,,4\n1,2,3,4\n",
             r"column 'rating': no value in 1 rows \(from 0\): 0",
         ),
+        (
+            "user_id,item_id,rating,timestamp\n1,2,5,4\n1,3,NaN,4\n1,4,nan,4\n",
+            r"t.csv: column 'rating': NaN in place of a value in 2 rows \(from 0\): 1, 2$",
+        ),
+        ("user_id,item_id,rating,timestamp\n1,2,5,NaN\n", r"column 'timestamp': NaN in place of a value in 1 rows"),
         ("user_id,item_id,rating,timestamp\n1\n", r"datamodule.path: cannot read .*t.csv \("),
     ):
         path.write_text(text)
