@@ -103,16 +103,20 @@ class ManifestDataModule(PKDataModule):
         words = [name for name in (self.label, self.split, self.role, self.group) if name is not None]
         column = self.image or self.text or self.array or ""
         table = read_table(self.table, words, [column])
-        source = self._source(table[column], f"column {column!r}")
-        labels, classes = encoded = encode(table[self.label], f"column {self.label!r}")
-        refuse_empty(encoded, f"column {self.label!r}")
+        source = self._source(table[column], self._where(column))
+        labels, classes = encoded = encode(table[self.label], self._where(self.label))
+        refuse_empty(encoded, self._where(self.label))
         if self.split is None:
             splits = split_ranked(labels, len(classes), seed=self.split_seed, fractions=self.fractions)
         else:
-            splits = read_splits(table[self.split], f"column {self.split!r}")
-        groups = None if self.group is None else encode(table[self.group], f"column {self.group!r}").codes
-        queries = None if self.role is None else read_roles(table[self.role], splits, f"column {self.role!r}")
+            splits = read_splits(table[self.split], self._where(self.split))
+        groups = None if self.group is None else encode(table[self.group], self._where(self.group)).codes
+        queries = None if self.role is None else read_roles(table[self.role], splits, self._where(self.role))
         return Samples(source, labels, splits, Strings(classes), groups=groups, queries=queries)
+
+    def _where(self, column: str) -> str:
+        """How messages name a column."""
+        return f"{self.table}: column {column!r}"
 
     def _source(self, column: pa.ChunkedArray, where: str) -> Source:
         refuse_missing(column, where)
@@ -124,6 +128,8 @@ class ManifestDataModule(PKDataModule):
         if self.text is not None:
             return Texts(Strings(column))
         folder = str(Path(self.table).parent) if self.root is None else self.root
+        if not Path(folder).is_dir():
+            raise UserError(f"datamodule.root: no such folder: {folder}")
         return ImageFiles(Strings(column, folder), self.image_size, self.cache_dir)
 
 

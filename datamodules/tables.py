@@ -14,6 +14,7 @@ from datamodules.columns import is_text
 from metric_module.errors import UserError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".data": "\t"}
+MARKS = {",": "a comma", "\t": "a tab", ";": "a semicolon"}
 PARQUET = (".parquet", ".pq")
 BLOCK = 1 << 24
 
@@ -50,11 +51,15 @@ def read_table(
             _check_columns(f"{setting}: {path}", schema.names, [*words, *others])
             table = _read_parquet(path, words, others, schema)
         else:
-            known = _header(path) if names is None else names
+            known = names or _header(path)
+            _check_separator(f"{setting}: {path}", known, SEPARATORS[suffix])
             _check_columns(f"{setting}: {path}", known, [*words, *others])
             table = _read_csv(path, words, others, known, skip=1 if names is None else 0)
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{setting}: cannot read {path} ({str(error).splitlines()[0]})") from None
+        reason = str(error).splitlines()[0]
+        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in reason:
+            raise UserError(f"{setting}: {path}: expected text in UTF-8 ({reason})") from None
+        raise UserError(f"{setting}: cannot read {path} ({reason})") from None
     if not len(table):
         raise UserError(f"{setting}: {path} has no rows")
     return table
@@ -85,6 +90,12 @@ def _read_parquet(path: str | Path, words: Sequence[str], others: Sequence[str],
     kept_once = [name for name in words if is_text(schema.field(name).type)]
     with parquet.ParquetFile(path, read_dictionary=kept_once) as file:
         return file.read(columns=[*words, *others])
+
+
+def _check_separator(where: str, found: Sequence[str], separator: str) -> None:
+    other = next((mark for mark in MARKS if len(found) == 1 and mark in found[0]), None)
+    if other is not None:
+        raise UserError(f"{where}: expected {MARKS[separator]} between columns, got {MARKS[other]} in {found[0]!r}")
 
 
 def _check_columns(where: str, found: Sequence[str], wanted: Sequence[str]) -> None:

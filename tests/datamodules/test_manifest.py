@@ -73,6 +73,7 @@ def test_images(tmp_path: Path) -> None:
     assert data.queries is not None and data.queries[24:].tolist() == [True, False] * 8
     assert data.classes_trained_on("test") == 0
     assert isinstance(data.show([3])[0], Image.Image)
+    (tmp_path / "moved").mkdir()
     elsewhere = module(write(tmp_path), image="path", root=str(tmp_path / "moved"))
     assert elsewhere.samples.fetch.paths[3] == str(tmp_path / "moved/pictures/3.png")  # type: ignore[attr-defined]
     assert data.augment is not None
@@ -123,19 +124,36 @@ def test_labels_are_the_values_themselves(tmp_path: Path) -> None:
     ("changes", "settings", "message"),
     [
         ({}, {"label": "name"}, r"table.parquet has no column 'name', only path, words, vector, person, part, camera"),
-        ({"person": [None, *range(38), None]}, {}, r"column 'person': no value in 2 rows \(from 0\): 0, 39$"),
-        ({"person": ["", *"a" * 39]}, {}, r"column 'person': an empty label in 1 rows \(from 0\): 0$"),
-        ({"person": [0.5] * 40}, {}, "column 'person': expected strings or integers, got double"),
+        (
+            {"person": [None, *range(38), None]},
+            {},
+            r"^.*/table.parquet: column 'person': no value in 2 rows \(from 0\): 0, 39$",
+        ),
+        (
+            {"person": ["", *"a" * 39]},
+            {},
+            r"^.*/table.parquet: column 'person': an empty label in 1 rows \(from 0\): 0$",
+        ),
+        ({"person": [0.5] * 40}, {}, r"^.*/table.parquet: column 'person': expected strings or integers, got double"),
         ({"words": [None] * 25 + ["a"] * 15}, {}, r"'words': no value in 25 rows \(from 0\): 0, .* 19 and 5 more"),
-        ({"words": [1] * 40}, {}, "column 'words': expected strings, got int64"),
-        ({"part": ["dev"] * 40}, {"split": "part"}, "column 'part': expected train, val, test, got 'dev'$"),
+        ({"words": [1] * 40}, {}, "table.parquet: column 'words': expected strings, got int64"),
+        (
+            {"part": ["dev"] * 40},
+            {"split": "part"},
+            "table.parquet: column 'part': expected train, val, test, got 'dev'$",
+        ),
         ({"part": list("abcdefgh") * 5}, {"split": "part"}, "got 'a', 'b', 'c', 'd', 'e' and 3 more"),
         ({"part": ["train"] * 40}, {"split": "part"}, "column 'part': no row of val, test; without the column, the cl"),
-        ({"use": ["probe"] * 40}, {"role": "use"}, "column 'use': expected query, gallery, got 'probe'"),
+        ({"use": ["probe"] * 40}, {"role": "use"}, "table.parquet: column 'use': expected query, gallery, got 'probe'"),
         ({"use": [None] * 40}, {"role": "use"}, r"column 'use': val needs query or gallery, nothing in 8 rows \(from"),
         ({"use": ["query"] * 40}, {"role": "use"}, "column 'use': val has no row of gallery"),
-        ({"camera": [None] + [1] * 39}, {"group": "camera"}, r"column 'camera': no value in 1 rows \(from 0\): 0"),
-        ({}, {"text": None, "array": "words"}, "column 'words': expected lists of numbers, got string"),
+        (
+            {"camera": [None] + [1] * 39},
+            {"group": "camera"},
+            r"table.parquet: column 'camera': no value in 1 rows \(from 0\): 0",
+        ),
+        ({}, {"text": None, "image": "path", "root": "gone"}, "^datamodule.root: no such folder: gone$"),
+        ({}, {"text": None, "array": "words"}, "table.parquet: column 'words': expected lists of numbers, got string"),
     ],
 )
 def test_a_broken_table(tmp_path: Path, changes: dict[str, Any], settings: dict[str, Any], message: str) -> None:
@@ -150,7 +168,16 @@ def test_a_file_that_is_no_table(tmp_path: Path) -> None:
         ("b.csv", b"", r"b.csv has no column 'person', only an empty line"),
         ("c.csv", b"person,words\n", r"c.csv has no rows"),
         ("d.csv", b"person,words\n1,2,3\n", r"cannot read .*d.csv \(.*Expected 2 columns, got 3"),
-        ("e.csv", "person,words\n1,ü\n".encode("latin-1"), r"cannot read .*e.csv \(.*"),
+        ("e.csv", "person,words\n1,ü\n".encode("latin-1"), r"e.csv: expected text in UTF-8 \("),
+        ("h.csv", "person,wörds\n1,u\n".encode("utf-16"), r"h.csv: expected text in UTF-8 \("),
+        ("i.csv", b"person,words\n1," + b"u" * 20_000 + b"\xfc\n", r"i.csv: expected text in UTF-8 \(.*UTF8"),
+        (
+            "j.csv",
+            b"person;words\n1;a\n",
+            r"j.csv: expected a comma between columns, got a semicolon in 'person;words'",
+        ),
+        ("k.csv", b"person\twords\n1\ta\n", r"k.csv: expected a comma between columns, got a tab in 'person\\twords'"),
+        ("l.tsv", b"person,words\n1,a\n", r"l.tsv: expected a tab between columns, got a comma in 'person,words'"),
         ("f.xlsx", b"", r"expected a file of .csv, .tsv, .*.parquet, .pq, got .*f.xlsx"),
         ("g.csv", b"person,words,words\n1,a,b\n", r"g.csv has 2 columns 'words', only person, words, words"),
     ):
