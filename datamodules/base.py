@@ -78,7 +78,7 @@ class PKDataModule(LightningDataModule, ABC):
         check_loading(self.eval_batch_size, self.num_workers)
         check_split(self.split_seed, self.fractions)
         if self.on_bad_sample not in {"error", "replace"}:
-            raise UserError(f"on_bad_sample: expected error or replace, got {self.on_bad_sample!r}")
+            raise UserError(f"datamodule.on_bad_sample: expected error or replace, got {self.on_bad_sample!r}")
         self._samples: Samples | None = None
         self._next = (0, 0)
         self._train_set: SampleDataset | None = None

@@ -125,8 +125,8 @@ class PKSampler(EpochSampler):
             dropped = len(found.sizes) - len(used.sizes)
             note = f" ({dropped} of fewer than {samples_per_class} samples are dropped)" if dropped else ""
             raise UserError(
-                f"classes_per_batch={classes_per_batch} needs as many classes to train on, got {len(used.sizes)}{note}"
-                "; give at most that, or null for as many as there are"
+                f"datamodule.classes_per_batch: expected at most {len(used.sizes)}, the classes to train on{note}, or "
+                f"null for as many as there are, got {classes_per_batch}"
             )
         self._order = torch.from_numpy(used.order)  # (N,), sample indices sorted by class
         self._starts = torch.from_numpy(used.starts)  # (C,)
@@ -231,7 +231,8 @@ def _check_counts(classes_per_batch: int | None, samples_per_class: int, rank: i
 
 def _check_share(classes_per_batch: int, world_size: int) -> None:
     if classes_per_batch % world_size:
-        raise UserError(f"classes_per_batch={classes_per_batch} does not divide evenly among {world_size} ranks")
+        told = f"{classes_per_batch} does not divide evenly among {world_size} ranks"
+        raise UserError(f"datamodule.classes_per_batch: {told}")
 
 
 def _check_rank(rank: int, world_size: int) -> None:

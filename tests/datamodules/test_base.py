@@ -193,7 +193,9 @@ def test_mistakes_are_found_before_the_first_step() -> None:
         Toy(eval_batch_size=0)
     with pytest.raises(UserError, match="expected num_workers >= 0, got -1"):
         Toy(num_workers=-1)
-    with pytest.raises(UserError, match="classes_per_batch=6 needs as many classes to train on, got 5"):
+    with pytest.raises(
+        UserError, match=r"datamodule.classes_per_batch: expected at most 5, the classes to train on, .* got 6$"
+    ):
         Toy(6, 4).setup("fit")
     Toy(6, 4).setup("test")
     data = Toy()

@@ -222,7 +222,7 @@ def test_replacing_has_a_limit(root: Path) -> None:
     ("settings", "told"),
     [
         ({"image_size": 0}, "expected image_size >= 1, got 0"),
-        ({"on_bad_sample": "pray"}, "on_bad_sample: expected error or replace, got 'pray'"),
+        ({"on_bad_sample": "pray"}, "datamodule.on_bad_sample: expected error or replace, got 'pray'"),
     ],
 )
 def test_bad_arguments(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
