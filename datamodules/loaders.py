@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
 
 from datamodules.pair_sampler import PairSampler
 from datamodules.samplers import PKSampler, ShardedSampler
@@ -15,8 +20,33 @@ from datamodules.samples import SampleDataset, as_it_is
 from metric_module.batch import Batch, PairBatch
 from metric_module.errors import UserError
 
+_workers: set[BaseProcess] = set()
+"""Those of this process's loaders."""
 
-class TrainLoader(DataLoader[Any]):
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_workers.clear)  # a child has none of them
+
+
+class Loader(DataLoader[Any]):
+    """A loader whose workers end with this process, also if it ends by an exception that keeps them waiting.
+
+    They leave signals alone, and would not answer the one with which Python ends children before it waits for them.
+    """
+
+    @override
+    def __iter__(self) -> Any:
+        """An iterator over the batches."""
+        before = set(active_children())
+        iterator = super().__iter__()
+        now = set(active_children())
+        _workers.intersection_update(now)
+        _workers.update(now - before)
+        atexit.unregister(_end_workers)
+        atexit.register(_end_workers)  # the last to be registered is the first to run
+        return iterator
+
+
+class TrainLoader(Loader):
     """A loader that can continue within an epoch: :class:`datamodules.base.PKDataModule` keeps its place.
 
     Lightning looks for the two methods of such a loader, and warns without them. It may ask for the loader before it
@@ -67,7 +97,7 @@ def eval_loader(dataset: SampleDataset, rank: int, world_size: int, batch_size: 
         batch_size: Samples of a batch on each rank.
         workers: Processes that load.
     """
-    return _loader(DataLoader, dataset, ShardedSampler(len(dataset), rank, world_size), batch_size, workers, 0)
+    return _loader(Loader, dataset, ShardedSampler(len(dataset), rank, world_size), batch_size, workers, 0)
 
 
 def place(trainer: Trainer | None) -> tuple[int, int]:
@@ -97,7 +127,7 @@ def next_place(trainer: Trainer | None) -> tuple[int, int]:
 
 
 def _loader(
-    kind: type[DataLoader[Any]],
+    kind: type[Loader],
     dataset: Dataset[Batch] | Dataset[PairBatch],
     sampler: PKSampler | PairSampler | ShardedSampler,
     batch_size: int,
@@ -122,3 +152,11 @@ def _leave_signals_alone(worker: int) -> None:
     """A signal to all processes of a terminal or a queue is for training to answer; loaders end with it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    """End the workers that are left, of which none has anything to lose."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or torch would report that a worker was killed
+    for worker in _workers.intersection(active_children()):
+        worker.kill()

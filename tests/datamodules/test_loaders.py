@@ -1,0 +1,76 @@
+"""However a process ends, its loading processes end with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import multiprocessing
+import time
+
+import torch
+
+from datamodules.loaders import eval_loader, train_loader
+from datamodules.samplers import PKSampler
+from datamodules.samples import SampleDataset, Samples
+
+labels = torch.arange(5).repeat_interleave(4)
+ids = torch.arange(20)
+samples = Samples(lambda ids: ids, labels, {"train": ids, "val": ids, "test": ids})
+dataset = SampleDataset(samples, ids)
+kind = %r
+if kind == "train":
+    loader = train_loader(dataset, PKSampler(labels, 2, 2), workers=2, seed=0)
+else:
+    loader = eval_loader(dataset, 0, 1, batch_size=2, workers=2)
+batches = iter(loader)
+next(batches)
+print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)
+%s
+"""
+
+
+def ended(kind: str, last: str) -> tuple[int, list[int], str]:
+    """Exit code, workers and errors of a process that ends with a loader half read."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT % (kind, last)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    return done.returncode, [int(word) for word in done.stdout.split()], done.stderr
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("kind", "last", "code"), [("train", "raise RuntimeError('a bug')", 1), ("val", "raise SystemExit(2)", 2)]
+)
+def test_a_process_that_ends_with_a_loader_half_read_takes_its_workers_with_it(kind: str, last: str, code: int) -> None:
+    """Workers leave signals alone, so that nothing but a kill ends those that wait for work."""
+    found, workers, errors = ended(kind, last)
+    assert (found, len(workers)) == (code, 2), errors
+    assert not any(map(is_alive, workers))
+    assert errors.splitlines()[-1:] == (["RuntimeError: a bug"] if code == 1 else []), errors
+
+
+def test_a_process_that_is_no_worker_is_left_to_end_by_itself() -> None:
+    code, workers, errors = ended("val", "multiprocessing.Process(target=lambda: (time.sleep(1), print(7))).start()")
+    assert (code, workers[2:]) == (0, [7]), errors
+    assert not any(map(is_alive, workers[:2]))
