@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.inputs import check_floats
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32
 
@@ -32,7 +34,8 @@ class ConvNet(Encoder):
             those of 32.
 
     Raises:
-        UserError: If a width, a depth or the stride is below 1, or there are not as many widths as depths.
+        UserError: If a width, a depth or the stride is below 1, or there are not as many widths as depths. On a call,
+            if the inputs are no images of so many channels, or are too small for the stem.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class ConvNet(Encoder):
         if stem_stride < 1:
             raise UserError(f"encoder.stem_stride: expected an integer >= 1, got {stem_stride}")
         self.embedding_dim = embedding_dim
+        self.in_channels = in_channels
+        self.stem_stride = stem_stride
         self.stages = nn.ModuleList()
-        channels, kernel, stride = in_channels, max(3, 2 * stem_stride), stem_stride
+        channels, kernel, stride = in_channels, _stem_kernel(stem_stride), stem_stride
         for width, depth in zip(widths, depths, strict=True):
             first = _conv(channels, width, kernel, stride)
             self.stages.append(nn.Sequential(first, *(_conv(width, width, kernel=3) for _ in range(depth))))
@@ -62,6 +67,7 @@ class ConvNet(Encoder):
     @override
     def forward(self, inputs: Tensor) -> Tensor:
         """Embeddings ``(B, D)`` of images ``(B, C, H, W)``."""
+        self._check(inputs)
         features = inputs.contiguous(memory_format=torch.channels_last)
         *earlier, last = self.stages
         pooled: list[Tensor] = []
@@ -71,6 +77,16 @@ class ConvNet(Encoder):
         pooled.append(self.pool(last(features)))  # (B, F)
         embeddings: Tensor = self.head(torch.cat(pooled, dim=1))
         return embeddings
+
+    def _check(self, inputs: Any) -> None:
+        check_floats(self, inputs, ("B", self.in_channels, "H", "W"), f"encoder.in_channels={self.in_channels}")
+        kernel = _stem_kernel(self.stem_stride)
+        least = kernel - 2 * _padding(kernel, self.stem_stride)
+        if min(inputs.shape[2:]) < least:
+            raise UserError(
+                f"ConvNet: expected images of at least {least} x {least} pixels (encoder.stem_stride="
+                f"{self.stem_stride}), got {inputs.shape[2]} x {inputs.shape[3]}"
+            )
 
 
 class GeneralizedMean(nn.Module):
@@ -116,9 +132,17 @@ def check_stages(widths: Sequence[int], depths: Sequence[int]) -> None:
         )
 
 
+def _stem_kernel(stride: int) -> int:
+    return max(3, 2 * stride)
+
+
+def _padding(kernel: int, stride: int) -> int:
+    """Such that the resolution is divided by the stride."""
+    return (kernel - stride + 1) // 2
+
+
 def _conv(before: int, after: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Convolution, batch normalisation, ReLU."""
-    padding = (kernel - stride + 1) // 2  # such that the resolution is divided by the stride
-    convolution = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
+    convolution = nn.Conv2d(before, after, kernel, stride, _padding(kernel, stride), bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True))

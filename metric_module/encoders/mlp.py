@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.inputs import check_floats
 from metric_module.errors import UserError
 
 
@@ -22,7 +23,7 @@ class MLP(Encoder):
         normalize: Whether embeddings have length one.
 
     Raises:
-        UserError: On a call, if the inputs have another size.
+        UserError: On a call, if the inputs are no float tensor, or have another size.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class MLP(Encoder):
     @override
     def forward(self, inputs: Tensor) -> Tensor:
         """Embeddings ``(B, D)`` of inputs ``(B, ...)``, which are flattened."""
+        check_floats(self, inputs, ("B", "..."))
         flat = inputs.flatten(1)  # (B, F)
         if flat.shape[1] != self.in_features:
             raise UserError(

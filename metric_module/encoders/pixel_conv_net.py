@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.inputs import advice, check_floats, told
 from metric_module.errors import UserError
 
 
@@ -28,7 +29,7 @@ class PixelConvNet(Encoder):
         in_channels: Channels of the images.
 
     Raises:
-        UserError: If there is no stage, or a width is below 1.
+        UserError: If there is no stage, or a width is below 1; on a call, if the inputs have another form.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class PixelConvNet(Encoder):
         if min(widths, default=0) < 1:
             raise UserError(f"encoder.widths: expected widths of 1 or more, got {list(widths)}")
         self.embedding_dim = embedding_dim
+        self.in_channels = in_channels
         before = [in_channels + 2, *widths[:-1]]
         self.down = nn.ModuleList(_twice(old, new) for old, new in zip(before, widths, strict=True))
         self.up = nn.ModuleList(_twice(low + high, high) for high, low in pairwise(widths))
@@ -55,6 +57,9 @@ class PixelConvNet(Encoder):
         Args:
             inputs: ``images``, ``(S, C, H, W)``, and ``pixels``: image, row and column of each, int64 ``(B, 3)``.
         """
+        if not isinstance(inputs, Mapping) or not {"images", "pixels"} <= set(inputs):
+            got = f"keys {', '.join(map(str, inputs))}" if isinstance(inputs, Mapping) else told(inputs)
+            raise UserError(f"PixelConvNet: expected a dict of images and pixels, got {got}{advice(inputs)}")
         features = self.features(inputs["images"]).permute(0, 2, 3, 1)  # (S, H, W, F)
         image, row, column = inputs["pixels"].unbind(dim=1)  # (B,), (B,), (B,)
         place = (image * features.shape[1] + row) * features.shape[2] + column  # (B,)
@@ -64,6 +69,7 @@ class PixelConvNet(Encoder):
 
     def features(self, images: Tensor) -> Tensor:
         """Features ``(S, F, H, W)`` of every pixel of images ``(S, C, H, W)``."""
+        check_floats(self, images, ("B", self.in_channels, "H", "W"), f"encoder.in_channels={self.in_channels}")
         rows, columns = (torch.linspace(-1, 1, side).to(images) for side in images.shape[2:])  # (H,), (W,)
         where = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(images), -1, -1, -1)
         features = torch.cat([images, where], dim=1).contiguous(memory_format=torch.channels_last)

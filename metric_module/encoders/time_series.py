@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
 from metric_module.encoders.conv_net import GeneralizedMean, check_stages, mean_pool
+from metric_module.encoders.inputs import check_floats
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32
 
@@ -92,12 +93,7 @@ class SeriesConvNet(Encoder):
             if set(inputs) - {"lengths"} != {"values"}:
                 raise UserError(f"SeriesConvNet: expected inputs with values and lengths, got {', '.join(inputs)}")
             inputs, lengths = inputs["values"], inputs.get("lengths")
-        if not isinstance(inputs, Tensor) or inputs.ndim != 3 or inputs.shape[1] != self.in_channels:
-            got = list(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-            raise UserError(
-                f"SeriesConvNet: expected series of shape [B, {self.in_channels}, T] "
-                f"(encoder.in_channels={self.in_channels}), got {got}"
-            )
+        check_floats(self, inputs, ("B", self.in_channels, "T"), f"encoder.in_channels={self.in_channels}")
         if lengths is not None:
             _check_lengths(lengths, *inputs.shape[::2])
         return inputs, lengths

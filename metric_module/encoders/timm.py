@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.inputs import check_floats
 from metric_module.encoders.parts import find_path, freeze_parts
 from metric_module.errors import UserError
 from metric_module.recompute import track_statistics_once
@@ -38,7 +39,8 @@ class TimmEncoder(Encoder):
 
     Raises:
         UserError: If timm has no such model, both kinds of weights are asked for, the file does not fit, the backbone
-            has no part of a name in ``frozen``, or cannot keep fewer activations.
+            has no part of a name in ``frozen``, or cannot keep fewer activations. On a call, if the inputs are no
+            images.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class TimmEncoder(Encoder):
     @override
     def forward(self, inputs: Tensor) -> Tensor:
         """Embeddings ``(B, D)`` of images ``(B, C, H, W)``."""
+        check_floats(self, inputs, ("B", "C", "H", "W"))
         features: Tensor = self.backbone(inputs.contiguous(memory_format=torch.channels_last))
         embeddings: Tensor = self.head(features)
         return embeddings

@@ -133,9 +133,12 @@ def test_it_learns_frequencies() -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (torch.zeros(2, 3), r"expected series of shape \[B, 3, T\] \(encoder.in_channels=3\), got \[2, 3\]"),
-        (torch.zeros(2, 4, 9), r"expected series of shape \[B, 3, T\] .*, got \[2, 4, 9\]"),
-        ([1.0], r"expected series of shape \[B, 3, T\] .*, got list"),
+        (
+            torch.zeros(2, 3),
+            r"expected a float tensor of shape \[B, 3, T\] \(encoder.in_channels=3\), got .*32 \[2, 3\]",
+        ),
+        (torch.zeros(2, 4, 9), r"expected a float tensor of shape \[B, 3, T\] .*, got torch.float32 \[2, 4, 9\]"),
+        ([1.0], r"expected a float tensor of shape \[B, 3, T\] .*, got list"),
         ({"values": series(), "length": LENGTHS}, r"expected inputs with values and lengths, got values, length"),
         ({"lengths": LENGTHS}, r"expected inputs with values and lengths, got lengths"),
         ({"values": series(), "lengths": LENGTHS[:4]}, r"lengths as integers of shape \[6\], got torch.int64 \[4\]"),
