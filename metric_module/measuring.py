@@ -67,14 +67,20 @@ class MeasuredModule(LightningModule, ABC):
         self.threshold = checkpoint.get("threshold")
 
     @override
+    def on_fit_start(self) -> None:
+        """Find before the first step that the validation could not measure this data."""
+        if self.trainer.enable_validation:
+            self._take_sought("val")
+
+    @override
     def on_validation_epoch_start(self) -> None:
         """Forget the embeddings of the last validation."""
-        self._start_evaluation()
+        self._start_evaluation("val")
 
     @override
     def on_test_epoch_start(self) -> None:
         """Forget the embeddings of the last test."""
-        self._start_evaluation()
+        self._start_evaluation("test")
 
     @override
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -129,7 +135,8 @@ class MeasuredModule(LightningModule, ABC):
         """Embeddings ``(B, D)``."""
         return embed(self.encoder, inputs)
 
-    def _start_evaluation(self) -> None:
+    def _start_evaluation(self, stage: str) -> None:
+        self._take_sought(stage)
         self._seen = 0
         self._bad.clear()
         self.metric.reset()
@@ -154,16 +161,20 @@ class MeasuredModule(LightningModule, ABC):
         samples = self.metric.gathered()
         self.metric.threshold = self.threshold if stage == "test" else None
         self.metric.pairs, self.metric.folds = self._known("pairs"), self._known("pair_folds")
-        sought = self._known("sought")
-        self.metric.sought = None if sought is None else sought[stage]
         figures = self.metric.compute()
         if stage == "val" and "best_threshold" in figures:
             self.threshold = figures["best_threshold"]
-        if sought is None:
+        if self.metric.sought is None:
             self.log(f"{stage}/loss", self.loss_of_set(samples), prog_bar=True)
         for name, value in figures.items():
             shown = name in {"recall_at_1", "map_at_r", "ndcg_at_10"}
             self.log(f"{stage}/{name}", torch.tensor(value).float(), prog_bar=shown)
+
+    def _take_sought(self, stage: str) -> None:
+        """Tell the metric what is sought, if this is data of pairs, and whether it can measure that."""
+        sought = self._known("sought")
+        self.metric.sought = None if sought is None else sought[stage]
+        self.metric.check_sought()
 
     def _known(self, name: str) -> Any:
         """What the data module knows of its samples under this name, if anything."""

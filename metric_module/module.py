@@ -100,7 +100,8 @@ class TripletModule(MeasuredModule):
 
     @override
     def on_fit_start(self) -> None:
-        """Say what several processes cannot do as one."""
+        """Find what the validation could not measure, and say what several processes cannot do as one."""
+        super().on_fit_start()
         if self.trainer.world_size > 1:
             warn_of_local_statistics(self.encoder, self.device.type)
 

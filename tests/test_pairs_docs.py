@@ -85,6 +85,17 @@ def test_what_needs_classes_says_so(
         "error: evaluation: RetrievalMetric looks at classes, and this data has pairs; give evaluation=pair_retrieval"
     )
     assert told in capsys.readouterr().err
+    assert not (folder / "run").exists(), "refused before the first step"
+
+
+def test_data_of_classes_is_not_looked_at_by_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = command_in(tmp_path, monkeypatch)
+    assert command("evaluation=pair_retrieval", *SHORT) == 2
+    told = "error: evaluation: PairRetrievalMetric looks for pairs, and this data has classes; give evaluation=retrieval"
+    assert told in capsys.readouterr().err
+    assert not any(tmp_path.iterdir()), "refused before the first step"
 
 
 def test_by_hand(folder: Path) -> None:

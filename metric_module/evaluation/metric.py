@@ -229,6 +229,9 @@ class MetricGroup(EmbeddingMetric):
     @override
     def check_sought(self) -> None:
         """Each of them looks for itself."""
+        for metric in self.metrics:
+            metric.sought = self.sought
+            metric.check_sought()
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
@@ -236,8 +239,6 @@ class MetricGroup(EmbeddingMetric):
         figures: dict[str, float] = {}
         for metric in self.metrics:
             metric.threshold, metric.pairs, metric.folds = self.threshold, self.pairs, self.folds
-            metric.sought = self.sought
-            metric.check_sought()
             found = metric.figures(samples)
             twice = figures.keys() & found.keys()
             if twice:
