@@ -54,7 +54,7 @@ def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPat
     assert "This data has pairs in place of classes" in page
     assert "ndcg_at_10" in page
     evaluate = ["task=evaluate", "ckpt_path=run/checkpoints/best.ckpt", "hydra.run.dir=again", "report=false"]
-    more = [word for word in words if word.startswith(("evaluation", "monitor"))]
+    more = [word for word in words if word.startswith("evaluation")]
     trusted = ["trusted=[my_towers]"] if "captions" in line else []
     assert command(*evaluate, *more, *trusted, "trainer.accelerator=cpu", "logger=csv") == 0
     assert json.loads((folder / "again/metrics.json").read_text()) == figures
@@ -76,7 +76,7 @@ def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPat
 def test_what_needs_classes_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [word for word in shlex.split(COMMANDS[0])[2:] if not word.startswith(("evaluation", "monitor"))]
+    words = [word for word in shlex.split(COMMANDS[0])[2:] if not word.startswith("evaluation")]
     command = command_in(folder, monkeypatch)
     assert command(*words, "task=census", "evaluation=pair_retrieval", *SHORT) == 2
     assert "error: task=census: expected classes, and InteractionsDataModule has pairs" in capsys.readouterr().err
@@ -93,7 +93,9 @@ def test_data_of_classes_is_not_looked_at_by_pairs(
 ) -> None:
     command = command_in(tmp_path, monkeypatch)
     assert command("evaluation=pair_retrieval", *SHORT) == 2
-    told = "error: evaluation: PairRetrievalMetric looks for pairs, and this data has classes; give evaluation=retrieval"
+    told = (
+        "error: evaluation: PairRetrievalMetric looks for pairs, and this data has classes; give evaluation=retrieval"
+    )
     assert told in capsys.readouterr().err
     assert not any(tmp_path.iterdir()), "refused before the first step"
 

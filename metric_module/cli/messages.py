@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +23,7 @@ from metric_module.errors import UserError
 _CONF = Path(__file__).resolve().parents[2] / "conf"
 _AMBIGUOUS = "Ambiguous value for argument "
 _ABOUT_THE_CONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
+_NOT_LOGGED = re.compile(r"monitor='(.+?)'.* could not find the monitored key in the returned metrics: \[(.*?)\]")
 _DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
 
 
@@ -37,7 +39,7 @@ def explain(error: BaseException) -> str | None:
     chain = list(_chain(error))
     for cause in chain:
         if isinstance(cause, UserError) or type(cause).__name__ == "MisconfigurationException":
-            return one_line(cause)
+            return _unknown_figure(cause) or one_line(cause)
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, OverrideParseException):
@@ -68,6 +70,16 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while current is not None:
         yield current
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _unknown_figure(error: BaseException) -> str | None:
+    """For Lightning's complaint that a figure to choose by is never logged; None for any other."""
+    found = _NOT_LOGGED.search(str(error))
+    if found is None:
+        return None
+    names = [name.strip("'") for name in found[2].split(", ")]
+    figures = [name for name in names if name.startswith("val/")]
+    return f"monitor: expected one of {', '.join(figures or names)}, got {found[1]}"
 
 
 def _unknown_option(error: MissingConfigException) -> str:

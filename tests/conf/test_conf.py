@@ -137,6 +137,25 @@ def test_shared_values_have_one_owner(tmp_path: Path) -> None:
     assert cfg.datamodule.split_seed == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "monitor"),
+    [
+        ([], "val/map_at_r"),
+        (["evaluation=pair_retrieval"], "val/ndcg_at_10"),
+        (["evaluation=[pair_retrieval]"], "val/ndcg_at_10"),
+        (["evaluation=[instances,retrieval]"], "val/ari"),
+        (["evaluation=pair_retrieval", "monitor=val/map"], "val/map"),
+        (["experiment=instances"], "val/ari"),
+        (["experiment=instances", "evaluation=retrieval"], "val/map_at_r"),
+        (["experiment=movielens", "datamodule.path=somewhere"], "val/ndcg_at_10"),
+    ],
+)
+def test_figures_of_another_kind_bring_the_one_to_monitor(tmp_path: Path, words: list[str], monitor: str) -> None:
+    cfg = composed(tmp_path, *words)
+    assert cfg.monitor == cfg.callbacks.best.monitor == monitor
+    assert all("_target_" in node for node in cfg.evaluation.values())
+
+
 @pytest.mark.parametrize("distance", ["squared_euclidean", "cosine", "manhattan", "dot_product", "snr"])
 def test_a_distance_comes_with_a_miner_that_takes_it(tmp_path: Path, distance: str) -> None:
     assert composed(tmp_path, f"distance={distance}").miner._target_ != "metric_module.miners.DistanceWeighted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,9 @@ def test_an_unknown_figure_to_monitor(small: Compose) -> None:
         MisconfigurationException, match=r"monitor='val/nothing'.* could not find the monitored key"
     ) as error:
         train(small("monitor=val/nothing"))
-    assert "val/nothing" in (explain(error.value) or "")
+    told = explain(error.value) or ""
+    assert re.fullmatch(r"monitor: expected one of val/loss, (val/\w+, )*val/\w+, got val/nothing", told), told
+    assert "val/map_at_r" in told
 
 
 def test_nodes_inside_lists_and_dicts() -> None:
