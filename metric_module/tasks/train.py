@@ -33,6 +33,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """
     check(cfg)
     parts = build(cfg)
+    _check_positives(parts)
     if parts.trainer.is_global_zero:
         write_config(cfg)
     path = find_checkpoint(cfg)
@@ -45,6 +46,16 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if parts.trainer.is_global_zero and parts.trainer.checkpoint_callbacks and not cfg.trainer.fast_dev_run:
         _write_encoder(parts, Path(cfg.output_dir) / NAME)
     return figures
+
+
+def _check_positives(parts: Parts) -> None:
+    """Accept batches in which an anchor has a positive, or a memory that may have one."""
+    samples = getattr(parts.datamodule, "samples_per_class", None)
+    if samples == 1 and parts.module.memory is None:
+        raise UserError(
+            "datamodule.samples_per_class: expected at least 2, or a memory (memory.size=8192, say), got 1: an anchor "
+            "has no positive"
+        )
 
 
 def _write_encoder(parts: Parts, path: Path) -> None:

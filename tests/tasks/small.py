@@ -24,8 +24,10 @@ PER_CLASS = 4
 class Clouds(PKDataModule):
     """Eighteen clouds of four points each, twelve to train on: four batches of 4 x 3 in an epoch."""
 
-    def __init__(self, seed: int = 0, noise: float = 0.8, poison: int | None = None) -> None:
-        super().__init__(classes_per_batch=4, samples_per_class=3, seed=seed)
+    def __init__(
+        self, seed: int = 0, noise: float = 0.8, poison: int | None = None, samples_per_class: int = 3
+    ) -> None:
+        super().__init__(classes_per_batch=4, samples_per_class=samples_per_class, seed=seed)
         self.noise = noise
         self.poison = poison
 

@@ -86,6 +86,22 @@ def test_learning_rates_by_part_reach_the_optimizer(small: Compose, tmp_path: Pa
         build(small("module.lr_scale={encoder.backbon:0.1}"))
 
 
+@pytest.mark.filterwarnings("ignore:.*of the anchors of this epoch had no positive")  # a memory that is still empty
+def test_an_anchor_without_a_positive_is_found_before_training(small: Compose, tmp_path: Path) -> None:
+    one = "+datamodule.samples_per_class=1"
+    told = (
+        r"^datamodule.samples_per_class: expected at least 2, or a memory \(memory.size=8192, say\), got 1: an anchor "
+        "has no positive$"
+    )
+    with pytest.raises(UserError, match=told):
+        train(small(one))
+    assert not list(tmp_path.iterdir())
+    short = ("test=false", "trainer.max_steps=2")
+    train(small(one, "memory.size=30", *short))
+    figures = evaluate(small(one, f"ckpt_path='{tmp_path}/run/checkpoints/best.ckpt'", *short, folder="again"))
+    assert figures["val/map_at_r"] > 0
+
+
 def test_an_encoder_that_does_not_say_its_width(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = Tiny.__init__
 
