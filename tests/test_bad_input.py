@@ -58,8 +58,21 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             "margin: expected one value, got 0.1,0.2; add -m to sweep over them, or write a list as [0.1,0.2]",
         ),
         (["margin"], "cannot read 'margin', expected key=value (missing EQUAL at '<EOF>')"),
+        (
+            ["datamodule.root=my data (1)"],
+            "cannot read 'datamodule.root=my data (1)', expected key=value (mismatched input ' (' expecting <EOF>); "
+            """for a text with special characters give 'datamodule.root="my data (1)"'""",
+        ),
+        (["callbacks=[default"], "cannot read 'callbacks=[default', expected key=value ("),
         (["encoder=custom"], "encoder._target_: expected a value, got none; give encoder._target_=my_encoders.Tiny"),
         (["task=evaluate"], "ckpt_path: expected a checkpoint, got none; give ckpt_path=<run>/checkpoints/best.ckpt"),
+        (["+task.split=test"], "unknown key 'split' in task: allowed: none; this is task=train"),
+        (
+            ["task=evaluate", "+task.split=test", "ckpt_path=nowhere.ckpt"],
+            "unknown key 'split' in task: allowed: none; this is task=evaluate",
+        ),
+        (["task=embed", "+task.splits=test"], "unknown key 'splits' in task: did you mean 'split'? allowed: split, "),
+        (["task=embed", "task.splits=test"], "unknown key 'splits' in task: did you mean 'split'? allowed: split, "),
         (["ckpt_path=nowhere.ckpt"], "ckpt_path: no such file: nowhere.ckpt"),
         (["datamodule.seed=${nothing}"], "Interpolation key 'nothing' not found; full_key: datamodule.seed"),
         (
@@ -98,6 +111,7 @@ def test_a_mistake_is_one_line(
     errors = [line for line in lines if not line.startswith(("INFO", "WARNING"))]
     assert len(errors) == 1, lines
     assert errors[0].startswith("error: ") and message in errors[0]
+    assert ("special characters" in errors[0]) == ("my data (1)" in message)
     left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
     assert left == {"my_encoders.py"}, "a refused run leaves nothing behind"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.cli.messages import allowed
+from metric_module.cli.messages import CONF, allowed
 from metric_module.errors import UserError
 
 
@@ -22,6 +22,7 @@ def check(cfg: DictConfig) -> None:
         UserError: If a value is out of range, is missing, contradicts another, or is one that nothing reads.
     """
     _check_keys(cfg)
+    _check_task(cfg)
     _check_missing(cfg)
     _check_margin(cfg)
     if cfg.seed < 0:
@@ -37,6 +38,19 @@ def _check_keys(cfg: DictConfig) -> None:
     for key in cfg:
         if key not in known:
             raise UserError(f"unknown key {key!r}: {allowed(str(key), known)}")
+
+
+def _check_task(cfg: DictConfig) -> None:
+    """No keys of a task of this project but those of its yaml."""
+    home, _, name = str(cfg.task.get("_target_", "")).rpartition(".")
+    path = CONF / "task" / f"{name}.yaml"
+    if home != "metric_module.tasks" or not path.is_file():
+        return
+    known = OmegaConf.load(path)
+    for key in cfg.task:
+        if key not in known:
+            options = [str(name) for name in known if name not in {"_target_", "needs_checkpoint"}]
+            raise UserError(f"unknown key {key!r} in task: {allowed(str(key), options)}; this is task={name}")
 
 
 def _check_missing(cfg: DictConfig) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import (
@@ -20,9 +22,9 @@ from omegaconf.errors import (
 
 from metric_module.errors import UserError
 
-_CONF = Path(__file__).resolve().parents[2] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 _AMBIGUOUS = "Ambiguous value for argument "
-_ABOUT_THE_CONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
+_ABOUT_THECONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
 _NOT_LOGGED = re.compile(r"monitor='(.+?)'.* could not find the monitored key in the returned metrics: \[(.*?)\]")
 _DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
 
@@ -43,12 +45,12 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}, expected key=value ({one_line(error).split('; ')[-1]})"
+        return _unreadable(str(error.override), one_line(error).split("; ")[-1])
     if str(error).startswith(_AMBIGUOUS):
         return _several_values(str(error).splitlines()[0].removeprefix(_AMBIGUOUS).strip("'"))
     if isinstance(error, ConfigCompositionException) and len(chain) > 1:
         return _bad_value(error, chain[-1])
-    return one_line(error) if all(isinstance(cause, _ABOUT_THE_CONFIGURATION) for cause in chain) else None
+    return one_line(error) if all(isinstance(cause, _ABOUT_THECONFIGURATION) for cause in chain) else None
 
 
 def allowed(got: str, options: Iterable[str]) -> str:
@@ -82,9 +84,26 @@ def _unknown_figure(error: BaseException) -> str | None:
     return f"monitor: expected one of {', '.join(figures or names)}, got {found[1]}"
 
 
+def _unreadable(override: str, reason: str) -> str:
+    """With the same value in quotes, where they would help: for the shell, and for Hydra inside."""
+    key, _, value = override.partition("=")
+    quoted = '{}="{}"'.format(key, value.replace('"', '\\"'))
+    helps = bool(value) and not value.startswith(("[", "{", "'", '"')) and _reads(quoted, value)
+    hint = f"; for a text with special characters give {shlex.quote(quoted)}" if helps else ""
+    return f"cannot read {override!r}, expected key=value ({reason}){hint}"
+
+
+def _reads(override: str, value: str) -> bool:
+    """Whether Hydra reads this value in it."""
+    try:
+        return bool(OverridesParser.create().parse_override(override).value() == value)
+    except HydraException:
+        return False
+
+
 def _unknown_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    options = error.options or sorted(path.stem for path in (_CONF / group).glob("*.yaml"))
+    options = error.options or sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     return f"{group}={option}: unknown option; {allowed(option, options)}" if group else one_line(error)
 
 

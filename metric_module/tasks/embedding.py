@@ -62,7 +62,10 @@ def split_loader(parts: Parts, split: str) -> DataLoader[Any] | list[DataLoader[
     data.prepare_data()
     data.setup({"train": "fit", "val": "validate", "all": "predict"}.get(split, "test"))
     if hasattr(data, "eval_dataloader"):
-        loader: DataLoader[Any] = data.eval_dataloader(split)
+        try:
+            loader: DataLoader[Any] = data.eval_dataloader(split)
+        except UserError as error:
+            raise UserError(f"task.split: {error}") from error
         return loader
     hooks = {"val": data.val_dataloader, "test": data.test_dataloader}
     if type(data).predict_dataloader is not LightningDataModule.predict_dataloader:

@@ -63,7 +63,7 @@ def test_of_a_checkpoint_another_split_and_some_anchors(small: Compose, tmp_path
     [
         (["task.margins=[-1]"], "task.margins: expected numbers >= 0, got -1.0"),
         (["task.anchors=0"], "task.anchors: expected an integer >= 1 or null, got 0"),
-        (["task.split=nowhere"], "unknown split 'nowhere': expected one of train, val, test, all"),
+        (["task.split=nowhere"], "^task.split: unknown split 'nowhere': expected one of train, val, test, all"),
     ],
 )
 def test_mistakes_are_named(small: Compose, overrides: list[str], told: str) -> None:

@@ -91,7 +91,7 @@ def test_parquet_of_one_split_of_a_checkpoint(small: Compose, tmp_path: Path) ->
     ("overrides", "told"),
     [
         (["task.format=csv"], "task.format: expected npz or parquet, got 'csv'"),
-        (["task.split=nowhere"], "unknown split 'nowhere': expected one of train, val, test, all"),
+        (["task.split=nowhere"], "^task.split: unknown split 'nowhere': expected one of train, val, test, all"),
         (["ckpt_path=last"], "ckpt_path=last: no checkpoint in .*/run/checkpoints"),
         (["datamodule.poison=50"], r"Tiny: NaN or infinity in 1 embeddings, sample ids \[50\]; look at these inputs"),
     ],
