@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import Optimizer
@@ -36,12 +36,27 @@ def configured(
         optimizer: As in :func:`build_optimizer`.
         scheduler: As in :func:`build_scheduler`; None is none.
         lr_scale: As in :func:`parameter_groups`.
+
+    Raises:
+        UserError: If a schedule asks for its length, and training has none.
     """
     made = build_optimizer(module, optimizer, lr_scale)
     if scheduler is None:
         return made
-    schedule = build_scheduler(made, scheduler, lambda: int(module.trainer.estimated_stepping_batches))
+    schedule = build_scheduler(made, scheduler, partial(_total_steps, module.trainer))
     return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _total_steps(trainer: Trainer) -> int:
+    """How many steps training has.
+
+    Raises:
+        UserError: If the trainer allows none, of which no schedule can be made.
+    """
+    for name in ("max_steps", "max_epochs"):
+        if getattr(trainer, name) == 0:
+            raise UserError(f"trainer.{name}: expected an integer >= 1, or -1 for no limit, got 0")
+    return int(trainer.estimated_stepping_batches)
 
 
 def parameter_groups(module: nn.Module, lr_scale: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -99,6 +99,18 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         (["datamodule.samples_per_class=9", "datamodule.short_classes=error"], "9"),
         (["encoder=timm", "encoder.name=resnet1"], "encoder.name: timm has no model 'resnet1'; some that it has: "),
         (["trainer.accelerator=abacus"], "trainer: You selected an invalid accelerator name: `accelerator='abacus'`."),
+        (
+            ["datamodule=image_folder", "datamodule.root=.", "datamodule.on_bad_sample=pray"],
+            "error: datamodule.on_bad_sample: expected error or replace, got 'pray'",
+        ),
+        (
+            ["trainer.max_steps=0", "trainer.accelerator=cpu"],
+            "trainer.max_steps: expected an integer >= 1, or -1 for no limit, got 0",
+        ),
+        (
+            ["trainer.max_epochs=0", "scheduler=one_cycle", "trainer.accelerator=cpu"],
+            "trainer.max_epochs: expected an integer >= 1, or -1 for no limit, got 0",
+        ),
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
     ],
 )
@@ -114,6 +126,34 @@ def test_a_mistake_is_one_line(
     assert ("special characters" in errors[0]) == ("my data (1)" in message)
     left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
     assert left == {"my_encoders.py"}, "a refused run leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["ckpt_path=old"], "ckpt_path: expected a file, got the folder old; give ckpt_path=old/checkpoints/best.ckpt"),
+        (["task=evaluate", "ckpt_path=old/checkpoints"], "old/checkpoints; give ckpt_path=old/checkpoints/best.ckpt"),
+        (["ckpt_path=empty"], "ckpt_path: expected a file, got the folder empty"),
+        (
+            ["ckpt_path=old/encoder.safetensors"],
+            "ckpt_path: expected a checkpoint, got weights alone; give module.encoder_weights=old/encoder.safetensors",
+        ),
+        (
+            ["module.encoder_weights=old"],
+            "module.encoder_weights: expected a file, got the folder old; give "
+            "module.encoder_weights=old/encoder.safetensors",
+        ),
+    ],
+)
+def test_a_folder_in_place_of_a_file_of_it(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    (tmp_path / "old/checkpoints").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "old/checkpoints/best.ckpt").touch()
+    (tmp_path / "old/encoder.safetensors").touch()
+    assert command(*words) == 2
+    assert capsys.readouterr().err.strip().endswith(told)
 
 
 def test_a_bug_in_the_users_code_keeps_its_trace(command: Command, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,19 @@ def _check_checkpoint(cfg: DictConfig) -> None:
         raise UserError(f"ckpt_path={path} has an encoder of its own: leave out module.encoder_weights={weights}")
     if path is None and weights is None and cfg.task.get("needs_checkpoint", False):
         raise UserError("ckpt_path: expected a checkpoint, got none; give ckpt_path=<run>/checkpoints/best.ckpt")
-    if path not in {None, "last"} and not Path(path).is_file():
-        raise UserError(f"ckpt_path: no such file: {path}")
-    if weights is not None and path is None and not Path(weights).is_file():
-        raise UserError(f"module.encoder_weights: no such file: {weights}")
+    if path not in {None, "last"}:
+        _check_file("ckpt_path", path, ("checkpoints/best.ckpt", "best.ckpt"))
+        if path.endswith(".safetensors"):
+            raise UserError(f"ckpt_path: expected a checkpoint, got weights alone; give module.encoder_weights={path}")
+    if weights is not None and path is None:
+        _check_file("module.encoder_weights", weights, ("encoder.safetensors",))
+
+
+def _check_file(key: str, path: str, inside: Sequence[str]) -> None:
+    """Accept a file; of a folder, name the file in it that may be meant."""
+    if Path(path).is_dir():
+        found = [str(Path(path, name)) for name in inside if Path(path, name).is_file()]
+        hint = f"; give {key}={found[0]}" if found else ""
+        raise UserError(f"{key}: expected a file, got the folder {path}{hint}")
+    if not Path(path).is_file():
+        raise UserError(f"{key}: no such file: {path}")

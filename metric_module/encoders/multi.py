@@ -51,4 +51,9 @@ class MultiEncoder(Encoder):
         ((name, own),) = inputs.items()
         if name not in self.encoders:
             raise UserError(f"MultiEncoder: expected a key of {names}, got {name}")
-        return embed(self.encoders[name], own)
+        try:
+            return embed(self.encoders[name], own)
+        except UserError as error:
+            if not str(error).startswith("encoder."):
+                raise
+            raise UserError(f"encoder.encoders.{name}.{str(error).removeprefix('encoder.')}") from error

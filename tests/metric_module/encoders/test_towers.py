@@ -36,6 +36,16 @@ def test_ids_that_are_not_there() -> None:
         LookupEncoder(1, -1)
 
 
+def test_the_tower_is_named_with_its_setting() -> None:
+    towers = MultiEncoder({"user": LookupEncoder(5, 4), "item": MLP(3, 4)})
+    with pytest.raises(UserError, match=r"^encoder.encoders.user.count: expected ids in \[0, 5\), got 7 \(1 such"):
+        towers({"user": torch.tensor([0, 7])})
+    with pytest.raises(UserError, match=r"^encoder.encoders.item.in_features: expected 2 for inputs of shape \[2\]"):
+        towers({"item": torch.zeros(1, 2)})
+    with pytest.raises(UserError, match=r"^MLP: expected a float tensor"):
+        towers({"item": torch.zeros(1, 3).int()})
+
+
 def test_the_key_names_the_tower() -> None:
     towers = MultiEncoder({"user": LookupEncoder(5, 4), "item": MLP(3, 4, hidden=())})
     ids, rows = torch.tensor([1, 2]), torch.randn(2, 3)
