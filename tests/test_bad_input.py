@@ -66,6 +66,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         (["callbacks=[default"], "cannot read 'callbacks=[default', expected key=value ("),
         (["encoder=custom"], "encoder._target_: expected a value, got none; give encoder._target_=my_encoders.Tiny"),
         (["task=evaluate"], "ckpt_path: expected a checkpoint, got none; give ckpt_path=<run>/checkpoints/best.ckpt"),
+        (["task.split=test"], "unknown key 'split' in task: allowed: none"),
         (["+task.split=test"], "unknown key 'split' in task: allowed: none; this is task=train"),
         (
             ["task=evaluate", "+task.split=test", "ckpt_path=nowhere.ckpt"],
@@ -123,6 +124,7 @@ def test_a_mistake_is_one_line(
     errors = [line for line in lines if not line.startswith(("INFO", "WARNING"))]
     assert len(errors) == 1, lines
     assert errors[0].startswith("error: ") and message in errors[0]
+    assert ("in task" in message) <= ("is added with" not in errors[0])
     assert ("special characters" in errors[0]) == ("my data (1)" in message)
     left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
     assert left == {"my_encoders.py"}, "a refused run leaves nothing behind"

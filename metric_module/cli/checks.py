@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.cli.messages import CONF, allowed
+from metric_module.cli.messages import CONF, INNER, allowed
 from metric_module.errors import UserError
 
 
@@ -50,7 +50,7 @@ def _check_task(cfg: DictConfig) -> None:
     known = OmegaConf.load(path)
     for key in cfg.task:
         if key not in known:
-            options = [str(name) for name in known if name not in {"_target_", "needs_checkpoint"}]
+            options = [str(name) for name in known if name not in INNER]
             raise UserError(f"unknown key {key!r} in task: {allowed(str(key), options)}; this is task={name}")
 
 

@@ -23,6 +23,9 @@ from omegaconf.errors import (
 from metric_module.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+INNER = {"_target_", "_partial_", "hydra", "needs_checkpoint"}
+"""Keys that nobody types."""
+
 _AMBIGUOUS = "Ambiguous value for argument "
 _ABOUT_THECONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
 _NOT_LOGGED = re.compile(r"monitor='(.+?)'.* could not find the monitored key in the returned metrics: \[(.*?)\]")
@@ -123,8 +126,9 @@ def _bad_value(error: ConfigCompositionException, cause: BaseException) -> str:
 def _unknown_key(error: Any) -> str:
     parent, _, key = str(error.full_key).rpartition(".")
     where = f" in {parent}" if parent else ""
-    names = [str(name) for name in error.parent_node if name not in {"_target_", "_partial_", "hydra"}]
-    add = f"; an argument that its yaml does not list is added with +{error.full_key}=..." if parent else ""
+    names = [str(name) for name in error.parent_node if name not in INNER]
+    open_to_more = parent not in {"", "task"}
+    add = f"; an argument that its yaml does not list is added with +{error.full_key}=..." if open_to_more else ""
     return f"unknown key {key!r}{where}: {allowed(key, names)}{add}"
 
 
