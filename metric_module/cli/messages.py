@@ -27,7 +27,7 @@ INNER = {"_target_", "_partial_", "hydra", "needs_checkpoint"}
 """Keys that nobody types."""
 
 _AMBIGUOUS = "Ambiguous value for argument "
-_ABOUT_THECONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
+_ABOUT_THE_CONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
 _NOT_LOGGED = re.compile(r"monitor='(.+?)'.* could not find the monitored key in the returned metrics: \[(.*?)\]")
 _DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
 
@@ -53,7 +53,7 @@ def explain(error: BaseException) -> str | None:
         return _several_values(str(error).splitlines()[0].removeprefix(_AMBIGUOUS).strip("'"))
     if isinstance(error, ConfigCompositionException) and len(chain) > 1:
         return _bad_value(error, chain[-1])
-    return one_line(error) if all(isinstance(cause, _ABOUT_THECONFIGURATION) for cause in chain) else None
+    return one_line(error) if all(isinstance(cause, _ABOUT_THE_CONFIGURATION) for cause in chain) else None
 
 
 def allowed(got: str, options: Iterable[str]) -> str:
