@@ -50,6 +50,20 @@ def test_one_negative_for_each_pair_of_anchors_within_reach() -> None:
     assert output.census.selected == 7
 
 
+@pytest.mark.parametrize("dimension", [64, 512, 2048])
+def test_two_close_classes_leave_the_other_anchors_their_triplets(dimension: int) -> None:
+    """The weights of one batch span more than a float holds; those of one anchor do not matter to another."""
+    draw = torch.Generator().manual_seed(0)
+    centres = torch.randn(32, dimension, generator=draw) + torch.randn(1, dimension, generator=draw)
+    centres[1] = centres[0] + 0.1 * torch.randn(dimension, generator=draw)
+    labels = torch.arange(32).repeat_interleave(4)
+    samples = unit(centres[labels] + 0.3 * torch.randn(128, dimension, generator=draw))
+    census = TripletCriterion(Euclidean(), DistanceWeighted(), margin=0.4)(samples, labels).census
+    assert torch.cdist(samples[:4], samples[4:8]).min() < 0.5
+    assert torch.cdist(samples[8:12], samples[12:]).min() > 0.7
+    assert (census.selected, census.anchors, census.lone_anchors) == (128 * 3, 128, 0)
+
+
 def test_the_largest_number_below_one_still_picks_a_negative() -> None:
     distances = torch.tensor([[0.1, 0.9, 1.0, 0.2]])
     positive = torch.tensor([[True, False, False, False]])
