@@ -79,7 +79,9 @@ class GlyphDataModule(PKDataModule):
         check_share(self.class_turns)
         check_no_fractions(self.fractions, "the scripts of train, val and test are the split")
         if not 2 <= self.min_fonts <= self.max_fonts:
-            raise UserError(f"expected 2 <= min_fonts <= max_fonts, got {self.min_fonts} and {self.max_fonts}")
+            raise UserError(
+                f"datamodule.min_fonts: expected 2 <= min_fonts <= max_fonts, got {self.min_fonts} and {self.max_fonts}"
+            )
         twice = sorted({script for script in self.scripts if self.scripts.count(script) > 1})
         if twice:
             raise UserError(f"datamodule: scripts in more than one place: {', '.join(twice)}")

@@ -73,7 +73,7 @@ class IDXDataModule(PKDataModule):
         check_grey(self.image_size, self.channels)
         check_share(self.class_turns)
         if self.eval_per_class < 2:
-            raise UserError(f"expected eval_per_class >= 2, got {self.eval_per_class}")
+            raise UserError(f"datamodule.eval_per_class: expected an integer >= 2, got {self.eval_per_class}")
 
     @override
     def augment_batch(self, batch: Batch, epoch: int) -> Batch:

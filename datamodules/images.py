@@ -202,4 +202,4 @@ def check_image_size(size: int) -> None:
         UserError: It is below 1.
     """
     if size < 1:
-        raise UserError(f"expected image_size >= 1, got {size}")
+        raise UserError(f"datamodule.image_size: expected an integer >= 1, got {size}")

@@ -68,9 +68,9 @@ def check_loading(eval_batch_size: int, workers: int) -> None:
         UserError: A number is out of range.
     """
     if eval_batch_size < 1:
-        raise UserError(f"expected eval_batch_size >= 1, got {eval_batch_size}")
+        raise UserError(f"datamodule.eval_batch_size: expected an integer >= 1, got {eval_batch_size}")
     if workers < 0:
-        raise UserError(f"expected num_workers >= 0, got {workers}")
+        raise UserError(f"datamodule.num_workers: expected an integer >= 0, got {workers}")
 
 
 def train_loader(

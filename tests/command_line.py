@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,9 @@ def command_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     def call(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["run.py", *words])
         monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setattr(
+            logging.root, "handlers", list(logging.root.handlers)
+        )  # Hydra's write into the run's folder
         monkeypatch.chdir(folder)
         monkeypatch.setattr("datamodules.emoji.read_images", read_images_once)
         monkeypatch.delitem(sys.modules, "my_encoders", raising=False)
@@ -33,5 +37,9 @@ def command_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             return run(main)
         except SystemExit as stop:
             return int(stop.code or 0)
+        finally:
+            for handler in [one for one in logging.root.handlers if isinstance(one, logging.FileHandler)]:
+                logging.root.removeHandler(handler)  # Hydra's, of a folder that may be gone
+                handler.close()
 
     return call

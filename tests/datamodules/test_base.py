@@ -189,9 +189,9 @@ def test_lightning_must_not_deal_out_samples_too() -> None:
 
 
 def test_mistakes_are_found_before_the_first_step() -> None:
-    with pytest.raises(UserError, match="expected eval_batch_size >= 1, got 0"):
+    with pytest.raises(UserError, match="eval_batch_size: expected an integer >= 1, got 0"):
         Toy(eval_batch_size=0)
-    with pytest.raises(UserError, match="expected num_workers >= 0, got -1"):
+    with pytest.raises(UserError, match="num_workers: expected an integer >= 0, got -1"):
         Toy(num_workers=-1)
     with pytest.raises(
         UserError, match=r"datamodule.classes_per_batch: expected at most 5, the classes to train on, .* got 6$"
@@ -231,7 +231,7 @@ def test_a_subclass_names_its_own_arguments_alone() -> None:
     data = Named(4, 2, width=5, seed=9)
     assert (data.classes_per_batch, data.samples_per_class, data.width) == (4, 2, 5)
     assert (data.seed, data.eval_batch_size, data.folds) == (9, 7, 4)
-    with pytest.raises(UserError, match="expected num_workers >= 0, got -1"):
+    with pytest.raises(UserError, match="num_workers: expected an integer >= 0, got -1"):
         Named(num_workers=-1)
 
 

@@ -125,7 +125,7 @@ def test_resize_averages_areas_only_where_they_are_whole() -> None:
 
 
 def test_bad_size() -> None:
-    with pytest.raises(UserError, match="expected image_size >= 1, got 0"):
+    with pytest.raises(UserError, match="image_size: expected an integer >= 1, got 0"):
         EmojiDataModule(image_size=0)
 
 

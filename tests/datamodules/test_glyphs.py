@@ -131,7 +131,7 @@ def test_scripts_are_held_out(few: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"image_size": 0}, "expected image_size >= 1, got 0"),
+        ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
         ({"channels": 4}, "expected channels of 1 or 3, got 4"),
         ({"class_turns": 2}, "expected 0 <= class_turns <= 1, got 2"),
         ({"min_fonts": 1}, "expected 2 <= min_fonts <= max_fonts, got 1 and 3"),

@@ -81,9 +81,9 @@ def test_a_prefix_chooses_files_and_labels_may_start_at_1(root: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"image_size": 0}, "expected image_size >= 1, got 0"),
+        ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
         ({"channels": 2}, "expected channels of 1 or 3, got 2"),
-        ({"eval_per_class": 1}, "expected eval_per_class >= 2, got 1"),
+        ({"eval_per_class": 1}, "eval_per_class: expected an integer >= 2, got 1"),
         ({"class_turns": -1}, "expected 0 <= class_turns <= 1, got -1"),
         ({"class_names": ["a", "b"]}, "datamodule.class_names: expected a name for each label up to 9, got 2"),
         (

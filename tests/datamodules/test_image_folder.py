@@ -221,7 +221,7 @@ def test_replacing_has_a_limit(root: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"image_size": 0}, "expected image_size >= 1, got 0"),
+        ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
         ({"on_bad_sample": "pray"}, "datamodule.on_bad_sample: expected error or replace, got 'pray'"),
     ],
 )

@@ -91,7 +91,7 @@ def test_inputs_are_pixels_between_minus_one_and_one(tmp_path: Any) -> None:
     inputs = ImageFiles(Paths([str(tmp_path / "a.png")]), 8)(torch.tensor([0, 0]))
     assert inputs.shape == (2, 3, 8, 8)
     assert torch.all(inputs[..., 0] == -1) and torch.all(inputs[..., 7] == 1)
-    with pytest.raises(UserError, match="expected image_size >= 1, got 0"):
+    with pytest.raises(UserError, match="image_size: expected an integer >= 1, got 0"):
         ImageFiles(Paths([]), 0)
 
 

@@ -178,9 +178,9 @@ def test_data_that_cannot_be_trained_on() -> None:
         UserError, match=r"^data: expected a positive for every query of train, got none for 3: 0, 1, 2$"
     ):
         odd.data  # noqa: B018
-    with pytest.raises(UserError, match=r"^expected eval_batch_size >= 1, got 0$"):
+    with pytest.raises(UserError, match=r"^datamodule.eval_batch_size: expected an integer >= 1, got 0$"):
         Odd(eval_batch_size=0)
-    with pytest.raises(UserError, match=r"^expected num_workers >= 0, got -1$"):
+    with pytest.raises(UserError, match=r"^datamodule.num_workers: expected an integer >= 0, got -1$"):
         Odd(num_workers=-1)
 
 

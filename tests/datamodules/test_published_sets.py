@@ -24,7 +24,7 @@ def module(root: Path, **settings: Any) -> PublishedDataModule:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"image_size": 0}, "expected image_size >= 1, got 0"),
+        ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
         ({"class_turns": 1.5}, "expected 0 <= class_turns <= 1, got 1.5"),
         (
             {"fractions": (0.5, 0.25, 0.25)},
