@@ -24,6 +24,7 @@ from torch import Tensor
 
 from benchmarks.common import markdown, recipe
 from benchmarks.learning import fit
+from benchmarks.recipes import SIDES
 from datamodules.emoji_scenes import EmojiScenesDataModule, ScenePixels
 from metric_module import Encoder
 from metric_module.encoders.base import embed
@@ -67,13 +68,12 @@ def main() -> None:
     }
     for run in arguments.run:
         sides[f"trained, {Path(run).name}"] = partial(encode, data, load(run))
-    for name, side in sides.items():
-        val, test, threshold = figures(data, side)
+    for name, vectors in sides.items():
+        val, test, threshold = figures(data, vectors)
         rows.append([name, f"{val:.3f}", f"{test:.3f}"])
-    for peer in (False, True) if arguments.seeds else ():
-        found = [trained(data, seed, peer, arguments.set) for seed in arguments.seeds]
-        name = "pytorch-metric-learning" if peer else "lightning-triplets"
-        rows.append([name, *(f"{statistics.mean(of_split):.3f}" for of_split in zip(*found, strict=True))])
+    for side in ("ours", "peer") if arguments.seeds else ():
+        found = [trained(data, seed, side == "peer", arguments.set) for seed in arguments.seeds]
+        rows.append([SIDES[side], *(f"{statistics.mean(of_split):.3f}" for of_split in zip(*found, strict=True))])
     print(markdown(["", "ari, val", "ari, test"], rows))
     if arguments.figure:
         draw(arguments.figure, load(arguments.run[-1]), threshold)

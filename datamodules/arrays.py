@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.base import PKDataModule
-from datamodules.columns import Strings, encode, refuse_empty
+from datamodules.columns import Strings, encode, encode_labels
 from datamodules.files import check_given
 from datamodules.manifest import read_splits
 from datamodules.samples import Samples
@@ -84,8 +84,7 @@ class ArraysDataModule(PKDataModule):
         _check_names(found, self.path or "arrays")
         inputs = _inputs(found["inputs"])
         _check_shapes(found, len(inputs) if inputs.ndim > 1 else -1, tuple(inputs.shape))
-        labels, values = encoded = encode(_column(found["labels"]), "labels")
-        refuse_empty(encoded, "labels")
+        labels, values = encode_labels(_column(found["labels"]), "labels")
         if "split" in found:
             splits = read_splits(_split_names(found["split"]), "split")
         else:

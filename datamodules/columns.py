@@ -119,14 +119,20 @@ def refuse_missing(column: pa.ChunkedArray, where: str) -> None:
         raise UserError(f"{where}: no value in {rows_in_words(rows)}")
 
 
-def refuse_empty(column: Encoded, where: str) -> None:
-    """Accept labels that all say something.
+def encode_labels(column: pa.ChunkedArray, where: str) -> Encoded:
+    """:func:`encode` labels, all of which must say something.
+
+    Args:
+        column: As there.
+        where: As there.
 
     Raises:
-        UserError: Naming the rows with an empty string.
+        UserError: As there, and naming the rows with an empty string.
     """
-    if str(column.values[0].as_py()) == "":
-        raise UserError(f"{where}: an empty label in {rows_in_words((column.codes == 0).nonzero()[:, 0])}")
+    codes, values = encode(column, where)
+    if str(values[0].as_py()) == "":
+        raise UserError(f"{where}: an empty label in {rows_in_words((codes == 0).nonzero()[:, 0])}")
+    return Encoded(codes, values)
 
 
 def rows_in_words(rows: npt.NDArray[np.integer[Any]] | Tensor) -> str:

@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.columns import Strings, encode, is_text, refuse_empty, refuse_missing
+from datamodules.columns import Strings, encode, encode_labels, is_text, refuse_missing
 from datamodules.files import check_given
 from datamodules.images import StoredImages, check_image_size
 from datamodules.samples import Samples, Source
@@ -91,8 +91,7 @@ class HuggingFaceDataModule(PKDataModule):
 
     def _labels(self, parts: Mapping[str, Any]) -> tuple[Tensor, Sequence[str]]:
         where = f"{self.path}: column {self.label!r}"
-        labels, values = encoded = encode(_column(parts, self.label, where), where)
-        refuse_empty(encoded, where)
+        labels, values = encode_labels(_column(parts, self.label, where), where)
         feature = next(iter(parts.values())).features[self.label]
         if not hasattr(feature, "int2str") or is_text(values.type):
             return labels, Strings(values)

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.columns import Strings, encode, is_text, refuse_empty, refuse_missing, rows_in_words
+from datamodules.columns import Strings, encode, encode_labels, is_text, refuse_missing, rows_in_words
 from datamodules.files import check_given
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.samples import Samples, Source
@@ -104,8 +104,7 @@ class ManifestDataModule(PKDataModule):
         column = self.image or self.text or self.array or ""
         table = read_table(self.table, words, [column])
         source = self._source(table[column], self._where(column))
-        labels, classes = encoded = encode(table[self.label], self._where(self.label))
-        refuse_empty(encoded, self._where(self.label))
+        labels, classes = encode_labels(table[self.label], self._where(self.label))
         if self.split is None:
             splits = split_ranked(labels, len(classes), seed=self.split_seed, fractions=self.fractions)
         else:

@@ -115,7 +115,9 @@ class PKSampler(EpochSampler):
         used = without_short(found, samples_per_class, short_classes)
         if classes_per_batch is None:  # whatever the number of ranks, which do not change what is trained
             classes_per_batch = max(2, min(MOST_CLASSES, len(used.sizes)))
-            _check_share(classes_per_batch, world_size)
+        if classes_per_batch % world_size:
+            told = f"{classes_per_batch} does not divide evenly among {world_size} ranks"
+            raise UserError(f"datamodule.classes_per_batch: {told}")
         self.classes_per_batch = classes_per_batch
         self.samples_per_class = samples_per_class
         self.seed = seed
@@ -225,14 +227,6 @@ def _check_counts(classes_per_batch: int | None, samples_per_class: int, rank: i
         if value is not None and value < 1:
             raise UserError(f"datamodule.{name}: expected an integer >= 1, got {value}")
     _check_rank(rank, world_size)
-    if classes_per_batch is not None:
-        _check_share(classes_per_batch, world_size)
-
-
-def _check_share(classes_per_batch: int, world_size: int) -> None:
-    if classes_per_batch % world_size:
-        told = f"{classes_per_batch} does not divide evenly among {world_size} ranks"
-        raise UserError(f"datamodule.classes_per_batch: {told}")
 
 
 def _check_rank(rank: int, world_size: int) -> None:

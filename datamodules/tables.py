@@ -51,7 +51,7 @@ def read_table(
             _check_columns(f"{setting}: {path}", schema.names, [*words, *others])
             table = _read_parquet(path, words, others, schema)
         else:
-            known = names or _header(path)
+            known = _header(path) if names is None else names
             _check_separator(f"{setting}: {path}", known, SEPARATORS[suffix])
             _check_columns(f"{setting}: {path}", known, [*words, *others])
             table = _read_csv(path, words, others, known, skip=1 if names is None else 0)

@@ -76,7 +76,7 @@ class Vectors(Source):
             values = chunk.flatten().to_numpy(zero_copy_only=False)  # (sum of sizes,); a missing number is NaN
             owner = np.repeat(np.arange(start, start + len(chunk)), sizes)
             with np.errstate(over="ignore"):
-                finite = np.isfinite(values.astype(np.float32))  # (sum of sizes,)
+                finite = np.isfinite(values.astype(np.float32, copy=False))  # (sum of sizes,)
             infinite += np.unique(owner[~finite]).tolist()
             start += len(chunk)
         return [

@@ -111,7 +111,7 @@ class TripletModule(MeasuredModule):
         super().on_load_checkpoint(checkpoint)
         trainer = self._trainer
         if trainer is not None and trainer.training:
-            check_length(checkpoint.get("lr_schedulers", ()), lambda: int(trainer.estimated_stepping_batches))
+            check_length(checkpoint.get("lr_schedulers", ()), trainer)
 
     @override
     def on_train_epoch_start(self) -> None:
@@ -190,6 +190,6 @@ class TripletModule(MeasuredModule):
     def _embed(self, inputs: Any) -> Tensor:
         """Embeddings ``(B, D)``; in training, chunk by chunk if so configured."""
         if self.encode_chunk_size is None or not self.training:
-            return embed(self.encoder, inputs)
+            return super()._embed(inputs)
         refuse_batch_norm(self.encoder)
         return encode_in_chunks(partial(embed, self.encoder), inputs, self.encode_chunk_size)

@@ -167,21 +167,21 @@ def build_scheduler(
     return scheduler
 
 
-def check_length(schedules: Iterable[Mapping[str, Any]], total_steps: Callable[[], int]) -> None:
+def check_length(schedules: Iterable[Mapping[str, Any]], trainer: Trainer) -> None:
     """Accept the states of schedules that were made for a training of this length, or that do not keep its length.
 
     Args:
         schedules: The states, as checkpoints keep them.
-        total_steps: How many steps training has; asked only if need be.
+        trainer: Asked how many steps training has, if need be.
 
     Raises:
         UserError: If one was made for another length, as ``OneCycleLR``, whose steps would then run out.
     """
     for state in schedules:
         kept = state.get("total_steps")
-        if kept is not None and kept != total_steps():
+        if kept is not None and kept != (steps := _total_steps(trainer)):
             raise UserError(
-                f"scheduler: the checkpoint's schedule is one of {kept} steps, and this training has {total_steps()}; "
+                f"scheduler: the checkpoint's schedule is one of {kept} steps, and this training has {steps}; "
                 "go on with the same trainer.max_epochs and max_steps; of scheduler=cosine both may change"
             )
 

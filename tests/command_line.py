@@ -27,9 +27,6 @@ def command_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     def call(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["run.py", *words])
         monkeypatch.setattr(sys, "path", list(sys.path))
-        monkeypatch.setattr(
-            logging.root, "handlers", list(logging.root.handlers)
-        )  # Hydra's write into the run's folder
         monkeypatch.chdir(folder)
         monkeypatch.setattr("datamodules.emoji.read_images", read_images_once)
         monkeypatch.delitem(sys.modules, "my_encoders", raising=False)

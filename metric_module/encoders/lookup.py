@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import Encoder
+from metric_module.encoders.inputs import told
 from metric_module.errors import UserError
 from metric_module.functional import unit
 
@@ -43,8 +44,7 @@ class LookupEncoder(Encoder):
     def forward(self, inputs: Tensor) -> Tensor:
         """Embeddings ``(B, D)`` of ids, int64 ``(B,)``."""
         if not isinstance(inputs, Tensor) or inputs.dtype != torch.int64 or inputs.ndim != 1:
-            got = f"{inputs.dtype} {list(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
-            raise UserError(f"LookupEncoder: expected int64 ids of shape [B], got {got}")
+            raise UserError(f"LookupEncoder: expected int64 ids of shape [B], got {told(inputs)}")
         count = self.table.num_embeddings
         if len(inputs) and not (int(inputs.min()) >= 0 and int(inputs.max()) < count):
             bad = inputs[(inputs < 0) | (inputs >= count)]

@@ -59,20 +59,20 @@ class PairRetrievalMetric(EmbeddingMetric):
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`pair_retrieval_metrics`."""
         assert self.sought is not None  # compute() has looked
-        sought = present(self.sought, samples.ids.cpu())
-        figures = self._one_way(samples, sought)
-        if self.both_ways:
-            figures |= {f"reverse_{name}": value for name, value in self._one_way(samples, sought.reverse()).items()}
-        return figures
-
-    def _one_way(self, samples: Gathered, sought: Sought) -> dict[str, float]:
-        """Figures of the queries, of which every process looks at a share."""
-        device = samples.embeddings.device
-        ids = samples.ids.cpu()
+        ids, device = samples.ids.cpu(), samples.embeddings.device
+        sought = present(self.sought, ids)
         query, reference = (
             samples.embeddings.index_select(0, torch.searchsorted(ids, wanted).to(device))
             for wanted in (sought.queries, sought.references)
         )
+        figures = self._one_way(query, reference, sought)
+        if self.both_ways:
+            back = self._one_way(reference, query, sought.reverse())
+            figures |= {f"reverse_{name}": value for name, value in back.items()}
+        return figures
+
+    def _one_way(self, query: Tensor, reference: Tensor, sought: Sought) -> dict[str, float]:
+        """Figures of the queries ``(Q, D)``, of which every process looks at a share."""
         found = pair_ranks(
             query,
             reference,
@@ -83,8 +83,8 @@ class PairRetrievalMetric(EmbeddingMetric):
             share=share(),
         )
         if world_size() > 1:
-            sizes = row_counts(found.rows.to(device))
-            found = PairRanks(*(gather_rows(part.to(device), sizes).cpu() for part in found))
+            sizes = row_counts(found.rows.to(query.device))
+            found = PairRanks(*(gather_rows(part.to(query.device), sizes).cpu() for part in found))
         return pair_means(found, len(query), self.at)
 
 

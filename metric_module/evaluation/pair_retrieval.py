@@ -44,13 +44,13 @@ class Sought(NamedTuple):
 
     def reverse(self) -> Sought:
         """Queries and references in each other's place, with every link in a list."""
-        rows = torch.arange(len(self.queries))
-        positives, ignored = (
-            None if relation is None else relation.lists(rows).reverse(len(self.references))
-            for relation in (self.positives, self.ignored)
-        )
-        assert positives is not None
-        return Sought(self.references, self.queries, positives, ignored)
+
+        def turned(relation: Relation) -> Links:
+            """The links of all queries, from the references."""
+            return relation.lists(torch.arange(len(self.queries))).reverse(len(self.references))
+
+        ignored = None if self.ignored is None else turned(self.ignored)
+        return Sought(self.references, self.queries, turned(self.positives), ignored)
 
 
 class PairRanks(NamedTuple):

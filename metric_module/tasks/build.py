@@ -178,6 +178,4 @@ def _built(group: str, node: DictConfig, **parts: Any) -> Any:
             raise UserError(f"{group}: a package is missing ({str(cause).splitlines()[0]})") from None
         if isinstance(cause, ValueError | TypeError) and group == "trainer":
             raise UserError(f"{group}: {one_line(cause)}") from None
-        if isinstance(cause, UserError) and group == "datamodule" and str(cause).partition(":")[0] in node:
-            raise UserError(f"{group}.{cause}") from None
         raise cause from None
