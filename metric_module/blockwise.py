@@ -9,7 +9,7 @@ Shapes: B = anchors, A = anchors in a block, M = references, D = embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 from metric_module.census import BlockCensus
-from metric_module.distances import Distance
+from metric_module.distances.base import Measure
 from metric_module.distributed import sum_over_ranks, world_size
 from metric_module.sums import BlockSum
 
@@ -54,7 +54,8 @@ BlockTerms = Callable[[Tensor, slice, bool], BlockResult]
 def blockwise_loss(
     query: Tensor,
     reference: Tensor | None,
-    distance: Distance,
+    distance: Measure,
+    learnable: Sequence[Tensor],
     terms: BlockTerms,
     divisor: Callable[[Totals], Tensor],
     *,
@@ -66,16 +67,15 @@ def blockwise_loss(
         query: Anchors ``(B, D)``.
         reference: References ``(M, D)``; None if the anchors are their own.
         distance: Gives ``(A, M)`` for a block of anchors.
+        learnable: Parameters of the distance that get a gradient.
         terms: Mines one block and sums its loss.
         divisor: What to divide the summed loss by, from the totals, ``()``.
         across_ranks: Whether the anchors of all ranks are summed. The gradient is then that of this rank's anchors
             times the number of ranks, for the mean that data-parallel training takes.
 
     Returns:
-        The loss ``()``, differentiable with respect to ``query``, ``reference`` and the distance's parameters, and the
-        totals.
+        The loss ``()``, differentiable with respect to ``query``, ``reference`` and ``learnable``, and the totals.
     """
-    learnable = [parameter for parameter in distance.parameters() if parameter.requires_grad]
     sources = [query, *([] if reference is None else [reference]), *learnable]
     plan = _Plan(distance, terms, divisor, reference is None, torch.is_grad_enabled(), across_ranks)
     loss: Tensor = _BlockwiseFunction.apply(plan, *sources)
@@ -89,7 +89,7 @@ class _Plan:
 
     def __init__(
         self,
-        distance: Distance,
+        distance: Measure,
         terms: BlockTerms,
         divisor: Callable[[Totals], Tensor],
         own: bool,

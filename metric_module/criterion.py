@@ -14,8 +14,9 @@ from typing_extensions import override
 from metric_module.blockwise import BlockResult, Totals, blockwise_loss
 from metric_module.census import Census, block_census
 from metric_module.distances import Distance
+from metric_module.distances.base import on_device
 from metric_module.errors import UserError
-from metric_module.functional import at_least_float32, full_precision
+from metric_module.functional import at_least_float32, full_precision, in_float64_reach, move
 from metric_module.miners import Miner, Scheduled, SelectingMiner, WindowMiner
 from metric_module.pair_rules import PairRule, pair_rule
 from metric_module.random import combine, keyed_uniform
@@ -39,7 +40,8 @@ class TripletCriterion(nn.Module):
     ``loss = sum over the chosen (a, p, n) of l(d_ap - d_an + margin) / normaliser`` with ``l`` the hinge (Schroff et
     al. 2015, equation 3) or softplus (Hermans et al. 2017). The normaliser is the number of triplets with a non-zero
     loss (``mean_active``), of chosen triplets (``mean``), or 1 (``sum``). Without any triplet the loss is 0, with zero
-    gradient. Everything is computed in float32 or better, also under autocast.
+    gradient. Everything is computed in float32 or better, also under autocast, with sums in float64: on the device of
+    the embeddings, or on the CPU if that device has no float64 (MPS). Loss and census come back on their device.
 
     Args:
         distance: What measures how far two embeddings are apart.
@@ -132,20 +134,19 @@ class TripletCriterion(nn.Module):
         Raises:
             UserError: If an input has the wrong shape or type, or an embedding is not finite.
         """
-        sort = isinstance(self.current_miner, WindowMiner)  # no window depends on the order
-        rule = pair_rule(
-            embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives, sort=sort
-        )
+        given = (embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives)
+        placed = [in_float64_reach(part) for part in given]
+        rule = pair_rule(*placed, sort=isinstance(self.current_miner, WindowMiner))  # no window depends on the order
         take_census = self.census if census is None else census
-        with full_precision(embeddings.device.type):
-            query = rule.ordered(at_least_float32(embeddings))  # (B, D)
-            target = None if reference is None else at_least_float32(reference)  # (M, D)
+        with full_precision(placed[0].device.type):
+            query = rule.ordered(at_least_float32(placed[0]))  # (B, D)
+            target = None if reference is None else at_least_float32(placed[2])  # (M, D)
             if isinstance(self.miner, SelectingMiner | Scheduled):
                 self.miner.check(self.distance, (query if target is None else target).detach())
             loss, totals = blockwise_loss(
                 query,
                 target,
-                self.distance,
+                *on_device(self.distance, query.device),
                 lambda distances, rows, gradient: self._block(rule, distances, rows, gradient, take_census, first or 0),
                 self._divisor,
                 across_ranks=first is not None,
@@ -154,7 +155,9 @@ class TripletCriterion(nn.Module):
             self.step += 1
             if isinstance(self.miner, Scheduled):
                 self.miner.step += 1
-        return CriterionOutput(loss, _census(totals))
+        device = embeddings.device
+        counted = (None if part is None else move(part, device) for part in _census(totals))
+        return CriterionOutput(move(loss, device), Census._make(counted))
 
     @property
     def current_miner(self) -> WindowMiner | SelectingMiner:
@@ -178,7 +181,7 @@ class TripletCriterion(nn.Module):
         def uniform(n: int) -> Tensor:
             """Numbers ``(A, n)`` that depend on the seed, the step and each anchor's place in the batch."""
             place = first + torch.arange(rows.start, rows.stop, device=distances.device)  # (A,)
-            return keyed_uniform(combine(self.seed, self.step, place), n)
+            return keyed_uniform(combine(self.seed, self.step.to(place.device), place), n)
 
         found = selected_sum(distances, masks, miner, uniform, self.margin, self.loss, gradient=gradient)
         anchors = rule.usable(rows, masks).sum()

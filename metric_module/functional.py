@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,30 @@ from torch import Tensor
 MATMUL = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]  # not in torch's types
 """How products are computed on GPU and CPU. Unlike ``torch.set_float32_matmul_precision``, which raises once a user has
 set one of these, they can always be read."""
+
+WITHOUT_FLOAT64 = frozenset({"mps"})
+"""Types of devices that have no float64. What needs it is computed on the CPU for them."""
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """The device that computes in float64 on behalf of ``device``: itself, or the CPU if it has no float64.
+
+    Example:
+        >>> float64_device(torch.device("mps"))
+        device(type='cpu')
+    """
+    return torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
+
+
+def in_float64_reach(values: Any) -> Any:
+    """A tensor on the device that computes in float64 on behalf of its own; anything else as it is."""
+    return values.to(float64_device(values.device)) if isinstance(values, Tensor) else values
+
+
+def move(values: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor to ``device``; float64 becomes float32 where the device has no float64."""
+    narrow = values.dtype == torch.float64 and device.type in WITHOUT_FLOAT64
+    return (values.float() if narrow else values).to(device)
 
 
 def unit(vectors: Tensor) -> Tensor:

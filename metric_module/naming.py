@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from metric_module.criterion import TripletCriterion
-from metric_module.functional import at_least_float32, full_precision
+from metric_module.distances.base import on_device
+from metric_module.functional import at_least_float32, full_precision, in_float64_reach
 from metric_module.miners import SelectingMiner, WindowMiner
 from metric_module.pair_rules import pair_rule
 from metric_module.pairs import PairMasks, positive_slots
@@ -86,6 +87,9 @@ def named_triplets(
         >>> [(int(a), int(p), int(n)) for a, p, n in zip(*named[:3], strict=True)]
         [(0, 1, 2), (1, 0, 2)]
     """
+    embeddings, labels, reference, reference_labels, ids, reference_ids = (
+        in_float64_reach(part) for part in (embeddings, labels, reference, reference_labels, ids, reference_ids)
+    )
     count = len(embeddings)
     rows = torch.arange(0, count, max(1, -(-count // LOOKED_AT)), device=labels.device)  # (A,)
     if reference is None:
@@ -97,7 +101,7 @@ def named_triplets(
         query = at_least_float32(embeddings.detach()[rows])  # (A, D)
         target = at_least_float32(reference.detach())  # (M, D)
         rule = pair_rule(query, labels[rows], target, reference_labels, own, reference_ids, None, None)
-        distances = criterion.distance(query, target)  # (A, M)
+        distances = on_device(criterion.distance, query.device)[0](query, target)  # (A, M)
         keys = combine(criterion.seed, int(criterion.step), NAMING, first + rows)  # (A,)
         found = _pick(_choices(criterion, distances, rule.masks(slice(0, len(rows))), first + rows), keys, limit)
     anchor, positive, negative = found.to(labels.device).unbind(dim=1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metric_module.errors import UserError
+from metric_module.functional import float64_device, move
 
 GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -30,7 +31,7 @@ def keyed_uniform(key: Tensor, n: int) -> Tensor:
         n: How many numbers each key gives.
 
     Returns:
-        Float64 ``(B, n)`` on the device of the keys.
+        Float64 ``(B, n)`` on the device of the keys; float32 if that device has no float64.
 
     Raises:
         UserError: The keys are not int64 ``(B,)``, or n is negative.
@@ -44,9 +45,10 @@ def keyed_uniform(key: Tensor, n: int) -> Tensor:
         raise UserError(f"expected keys as an int64 tensor of shape (B,), got {key.dtype} of shape {tuple(key.shape)}")
     if n < 0:
         raise UserError(f"expected n >= 0 numbers per key, got {n}")
-    counter = torch.arange(1, n + 1, device=key.device)  # (n,)
-    bits = mix(mix(key)[:, None] + counter * GOLDEN)  # (B, n)
-    return _shift(bits, 11).double() * 2.0**-53  # (B, n)
+    keys = key.to(float64_device(key.device))  # (B,)
+    counter = torch.arange(1, n + 1, device=keys.device)  # (n,)
+    bits = mix(mix(keys)[:, None] + counter * GOLDEN)  # (B, n)
+    return move(_shift(bits, 11).double() * 2.0**-53, key.device)  # (B, n)
 
 
 def combine(*parts: int | Tensor) -> Tensor:

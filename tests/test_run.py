@@ -64,6 +64,41 @@ def test_an_encoder_of_ones_own_by_a_yaml(tmp_path: Path, command: Command, caps
     assert "Tiny, 2,895 parameters" in capsys.readouterr().out
 
 
+NOT_DETERMINISTIC = """
+import torch
+from metric_module import Encoder
+
+
+class Unpooled(Encoder):
+    embedding_dim = 8
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 8)
+
+    def forward(self, inputs):
+        pooled, places = torch.nn.functional.max_pool2d(inputs, 2, return_indices=True)
+        wide = torch.nn.functional.max_unpool2d(pooled, places, 2)  # has no deterministic version, on no device
+        return torch.nn.functional.normalize(self.layer(wide.mean(dim=(2, 3))), dim=1)
+"""
+
+
+def test_operators_without_a_deterministic_version(
+    tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default they train and are named; ``trainer.deterministic=true`` refuses them in a line."""
+    (tmp_path / "unpooled.py").write_text(NOT_DETERMINISTIC)
+    monkeypatch.delitem(sys.modules, "unpooled", raising=False)
+    words = ["encoder=custom", "encoder._target_=unpooled.Unpooled", "trainer.fast_dev_run=true", *QUICK]
+    with pytest.warns(UserWarning, match="max_unpool\\S* does not have a deterministic implementation"):
+        assert command(*words) == 0
+    capsys.readouterr()
+    assert command(*words, "trainer.deterministic=true") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: trainer.deterministic: max_unpool")
+    assert said.endswith("give trainer.deterministic=warn to train with it and be warned")
+
+
 @pytest.mark.parametrize(
     "words",
     [

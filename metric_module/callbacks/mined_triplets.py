@@ -140,6 +140,7 @@ def _look(
     else:
         names = gather_rows(index, row_counts(index))
     found = named_triplets(criterion, embeddings, labels, **given, first=first, limit=count)
+    index, names = index.to(found.anchor.device), names.to(found.anchor.device)
     rows = (index[found.anchor], names[found.positive], names[found.negative])
     return {
         "margin": float(criterion.margin),

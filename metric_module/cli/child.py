@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NamedTuple
 
+from metric_module.errors import UserError
+
 FOLLOWS = "LIGHTNING_TRIPLETS_FOLLOWS"
 """A pipe whose other end the sweep holds: when it closes, the sweep is gone."""
 
@@ -93,8 +95,16 @@ def hold(folder: Path) -> Iterator[list[int]]:
 
     Yields:
         What a child must inherit, to hold it as long as it lives.
+
+    Raises:
+        UserError: On a system without POSIX file locks.
     """
-    import fcntl  # not on Windows, where a run without a sweep needs none
+    try:
+        import fcntl
+    except ImportError:
+        raise UserError(
+            "-m: sweeps need a POSIX system (Linux, macOS, or WSL on Windows); run the jobs one by one, without -m"
+        ) from None
 
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)

@@ -29,6 +29,7 @@ INNER = {"_target_", "_partial_", "hydra", "needs_checkpoint"}
 _AMBIGUOUS = "Ambiguous value for argument "
 _ABOUT_THE_CONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
 _NOT_LOGGED = re.compile(r"monitor='(.+?)'.* could not find the monitored key in the returned metrics: \[(.*?)\]")
+_NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation, but you set")
 _DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
 
 
@@ -51,6 +52,11 @@ def explain(error: BaseException) -> str | None:
         return _unreadable(str(error.override), one_line(error).split("; ")[-1])
     if str(error).startswith(_AMBIGUOUS):
         return _several_values(str(error).splitlines()[0].removeprefix(_AMBIGUOUS).strip("'"))
+    if (found := _NOT_DETERMINISTIC.match(str(error))) is not None:
+        return (
+            f"trainer.deterministic: {found[1]} has no deterministic version on this device; "
+            "give trainer.deterministic=warn to train with it and be warned"
+        )
     if isinstance(error, ConfigCompositionException) and len(chain) > 1:
         return _bad_value(error, chain[-1])
     return one_line(error) if all(isinstance(cause, _ABOUT_THE_CONFIGURATION) for cause in chain) else None

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""``measure(query (A, D), reference (M, D))`` gives distances ``(A, M)``."""
 
 
 class Distance(nn.Module):
@@ -13,7 +21,6 @@ class Distance(nn.Module):
     block.
 
     Example:
-        >>> import torch
         >>> class Chebyshev(Distance):
         ...     def forward(self, query, reference):
         ...         return (query[:, None] - reference[None]).abs().amax(dim=-1)
@@ -35,3 +42,26 @@ class Distance(nn.Module):
             NotImplementedError: If a subclass does not define it.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(query, reference) -> (A, M)")
+
+
+def on_device(distance: Distance, device: torch.device) -> tuple[Measure, list[Tensor]]:
+    """The distance as a function of rows on ``device``, and its learnable tensors there.
+
+    They are the distance and its parameters themselves, unless these are on another type of device, as when the CPU
+    computes for a device without float64. Then they are copies through which the gradient flows back.
+
+    Args:
+        distance: Parameters and buffers may be anywhere.
+        device: Where the rows are.
+    """
+    held = {**dict(distance.named_parameters()), **dict(distance.named_buffers())}
+    if any(part.device.type != device.type for part in held.values()):
+        held = {name: part.to(device) for name, part in held.items()}
+        return partial(_measure, distance, held), [part for part in held.values() if part.requires_grad]
+    return distance, [part for part in held.values() if part.requires_grad]
+
+
+def _measure(distance: Distance, tensors: dict[str, Tensor], query: Tensor, reference: Tensor) -> Tensor:
+    """Distances ``(A, M)`` with other tensors in the place of the distance's own."""
+    result: Tensor = functional_call(distance, tensors, (query, reference))
+    return result

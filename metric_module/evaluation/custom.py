@@ -111,7 +111,7 @@ def float64_distance(distance: Distance, device: torch.device) -> Callable[[Tens
         A function of query rows ``(A, D)`` and gallery rows ``(T, D)``. It raises a ``UserError`` if the distance gives
         another shape than ``(A, T)``, or is not finite.
     """
-    copied = copy.deepcopy(distance).to(device, torch.float64).eval()
+    copied = copy.deepcopy(distance).to(device).double().eval()  # moved first: not every device has float64
     name = type(distance).__name__
 
     def measure(query: Tensor, gallery: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metric_module.errors import UserError
-from metric_module.functional import at_least_float32, nonfinite_rows
+from metric_module.functional import at_least_float32, float64_device, nonfinite_rows
 
 
 class Items(NamedTuple):
@@ -49,7 +49,7 @@ def check_items(
     if not embeddings.is_floating_point():
         raise UserError(f"{name}: expected floating point numbers, got {embeddings.dtype}")
     rows = at_least_float32(embeddings.detach())  # (N, D)
-    rows = rows.cpu() if rows.device.type == "mps" else rows
+    rows = rows.to(float64_device(rows.device))
     checked = Items(
         rows,
         _integers(f"{prefix}labels", labels, rows),

@@ -161,3 +161,11 @@ def test_what_another_process_finishes_meanwhile_is_not_run_again(
     thread.join(timeout=10)
     assert found == [0.75]
     assert not asked
+
+
+def test_a_system_without_file_locks_refuses_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Windows does, which has no fcntl."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(UserError, match=r"sweeps need a POSIX system .*; run the jobs one by one, without -m"):
+        run_apart(*sweep(tmp_path / "0"))
+    assert not (tmp_path / "0").exists()
