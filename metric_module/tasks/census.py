@@ -20,7 +20,6 @@ from metric_module.evaluation import Gathered, Separation, separation
 from metric_module.evaluation.separation import QUANTILES
 from metric_module.files import write_whole
 from metric_module.random import combine
-from metric_module.report.census import census_page
 from metric_module.tasks.build import build
 from metric_module.tasks.embedding import embed_split
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config
@@ -66,6 +65,8 @@ def census(cfg: DictConfig) -> dict[str, float]:
     found = separation(samples.embeddings, samples.labels, margins, distance=distance, anchors=anchors)
     at = margins.index(cfg.margin)
     if parts.trainer.is_global_zero:
+        from metric_module.report.census import census_page  # plotly takes its time
+
         folder = Path(cfg.output_dir)
         write_config(cfg)
         told = {"split": cfg.task.split, "samples": len(samples.labels), "margin": cfg.margin}
