@@ -10,8 +10,8 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from conf.schema import register
 from metric_module.cli import job, run
+from metric_module.config.schema import register
 
 register()
 

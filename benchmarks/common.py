@@ -11,10 +11,11 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from conf.schema import register
+from metric_module.config import conf_folder
+from metric_module.config.schema import register
 from metric_module.tasks.build import Parts, build
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+CONF = conf_folder()
 
 
 def recipe(overrides: Sequence[str] = ()) -> Parts:

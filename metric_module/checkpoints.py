@@ -19,8 +19,8 @@ from metric_module.files import beside
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes beside the file, then renames over it; reads plain values and tensors, whatever the caller asks for.
 
-    Give it to ``Trainer(plugins=[WholeCheckpointIO()])``; ``run.py`` does so. If the disk is full, the file that was
-    there stays. Paths with a protocol (``s3://...``) are written as Lightning does, and read under the same rule.
+    Give it to ``Trainer(plugins=[WholeCheckpointIO()])``; the command line does so. If the disk is full, the file that
+    was there stays. Paths with a protocol (``s3://...``) are written as Lightning does, and read under the same rule.
     """
 
     @override

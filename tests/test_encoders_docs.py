@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from metric_module.config import conf_folder
 from tests.command_line import command_in
 from tests.test_run import MLP, QUICK
 
@@ -25,7 +26,7 @@ SMALL = {
 def test_every_encoder_is_named() -> None:
     table = TEXT.partition("| `encoder=` |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {
-        path.stem for path in (ROOT / "conf" / "encoder").glob("*.yaml")
+        path.stem for path in (conf_folder() / "encoder").glob("*.yaml")
     }
 
 

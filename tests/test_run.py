@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from metric_module.config import conf_folder
 from tests.command_line import MY_ENCODERS, Command, command_in
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,8 +180,7 @@ def test_help_explains_the_groups(command: Command, capsys: pytest.CaptureFixtur
     assert command("--help") == 0
     out = capsys.readouterr().out
     for line in (
-        "encoder: "
-        + ", ".join(sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "encoder").glob("*.yaml"))),
+        "encoder: " + ", ".join(sorted(path.stem for path in (conf_folder() / "encoder").glob("*.yaml"))),
         "criterion: soft_triplet, triplet",
         "trainer: ddp, ddp_cpu, default",
     ):

@@ -9,7 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.cli.messages import CONF, INNER, allowed
+from metric_module.cli.messages import INNER, allowed
+from metric_module.config import conf_folder
 from metric_module.errors import UserError
 
 
@@ -33,7 +34,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def _check_keys(cfg: DictConfig) -> None:
-    from conf.schema import Config
+    from metric_module.config.schema import Config
 
     known = list(Config.__dataclass_fields__)
     for key in cfg:
@@ -44,7 +45,7 @@ def _check_keys(cfg: DictConfig) -> None:
 def _check_task(cfg: DictConfig) -> None:
     """No keys of a task of this project but those of its yaml."""
     home, _, name = str(cfg.task.get("_target_", "")).rpartition(".")
-    path = CONF / "task" / f"{name}.yaml"
+    path = conf_folder() / "task" / f"{name}.yaml"
     if home != "metric_module.tasks" or not path.is_file():
         return
     known = OmegaConf.load(path)

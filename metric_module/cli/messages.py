@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,9 +19,9 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from metric_module.config import conf_folder
 from metric_module.errors import UserError
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 INNER = {"_target_", "_partial_", "hydra", "needs_checkpoint"}
 """Keys that nobody types."""
 
@@ -112,7 +111,7 @@ def _reads(override: str, value: str) -> bool:
 
 def _unknown_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    options = error.options or sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    options = error.options or sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
     return f"{group}={option}: unknown option; {allowed(option, options)}" if group else one_line(error)
 
 

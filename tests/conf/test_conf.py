@@ -11,13 +11,14 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from conf.schema import Config, TrainerConfig, register
 from metric_module import distances, encoders, miners
+from metric_module.config import conf_folder
+from metric_module.config.schema import Config, TrainerConfig, register
 from metric_module.evaluation import MetricGroup
 from metric_module.tasks.arguments import check_arguments, locate
 from metric_module.tasks.build import build
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+CONF = conf_folder()
 GROUPS = [
     "task",
     "encoder",

@@ -15,13 +15,14 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
 
-from conf.schema import register
 from metric_module import UserError
+from metric_module.config import conf_folder
+from metric_module.config.schema import register
 from metric_module.optimizers import build_optimizer, build_scheduler, parameter_groups
 from metric_module.schedules import warmup_cosine
 from tests.metric_module.training import loader, module, trainer
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+CONF = conf_folder()
 SCHEDULERS = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))
 SCALE = {"encoder.body": 0.1, "encoder.body.0": 0.25, "encoder.head.linear.bias": 2.0}
 SGD = partial(torch.optim.SGD, lr=0.4, momentum=0.9)

@@ -9,9 +9,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from conf.schema import register
+from metric_module.config import conf_folder
+from metric_module.config.schema import register
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+CONF = conf_folder()
 
 Compose = Callable[..., DictConfig]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from conf.schema import register
+from metric_module.config.schema import register
 from metric_module.tasks import train
 from tests.command_line import read_images_once
 from tests.tasks.conftest import CONF
