@@ -6,5 +6,5 @@ from __future__ import annotations
 class UserError(ValueError):
     """A mistake in what the user gave: one clear line that names what, where, expected and allowed.
 
-    ``run.py`` prints the message alone and exits with code 2; from Python it is an ordinary :class:`ValueError`.
+    The command line prints the message alone and exits with code 2; from Python it is an ordinary :class:`ValueError`.
     """

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.emoji import read_images
-from metric_module.cli import run
-from run import main
+from metric_module.cli import main
 
 Command = Callable[..., int]
 
@@ -22,16 +21,17 @@ read_images_once = functools.cache(read_images)
 
 
 def command_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Call run.py's main from a folder, and return the exit code: ``command("margin=0.1")``."""
+    """Call the program as ``python run.py`` from a folder, and return the exit code: ``command("margin=0.1")``."""
 
     def call(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["run.py", *words])
+        monkeypatch.setattr(sys, "orig_argv", ["python", "run.py", *words])
         monkeypatch.setattr(sys, "path", list(sys.path))
         monkeypatch.chdir(folder)
         monkeypatch.setattr("datamodules.emoji.read_images", read_images_once)
         monkeypatch.delitem(sys.modules, "my_encoders", raising=False)
         try:
-            return run(main)
+            return main()
         except SystemExit as stop:
             return int(stop.code or 0)
         finally:

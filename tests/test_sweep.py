@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = (sys.executable, str(ROOT / "run.py"))
 CONF = ("-m", "--config-dir", str(ROOT / "tests" / "tasks" / "conf"), "trusted=[tests.tasks]")
 TINY = ("encoder=tiny", "datamodule=clouds", "miner=all", "trainer.accelerator=cpu", "logger=csv")
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "run.py"), *CONF, *words]
+    command = [*PROGRAM, *CONF, *words]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
 
@@ -58,7 +60,7 @@ def test_a_sweep_that_is_stopped_and_killed_is_resumed(tmp_path: Path) -> None:
     code, said = ended(process)
     assert code == 130, said
     assert "Traceback" not in said and "stopped by SIGINT after step" in said
-    assert said.endswith("to run what is missing or failed: python run.py resume_sweep=mine\n")
+    assert said.endswith(f"to run what is missing or failed: {shlex.join(PROGRAM)} resume_sweep=mine\n")
     assert rows(sweep) == [("0", "missing", ""), ("1", "missing", "")]
     assert not (sweep / "1").exists(), "the sweep did not stop"
     assert "resume_sweep=mine" in (sweep / "sweep.html").read_text()

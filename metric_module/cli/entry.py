@@ -1,8 +1,10 @@
-"""Runs a task, and turns a user's mistake into one line and an exit code."""
+"""The command line: runs a task, and turns a user's mistake into one line and an exit code.
+
+Heavy imports happen inside the task, so that a mistake on the command line is answered at once.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -21,14 +24,27 @@ from omegaconf import DictConfig
 from metric_module.cli.checks import check
 from metric_module.cli.child import follow
 from metric_module.cli.folders import forget_refused
+from metric_module.cli.inheritance import import_from, passed_on
 from metric_module.cli.messages import explain, one_line
 from metric_module.cli.resume import with_resume
 from metric_module.cli.resume_sweep import with_resume_sweep
 from metric_module.cli.sweep import run_apart
 from metric_module.cli.sweep_report import finish_sweep, leave_sweep
-from metric_module.cli.trust import WORDS, check_configuration, check_found, check_task, check_words, remember
+from metric_module.cli.trust import check_configuration, check_found, check_task, check_words, remember
+from metric_module.config import conf_folder
+from metric_module.config.schema import register
 
 REFUSED = 2
+_CONFIG_PATH = ("--config-path", "-cp")
+
+
+def main() -> int:
+    """Run the command line: what ``lightning-triplets``, ``python -m metric_module`` and ``python run.py`` call.
+
+    Returns:
+        The exit code.
+    """
+    return run(compose_and_run)
 
 
 def run(main: Callable[[], Any]) -> int:
@@ -41,14 +57,16 @@ def run(main: Callable[[], Any]) -> int:
         The exit code.
     """
     follow()
-    sys.path.insert(1, str(Path.cwd()))  # the user's own modules, after this project
+    import_from(Path.cwd())
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own report
-    first = WORDS not in os.environ
     remember(sys.argv[1:])
-    if first:
-        os.environ[WORDS] = json.dumps(sys.argv[1:])
+    with passed_on():
+        return _run(main)
+
+
+def _run(main: Callable[[], Any]) -> int:
     try:
-        sys.argv[1:] = with_resume(with_resume_sweep(sys.argv[1:]))
+        sys.argv[1:] = _with_config_path(with_resume(with_resume_sweep(sys.argv[1:])))
         with _looking_at_names():
             main()
         return finish_sweep()
@@ -60,8 +78,22 @@ def run(main: Callable[[], Any]) -> int:
         return REFUSED
     finally:
         leave_sweep()
-        if first:
-            del os.environ[WORDS]
+
+
+def _with_config_path(words: list[str]) -> list[str]:
+    """Make a relative ``--config-path`` one of the current folder; Hydra takes it as one of this package's."""
+    made = list(words)
+    for position, word in enumerate(words):
+        flag, equals, path = word.partition("=")
+        if equals and flag in _CONFIG_PATH:
+            made[position] = f"{flag}={_absolute(path)}"
+        elif position and words[position - 1] in _CONFIG_PATH:
+            made[position] = _absolute(word)
+    return made
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).absolute())
 
 
 @contextmanager
@@ -95,9 +127,9 @@ def job(cfg: DictConfig) -> float | None:
     Raises:
         SystemExit: With code 2 after a mistake of the user's.
     """
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
-        return run_apart(cfg, hydra)
+    settings = HydraConfig.get()
+    if settings.mode == RunMode.MULTIRUN:
+        return run_apart(cfg, settings)
     try:
         check(cfg)
         check_task(cfg.task._target_)
@@ -109,10 +141,19 @@ def job(cfg: DictConfig) -> float | None:
         message = explain(error)
         if message is None or cfg.debug:
             raise
-        forget_refused(Path(hydra.runtime.output_dir))
+        forget_refused(Path(settings.runtime.output_dir))
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(REFUSED) from None
     return figures.get(cfg.monitor)
+
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
+def compose_and_run(cfg: DictConfig) -> float | None:
+    """Run the task of the configuration and return the monitored figure, for a sweep."""
+    return job(cfg)
 
 
 def _wants_traces() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ from omegaconf import DictConfig
 
 from metric_module.cli.child import hold, run_child
 from metric_module.cli.folders import quoted
+from metric_module.cli.inheritance import CHILD
 from metric_module.errors import UserError
 from metric_module.report.ledger import DONE, MISSING, Job, read_job, same_job, write_job, write_ledger
-
-RUN = Path(__file__).resolve().parents[2] / "run.py"
 
 # These belong to the sweep, not to its jobs.
 _OF_THE_SWEEP = (
@@ -81,7 +79,7 @@ def child_command(cfg: DictConfig, hydra: Any) -> list[str]:
     words = list(hydra.overrides.task)
     if hydra.callbacks.report.resume and any(folder.glob("checkpoints/*.ckpt")):
         words = [*(word for word in words if not word.startswith("ckpt_path=")), "ckpt_path=last"]
-    command = [sys.executable, str(RUN), *config_dirs(hydra), *words]
+    command = [*CHILD, *config_dirs(hydra), *words]
     command.extend(word for word in hydra.overrides.hydra if not word.lstrip("+~").startswith(_OF_THE_SWEEP))
     command.append(f"hydra.run.dir={quoted(folder)}")
     return command if cfg.test is not None else [*command, "test=false"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+from metric_module.config.program import command
 from metric_module.report.ledger import REPEATED, Job, swept_keys, values
 
 CONFIDENCE = 0.95
@@ -147,7 +148,7 @@ def command_of(setting: Setting, options: Sequence[str] = ()) -> str:
     Example:
         >>> jobs = [Job(n, "", ("margin=0.1", f"seed={n}"), "done") for n in (1, 2)]
         >>> command_of(Setting({"margin": "0.1"}, jobs))
-        'python run.py -m margin=0.1 seed=1,2 test=true'
+        'lightning-triplets -m margin=0.1 seed=1,2 test=true'
     """
     rows = [values(job) for job in setting.jobs]
     words = []
@@ -158,7 +159,7 @@ def command_of(setting: Setting, options: Sequence[str] = ()) -> str:
         if key.lstrip("+") != "test":
             words.append(f"{key}{equals}{value}")
     many = ["-m"] if len(setting.jobs) > 1 else []
-    return shlex.join(["python", "run.py", *options, *many, *words, "test=true"])
+    return f"{command()} {shlex.join([*options, *many, *words, 'test=true'])}"
 
 
 def resume_command(folder: Path) -> str:
@@ -169,6 +170,6 @@ def resume_command(folder: Path) -> str:
 
     Example:
         >>> resume_command(Path("sweeps/my sweep"))
-        "python run.py 'resume_sweep=sweeps/my sweep'"
+        "lightning-triplets 'resume_sweep=sweeps/my sweep'"
     """
-    return shlex.join(["python", "run.py", f"resume_sweep={folder}"])
+    return f"{command()} {shlex.quote(f'resume_sweep={folder}')}"

@@ -15,7 +15,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from metric_module.cli.child import Ended, hold
-from metric_module.cli.sweep import RUN, child_command, run_apart
+from metric_module.cli.sweep import child_command, run_apart
 from metric_module.errors import UserError
 from metric_module.report.ledger import FAILED, MISSING, Job, Plan, read_jobs, write_job, write_plan
 
@@ -54,10 +54,9 @@ def answer(monkeypatch: pytest.MonkeyPatch, code: int, *signals: int) -> list[li
 
 def test_the_command_of_a_job(tmp_path: Path) -> None:
     command = child_command(*sweep(tmp_path / "it's 3"))
-    assert command[:4] == [sys.executable, str(RUN), "--config-dir", "/my conf"]
+    assert command[:5] == [sys.executable, "-m", "metric_module", "--config-dir", "/my conf"]
     quoted = f"hydra.run.dir='{tmp_path}/it\\'s 3'"
-    assert command[4:] == ["margin=0.1", "+encoder.name='a b'", "hydra.job.name=mine", quoted, "test=false"]
-    assert RUN.is_file()
+    assert command[5:] == ["margin=0.1", "+encoder.name='a b'", "hydra.job.name=mine", quoted, "test=false"]
 
 
 @pytest.mark.parametrize("test", [True, False])

@@ -10,12 +10,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from conf.schema import register
 from metric_module.cli.sweep_report import SweepReport, finish_sweep, leave_sweep, plan_of
+from metric_module.config import conf_folder
+from metric_module.config.schema import register
 from metric_module.report.ledger import read_plan
 from tests.metric_module.report.sweeps import grid, leave
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
+CONF = conf_folder()
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +71,7 @@ def test_the_end_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr()
     assert said.err == (
         f"error: job 1 (seed=2) failed with exit code 3: {tmp_path}/1\n"
-        f"to run what is missing or failed: python run.py resume_sweep={tmp_path}\n"
+        f"to run what is missing or failed: lightning-triplets resume_sweep={tmp_path}\n"
     )
     assert said.out == f"1 of 2 jobs done, written to {tmp_path}/sweep.html and sweep.csv\n"
     assert finish_sweep() == 0, "it was accounted for"

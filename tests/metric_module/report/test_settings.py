@@ -66,9 +66,9 @@ def test_errors_are_better_low() -> None:
 def test_the_command_of_a_setting() -> None:
     words = grid("callbacks=[default;ema]", "margin=0.1,0.2", "seed=1,2", "test=false")
     first, second = settings(jobs(words, [0.1, 0.2, 0.3, 0.4]))
-    command = "python run.py -m 'callbacks=[default;ema]' margin=0.2 seed=1,2 test=true"
+    command = "lightning-triplets -m 'callbacks=[default;ema]' margin=0.2 seed=1,2 test=true"
     assert command_of(second) == command
-    assert shlex.split(command_of(first, ["--config-dir", "my conf"]))[2:5] == ["--config-dir", "my conf", "-m"]
+    assert shlex.split(command_of(first, ["--config-dir", "my conf"]))[1:4] == ["--config-dir", "my conf", "-m"]
     (only,) = settings(jobs(grid("margin=0.1", "seed=7"), [0.1]))
     assert only.name == "the only setting"
-    assert command_of(only) == "python run.py margin=0.1 seed=7 test=true"
+    assert command_of(only) == "lightning-triplets margin=0.1 seed=7 test=true"

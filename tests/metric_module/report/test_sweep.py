@@ -47,7 +47,7 @@ def test_a_line_for_each_miner_against_the_margin(tmp_path: Path) -> None:
     assert "8 jobs : 8 done." in said
     assert "margin=0.1 miner=hard val/map_at_r 0.7000 (-0.5706 to 1.9706), the highest mean, over 2 of 2 seeds" in said
     assert "higher is better" in said and "Failed" not in said and "Missing" not in said
-    assert "python run.py -m margin=0.1 miner=hard seed=1,2 test=true" in said
+    assert "lightning-triplets -m margin=0.1 miner=hard seed=1,2 test=true" in said
     assert "margin=0.1 miner=hard map_at_r 2 0.3500" in said, "test figures come with their own intervals"
 
 
@@ -56,7 +56,7 @@ def test_failures_and_missing_jobs_are_listed(tmp_path: Path) -> None:
     page = made(tmp_path)
     said = text_of(page)
     assert "4 jobs : 1 done, 1 failed, 2 missing." in said
-    assert f"python run.py resume_sweep={tmp_path}" in said
+    assert f"lightning-triplets resume_sweep={tmp_path}" in said
     assert "1 ValueError: <b>bad</b> & ugly margin=0.1 seed=2 2 1" in said
     assert "2 margin=0.2 seed=1 not started" in said
     assert "0.5000 (one seed, no interval), the highest mean, over 1 of 2 seeds" in said
@@ -105,4 +105,4 @@ def test_seeds_and_folds_together_are_runs(tmp_path: Path) -> None:
     leave(tmp_path, grid("datamodule.fold=0,1", "seed=1,2"), [0.4, 0.5, 0.5, 0.6])
     said = text_of(made(tmp_path))
     assert "mean over 4 of 4 runs" in said
-    assert "python run.py -m datamodule.fold=0,1 seed=1,2 test=true" in said
+    assert "lightning-triplets -m datamodule.fold=0,1 seed=1,2 test=true" in said

@@ -1,0 +1,80 @@
+"""What child processes inherit: this package, and what the user typed. They are jobs of a sweep, or ranks of DDP."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+
+import metric_module
+from metric_module.cli.trust import WORDS
+from metric_module.config.program import PROGRAM, typed_command
+
+CHILD = (sys.executable, "-m", "metric_module")
+"""Program of a child process."""
+
+_ROOT = str(Path(metric_module.__file__).resolve().parents[1])
+
+
+def import_from(folder: Path) -> None:
+    """Let the user's own modules in a folder be imported, but none in place of this project's packages.
+
+    Args:
+        folder: The current folder.
+    """
+    if sys.path[0] != str(folder):  # ``python -m`` has put it there
+        sys.path.insert(1, str(folder))
+    if any(_has_another(name, folder) for name in ("metric_module", "datamodules")) and sys.path[0] != _ROOT:
+        sys.path.insert(0, _ROOT)
+
+
+@contextmanager
+def passed_on() -> Iterator[None]:
+    """Prepare this process for children that run the same package, from the same folder, on the same user's word.
+
+    Lightning builds the command of a rank from ``__main__``: a console script is called by its path, which fails on
+    Windows, and a relative path of a script fails in another folder. With the ``__spec__`` that ``python -m
+    metric_module`` has, it is ``sys.executable -m metric_module.__main__`` however this process was started.
+    """
+    variables = {
+        PROGRAM: os.environ.get(PROGRAM) or typed_command(),
+        WORDS: os.environ.get(WORDS) or json.dumps(sys.argv[1:]),
+        **_import_path(),
+    }
+    before = {name: os.environ.get(name) for name in variables}
+    script = sys.modules["__main__"]
+    spec, script.__spec__ = script.__spec__, find_spec("metric_module.__main__")
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        script.__spec__ = spec
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _import_path() -> dict[str, str]:
+    """Environment with which ``python -m metric_module`` finds this package and no other; empty if it does anyway."""
+    found = {}
+    if _ROOT not in {str(Path(sysconfig.get_path(name)).resolve()) for name in ("purelib", "platlib")}:
+        others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != _ROOT]
+        found["PYTHONPATH"] = os.pathsep.join([_ROOT, *others])
+    if _has_another("metric_module", Path.cwd()):
+        found["PYTHONSAFEPATH"] = "1"  # otherwise ``-m`` takes what is in the current folder
+    return found
+
+
+def _has_another(name: str, folder: Path) -> bool:
+    """Whether a folder has a module or package of this name that is not this project's."""
+    found = PathFinder.find_spec(name, [str(folder)])
+    origin = found.origin if found is not None else None
+    return origin is not None and Path(origin).resolve() != Path(_ROOT, name, "__init__.py")
