@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from metric_module.cli.resume import with_resume
 from tests.command_line import MY_ENCODERS, Command, command_in
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
@@ -91,6 +92,18 @@ def test_last_without_a_checkpoint_starts_anew(
     capfd.readouterr()
     assert command(*SMALL, "task=evaluate", "ckpt_path=last", "hydra.run.dir=nothing") == 2
     assert "ckpt_path=last: no checkpoint in" in capfd.readouterr().err
+
+
+def test_options_are_typed_again_anywhere(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra/overrides.yaml").write_text("[margin=0.3]")
+    place = f"hydra.run.dir='{tmp_path}'"
+    for words in (
+        ["--config-dir", "my_conf", f"resume={tmp_path}", "seed=1", "~logger"],
+        [f"resume={tmp_path}", "seed=1", "~logger", "--config-dir", "my_conf"],
+    ):
+        made = ["--config-dir", "my_conf", "margin=0.3", "ckpt_path=last", "seed=1", "~logger", place]
+        assert with_resume(words) == made
 
 
 def test_resume_says_what_it_wants(command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -41,4 +41,13 @@ def with_resume(words: list[str]) -> list[str]:
     if strange:
         raise UserError(f"resume: expected options of a run in {folder}/.hydra/overrides.yaml, got {strange[0]!r}")
     kept = [word for word in overrides if not word.startswith("ckpt_path=")]
-    return [*kept, "ckpt_path=last", *rest, f"hydra.run.dir={quoted(folder.resolve())}"]
+    options = [word for position, word in enumerate(rest) if _is_option(rest, position)]
+    typed = [word for position, word in enumerate(rest) if not _is_option(rest, position)]
+    return [*options, *kept, "ckpt_path=last", *typed, f"hydra.run.dir={quoted(folder.resolve())}"]
+
+
+def _is_option(words: list[str], position: int) -> bool:
+    """Whether a word is an option or its value: argparse refuses options between overrides."""
+    word = words[position]
+    value = position > 0 and words[position - 1].startswith("-") and "=" not in word and not word.startswith("~")
+    return word.startswith("-") or value
