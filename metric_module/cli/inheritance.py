@@ -29,8 +29,8 @@ def import_from(folder: Path) -> None:
         folder: The current folder.
     """
     if sys.path[0] != str(folder):  # ``python -m`` has put it there
-        sys.path.insert(1, str(folder))
-    if any(_has_another(name, folder) for name in ("metric_module", "datamodules")) and sys.path[0] != _ROOT:
+        sys.path.insert(0, str(folder))
+    if any(_has_another(name, folder) for name in ("metric_module", "datamodules")):
         sys.path.insert(0, _ROOT)
 
 
