@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from importlib import import_module
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metric_module import TripletCriterion, TripletModule
+from metric_module.config import conf_folder
 from metric_module.evaluation import retrieval_metrics
 from metric_module.miners import All, EasyPositive, Semihard
 from tests.command_line import command_in
@@ -36,8 +38,17 @@ def mahalanobis(columns: int, rank: int | None = None) -> Any:
 
 
 def test_every_block_has_a_name() -> None:
-    assert len(FILES) == TEXT.count("```python") + TEXT.count("```yaml") == 14
+    assert len(FILES) == TEXT.count("```python") + TEXT.count("```yaml") == 16
     assert len(COMMANDS) == 5
+
+
+def test_every_key_that_the_groups_refer_to_is_named() -> None:
+    """By yamls of groups, outside Hydra's own; ``..key`` stays in its group."""
+    groups = [path for path in conf_folder().glob("*/*.yaml") if path.parent.name not in {"hydra", "experiment"}]
+    found = {key for path in groups for key in re.findall(r"\$\{(\w[\w.]*)\}", path.read_text(encoding="utf-8"))}
+    table = TEXT.partition("| key | needed by |")[2].partition("\n\n")[0]
+    assert {"margin", "seed", "output_dir", "optimizer.lr"} < found
+    assert found == set(re.findall(r"`([\w.]+)`", " ".join(re.findall(r"^\|([^|]+)\|", table, re.MULTILINE))))
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("test_")])
