@@ -56,7 +56,7 @@ def test_its_other_files_run(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_the_arguments_that_all_have_are_listed() -> None:
-    table = TEXT.split("## What all have in common")[1]
+    table = TEXT.split("## Arguments of all data modules")[1]
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted(listed) == sorted(field.name for field in fields(PKDataModule))

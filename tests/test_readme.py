@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.pages import page
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_plain_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    blocks = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Trainer" in block]
+    blocks = [block for block in BLOCKS if "Trainer" in block]
     assert len(blocks) == 1
     lines = [line for line in blocks[0].splitlines() if line]
     assert len(lines) <= 15
@@ -30,9 +33,18 @@ def test_plain_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(512))
 
 
+def test_the_encoder_is_the_one_that_runs_in_extending() -> None:
+    (block,) = [block for block in BLOCKS if "Trainer" not in block]
+    assert block.partition("\n")[2] == page("extending.md")[1]["my_encoders.py"]
+
+
 @pytest.mark.parametrize("name", ["run", "test"])
 def test_each_command_is_one_line(name: str) -> None:
     found = re.search(rf"<!-- {name} command -->\n```bash\n(.*?)```", README, re.DOTALL)
     assert found is not None
     assert found[1].count("\n") == 1
     assert found[1].startswith("python3 -m venv .venv && ")
+
+
+def test_it_is_short() -> None:
+    assert len(README.split()) <= 900
