@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.tiny_text import write_model
+from tests.helpers.tiny_text import write_model
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import MY_ENCODERS, Command, command_in
+from tests.helpers.command_line import MY_ENCODERS, Command, command_in
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import command_in
-from tests.pages import DOCS, page
+from tests.helpers.command_line import command_in
+from tests.helpers.pages import DOCS, page
 
 CONF = DOCS.parent / "conf"
 TEXT, _, COMMANDS = page("configuration.md")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from datamodules import PKDataModule
-from tests.command_line import command_in, read_images_once
-from tests.pages import page
+from tests.helpers.command_line import command_in, read_images_once
+from tests.helpers.pages import page
 from tests.test_run import MLP, QUICK
 
 pytest.importorskip("datasets")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from metric_module.config import conf_folder
-from tests.command_line import command_in
+from tests.helpers.command_line import command_in
 from tests.test_run import MLP, QUICK
 
 ROOT = Path(__file__).parent.parent

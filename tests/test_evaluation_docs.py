@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from metric_module.evaluation import FewShotMetric, RetrievalMetric, VerificationMetric
-from tests.command_line import command_in
+from tests.helpers.command_line import command_in
 from tests.test_run import QUICK
 
 TEXT = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")

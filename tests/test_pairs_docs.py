@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from metric_module.evaluation import pair_retrieval_metrics
-from tests.command_line import command_in
-from tests.pages import page
+from tests.helpers.command_line import command_in
+from tests.helpers.pages import page
 
 TEXT, FILES, (FIRST, *COMMANDS) = page("pairs.md")
 SHORT = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.pages import page
+from tests.helpers.pages import page
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

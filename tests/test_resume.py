@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from metric_module.cli.resume import with_resume
-from tests.command_line import MY_ENCODERS, Command, command_in
+from tests.helpers.command_line import MY_ENCODERS, Command, command_in
 
 RUN = Path(__file__).resolve().parents[1] / "run.py"
 SMALL = (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from metric_module.config import conf_folder
-from tests.command_line import MY_ENCODERS, Command, command_in
+from tests.helpers.command_line import MY_ENCODERS, Command, command_in
 
 ROOT = Path(__file__).resolve().parents[1]
 MLP = ["encoder=mlp", "encoder.hidden=[16]"]

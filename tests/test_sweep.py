@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = (sys.executable, str(ROOT / "run.py"))
-CONF = ("-m", "--config-dir", str(ROOT / "tests" / "tasks" / "conf"), "trusted=[tests.tasks]")
+CONF = ("-m", "--config-dir", str(ROOT / "tests" / "helpers" / "conf"), "trusted=[tests.helpers]")
 TINY = ("encoder=tiny", "datamodule=clouds", "miner=all", "trainer.accelerator=cpu", "logger=csv")
 
 
@@ -84,7 +84,7 @@ def test_a_sweep_that_is_stopped_and_killed_is_resumed(tmp_path: Path) -> None:
 
 def test_one_rank_of_one_job_fails(tmp_path: Path) -> None:
     """Pitfall 9: each job has the number of ranks that it asked for, its own folder and its own line."""
-    fail = ("+callbacks.fail._target_=tests.tasks.small.FailOnRank", "+callbacks.fail.rank=1,9")
+    fail = ("+callbacks.fail._target_=tests.helpers.small.FailOnRank", "+callbacks.fail.rank=1,9")
     short = ("trainer=ddp_cpu", "trainer.max_epochs=1", "callbacks=last_checkpoint")
     code, said = ended(start(tmp_path, "hydra.sweep.dir=mine", *TINY, *short, "trainer.devices=2,1", *fail))
     assert code == 1, said

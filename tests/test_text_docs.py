@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.command_line import command_in
-from tests.pages import page, written
+from tests.helpers.command_line import command_in
+from tests.helpers.pages import page, written
 
 TEXT, FILES, COMMANDS = page("text.md")
 QUICK = ["trainer.fast_dev_run=true", "trainer.accelerator=cpu", "datamodule.classes_per_batch=3"]

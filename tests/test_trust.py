@@ -20,7 +20,7 @@ from metric_module import UserError
 from metric_module.cli import vouch_for
 from metric_module.cli.trust import check_configuration, check_found, check_target
 from metric_module.tasks.arguments import locate
-from tests.command_line import MY_ENCODERS, Command, command_in
+from tests.helpers.command_line import MY_ENCODERS, Command, command_in
 
 PATH = {"_target_": "pathlib.Path", "_args_": ["ran"]}
 

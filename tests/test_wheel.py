@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.command_line import MY_ENCODERS
-from tests.pages import page
+from tests.helpers.command_line import MY_ENCODERS
+from tests.helpers.pages import page
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = (sys.executable, "-m", "metric_module")

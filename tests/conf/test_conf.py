@@ -38,7 +38,7 @@ OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 # What an option needs to be built on any machine: no GPU, no package of weights, no class of a user's.
 NEEDS = {
     "arrays": ["datamodule.path=arrays.npz"],
-    "custom": ["encoder._target_=tests.tasks.small.Tiny"],
+    "custom": ["encoder._target_=tests.helpers.small.Tiny"],
     "ddp": ["trainer.accelerator=cpu"],
     "emoji_pretrained": ["encoder.weights=null"],
     "evaluate": ["ckpt_path=some.ckpt"],
@@ -67,7 +67,7 @@ NEEDS = {
 @pytest.fixture(autouse=True)
 def trust_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """The class of ``encoder=custom`` lives here."""
-    monkeypatch.setattr("metric_module.cli.trust._trusted", ["tests.tasks"])
+    monkeypatch.setattr("metric_module.cli.trust._trusted", ["tests.helpers"])
 
 
 def composed(folder: Path, *overrides: str) -> DictConfig:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from datamodules import ArraysDataModule
 from metric_module.errors import UserError
-from tests.command_line import command_in
+from tests.helpers.command_line import command_in
 
 LABELS = np.array([-3, 2**53, 2**53 + 1, 5, 7, 9, 11, 13, 15, 17]).repeat(4)
 INPUTS = np.random.default_rng(0).normal(size=(40, 6))

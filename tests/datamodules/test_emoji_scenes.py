@@ -13,7 +13,7 @@ from datamodules import EmojiDataModule, EmojiScenesDataModule
 from datamodules.emoji_scenes import CROP, ScenePixels
 from datamodules.scenes import LEAST_SEEN, SIZES, compose, cut_out
 from metric_module import UserError
-from tests.command_line import read_images_once
+from tests.helpers.command_line import read_images_once
 
 cut_out_once = functools.cache(cut_out)
 

@@ -16,7 +16,7 @@ from datamodules.files import Paths, inspect_images
 from datamodules.images import read_image
 from datamodules.samples import BadSampleError, Samples
 from metric_module import UserError
-from tests.command_line import Command, command_in
+from tests.helpers.command_line import Command, command_in
 
 
 @pytest.fixture

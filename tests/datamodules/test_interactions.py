@@ -11,7 +11,7 @@ from datamodules import InteractionsDataModule
 from datamodules.tables import read_table
 from metric_module import UserError
 from metric_module.links import Links
-from tests.datamodules.pairs_on_disk import ratings
+from tests.helpers.relation_files import ratings
 
 
 def rows_of(path: Path) -> list[tuple[int, int, int, int]]:

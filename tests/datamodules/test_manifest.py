@@ -17,7 +17,7 @@ from pyarrow import csv, parquet
 from benchmarks.manifest import Measured, measure_apart
 from datamodules import ManifestDataModule
 from metric_module.errors import UserError
-from tests.command_line import command_in
+from tests.helpers.command_line import command_in
 
 ROWS = 40
 PERSONS = [-5, 2**53, 2**53 + 1, 0, 7, 8, 9, 10, 100, 3]
@@ -231,7 +231,11 @@ def test_texts_are_trained_and_evaluated_by_one_command(
     table = write(tmp_path, "csv")
     words = ["datamodule=manifest", f"datamodule.table={table}", "datamodule.text=words", "datamodule.label=person"]
     small = ["datamodule.classes_per_batch=4", "datamodule.num_workers=0", "trainer.accelerator=cpu"]
-    mine = ["encoder=custom", "encoder._target_=tests.texts.CharacterCounts", f"+module.encode_chunk_size={chunk}"]
+    mine = [
+        "encoder=custom",
+        "encoder._target_=tests.helpers.texts.CharacterCounts",
+        f"+module.encode_chunk_size={chunk}",
+    ]
     if chunk is None:
         mine.pop()
     assert command(*words, *small, *mine, "trainer.max_steps=2", "datamodule.group=camera", "logger=csv") == 0

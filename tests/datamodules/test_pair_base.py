@@ -19,8 +19,8 @@ from metric_module.encoders import LookupEncoder, MultiEncoder
 from metric_module.evaluation import PairRetrievalMetric, Sought
 from metric_module.links import Links
 from metric_module.miners import All, Miner, Random
-from tests.datamodules.pairs_on_disk import captions, labelled, ratings
-from tests.metric_module.training import trainer
+from tests.helpers.relation_files import captions, labelled, ratings
+from tests.helpers.training import trainer
 
 
 class KilledError(Exception):

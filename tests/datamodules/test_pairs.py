@@ -13,7 +13,7 @@ from datamodules.pairs import read_pairs
 from metric_module import UserError
 from metric_module.encoders import MLP
 from metric_module.evaluation import VerificationMetric
-from tests.metric_module.training import module, trainer
+from tests.helpers.training import module, trainer
 
 IDS = {("Ann", 1): 0, ("Ann", 2): 1, ("Bo_Li", 1): 2, ("Bo_Li", 12): 3}
 LINES = "2\t1\nAnn\t1\t2\nAnn\t1\tBo_Li\t12\nBo_Li\t12\t1\nBo_Li\t1\tAnn\t2\n"

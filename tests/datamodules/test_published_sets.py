@@ -12,8 +12,8 @@ from datamodules import PublishedDataModule
 from datamodules.published import LFW, Omniglot
 from metric_module import UserError
 from metric_module.cli.trust import check_target
-from tests.command_line import command_in
-from tests.datamodules.published import trees
+from tests.helpers import published_trees
+from tests.helpers.command_line import command_in
 
 
 def module(root: Path, **settings: Any) -> PublishedDataModule:
@@ -42,7 +42,7 @@ def test_no_such_view_folder_or_share(tmp_path: Path) -> None:
         LFW(view=3)
     with pytest.raises(UserError, match=r"datamodule.root: no such folder: .*nowhere"):
         module(tmp_path / "nowhere").setup("fit")
-    trees.omniglot(tmp_path)
+    published_trees.omniglot(tmp_path)
     for share, count in ((0.0, 0), (1.0, 4)):
         told = f"val_fraction={share} of 4 takes {count}: expected at least 1 in val and in train"
         with pytest.raises(UserError, match=told):
@@ -50,7 +50,7 @@ def test_no_such_view_folder_or_share(tmp_path: Path) -> None:
 
 
 def test_classes_are_turned_while_training(tmp_path: Path) -> None:
-    trees.omniglot(tmp_path)
+    published_trees.omniglot(tmp_path)
     data = module(tmp_path, class_turns=1.0, augment=None, classes_per_batch=2)
     batch = next(iter(data.train_dataloader()))
     turned = data.augment_batch(batch, epoch=0)
@@ -60,7 +60,7 @@ def test_classes_are_turned_while_training(tmp_path: Path) -> None:
 
 def test_the_same_photograph_in_training_and_test_is_accepted(tmp_path: Path) -> None:
     """Some published sets have such, and their figures are compared all the same."""
-    trees.omniglot(tmp_path / "set")
+    published_trees.omniglot(tmp_path / "set")
     letters = tmp_path / "set"
     first = next((letters / "images_background/Alphabet_A/character01").iterdir())
     (letters / "images_evaluation/Alphabet_Y/character01/copy.png").write_bytes(first.read_bytes())
@@ -83,7 +83,7 @@ def test_and_nothing_else_in_there(name: str) -> None:
 
 def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    trees.market(tmp_path / "market")
+    published_trees.market(tmp_path / "market")
     command = command_in(tmp_path, monkeypatch)
     words = ["datamodule=market", f"datamodule.root={tmp_path}/market", "encoder=mlp", "encoder.in_features=192"]
     words += ["encoder.hidden=[]", "datamodule.image_size=8", "datamodule.classes_per_batch=2", "logger=csv"]

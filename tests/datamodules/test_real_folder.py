@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from datamodules import ImageFolderDataModule
-from tests.command_line import command_in
+from tests.helpers.command_line import command_in
 
 CLASSES = ["Bücher", "a = b", "x,y", "mit Leerzeichen", "日本", "it's", "50% (off)", "${x}", "plain", "z.z"]
 

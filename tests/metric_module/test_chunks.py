@@ -19,9 +19,9 @@ from metric_module.chunks import encode_in_chunks, refuse_batch_norm
 from metric_module.distances import Euclidean
 from metric_module.encoders import MLP
 from metric_module.miners import Semihard
-from tests.metric_module.batches import embed
-from tests.metric_module.live import Live
-from tests.metric_module.training import Triples, loader, module, trainer
+from tests.helpers.batches import embed
+from tests.helpers.live_memory import Live
+from tests.helpers.training import Triples, loader, module, trainer
 
 
 class Net(Encoder):

@@ -9,7 +9,7 @@ from torch import Tensor
 from metric_module import TripletCriterion, blockwise
 from metric_module.distances import Distance, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.miners import All, BatchHard, DistanceWeighted, Easy, Semihard, Triplets
-from tests.metric_module.batches import DISTANCES, LABELS, MINERS, embed
+from tests.helpers.batches import DISTANCES, LABELS, MINERS, embed
 from tests.oracles.criterion import Reference, triplet_reference
 
 

@@ -12,8 +12,8 @@ from metric_module import TripletCriterion
 from metric_module.distances import Euclidean
 from metric_module.functional import MATMUL
 from metric_module.miners import All, BatchHard, DistanceWeighted, SelectingMiner, Semihard
-from tests.metric_module.batches import LABELS, MINERS, embed
-from tests.metric_module.precision import LOWERED, Lowered
+from tests.helpers.batches import LABELS, MINERS, embed
+from tests.helpers.precision import LOWERED, Lowered
 
 
 @settings(max_examples=40, deadline=None)

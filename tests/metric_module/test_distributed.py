@@ -30,7 +30,7 @@ from metric_module.miners import (
     Semihard,
     SemihardNearest,
 )
-from tests.ranks import on_ranks
+from tests.helpers.processes import on_ranks
 
 LABELS = torch.tensor([0, 0, 0, 1, 2, 1, 0, 1, 2, 2, 3, 3, 7, 0, 3, 9])
 INPUTS = torch.randn(3, 16, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -21,9 +21,9 @@ from metric_module.evaluation import (
     RetrievalMetric,
     VerificationMetric,
 )
-from tests.clouds import CLASSES, EACH, Clouds, Noisy, run
-from tests.metric_module.training import loader, module
-from tests.ranks import on_trainers
+from tests.helpers.clouds import CLASSES, EACH, Clouds, Noisy, run
+from tests.helpers.processes import on_trainers
+from tests.helpers.training import loader, module
 
 TWO: dict[str, Any] = {"devices": 2, "strategy": "ddp"}
 

@@ -14,8 +14,8 @@ from metric_module.distances import Euclidean
 from metric_module.encoders import MLP
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import All, Semihard
-from tests.metric_module.batches import embed
-from tests.metric_module.training import Triples, continued, hidden_state, loader, module, trainer
+from tests.helpers.batches import embed
+from tests.helpers.training import Triples, continued, hidden_state, loader, module, trainer
 
 Row = tuple[Tensor, int, int]
 

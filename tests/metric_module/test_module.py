@@ -21,7 +21,7 @@ from metric_module.evaluation import MetricGroup, RetrievalMetric, VerificationM
 from metric_module.measuring import MeasuredModule
 from metric_module.miners import All, Semihard
 from metric_module.schedules import warmup_cosine
-from tests.metric_module.training import Triples, loader, module, trainer
+from tests.helpers.training import Triples, loader, module, trainer
 
 
 def test_learns_and_logs(tmp_path: Path) -> None:

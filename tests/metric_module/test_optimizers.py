@@ -20,7 +20,7 @@ from metric_module.config import conf_folder
 from metric_module.config.schema import register
 from metric_module.optimizers import build_optimizer, build_scheduler, parameter_groups
 from metric_module.schedules import warmup_cosine
-from tests.metric_module.training import loader, module, trainer
+from tests.helpers.training import loader, module, trainer
 
 CONF = conf_folder()
 SCHEDULERS = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))

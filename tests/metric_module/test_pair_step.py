@@ -20,8 +20,8 @@ from metric_module.distances import Euclidean
 from metric_module.distributed import gather_rows
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import All, BatchHard, EasyPositive, Hard, Random, Semihard, SemihardNearest
-from tests.metric_module.training import loader, trainer
-from tests.ranks import on_ranks
+from tests.helpers.processes import on_ranks
+from tests.helpers.training import loader, trainer
 
 QUERIES, REFERENCES = 10, 14
 _DRAW = torch.Generator().manual_seed(3)

@@ -13,7 +13,7 @@ from metric_module.distances import Euclidean
 from metric_module.miners import All, Easy, Hard, Semihard
 from metric_module.pairs import Slots
 from metric_module.ranks import SlotRanks, SortedRanks
-from tests.metric_module.batches import embed
+from tests.helpers.batches import embed
 
 
 def brute(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from metric_module.memory import CrossBatchMemory
 from metric_module.miners import All, BatchHard, DistanceWeighted, Miner, Random, Scheduled, Semihard, SemihardNearest
 from metric_module.naming import named_triplets
 from metric_module.random import keyed_uniform
-from tests.no_float64 import DEVICE, device_without_float64
+from tests.helpers.no_float64 import DEVICE, device_without_float64
 
 MINERS = [All(), Semihard(), BatchHard(), SemihardNearest(), DistanceWeighted(), Random()]
 

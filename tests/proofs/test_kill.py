@@ -22,8 +22,8 @@ from lightning import Trainer
 from lightning.pytorch import Callback
 
 from metric_module.checkpoints import WholeCheckpointIO, load_checkpoint, newest_checkpoint
-from tests.clouds import run
-from tests.ranks import on_trainers
+from tests.helpers.clouds import run
+from tests.helpers.processes import on_trainers
 
 pytestmark = pytest.mark.slow
 STEPS = 8
@@ -33,7 +33,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from tests.proofs.test_kill import Kill
-from tests.clouds import run
+from tests.helpers.clouds import run
 path = Path(sys.argv[2]) / "checkpoints/last.ckpt"
 run(Path(sys.argv[2]), Kill(int(sys.argv[3])), ckpt_path=str(path) if path.exists() else None)
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.datamodules.published import trees
+from tests.helpers import published_trees
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def made(tmp_path: Path) -> Callable[[str], Path]:
     """Make one of the trees."""
 
     def make(name: str) -> Path:
-        trees.TREES[name](tmp_path / name)
+        published_trees.TREES[name](tmp_path / name)
         return tmp_path / name
 
     return make

@@ -13,8 +13,8 @@ from scipy.io import savemat
 
 from datamodules.published import CUB, Cars
 from metric_module import UserError
-from tests.datamodules.published import trees
-from tests.datamodules.published.copies import READERS, module
+from tests.helpers import published_trees
+from tests.helpers.published_copies import READERS, module
 
 
 @pytest.mark.parametrize(
@@ -153,21 +153,21 @@ def test_a_list_that_is_no_text(made: Callable[[str], Path], name: str, file: st
 
 
 def test_mistakes_in_matlab_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trees.cars(tmp_path)
-    annotations = trees.cars_annotations([("car_ims/000001.jpg", 9)], "relative_im_path")
+    published_trees.cars(tmp_path)
+    annotations = published_trees.cars_annotations([("car_ims/000001.jpg", 9)], "relative_im_path")
     names = np.array(["one", "two"], dtype=object)[None]
     for content, told in (
         ({"annotations": annotations, "class_names": names}, r"expected classes 1 to 2, got 9 to 9"),
         ({"annotations": annotations}, r"cars_annos.mat: no variable class_names in it"),
         (
-            {"annotations": trees.cars_annotations([("a", 1)], "fname"), "class_names": names},
+            {"annotations": published_trees.cars_annotations([("a", 1)], "fname"), "class_names": names},
             r"annotations without relative_im_path; they have fname, bbox_x1",
         ),
     ):
         savemat(tmp_path / "cars_annos.mat", content)
         with pytest.raises(UserError, match=told):
             Cars()(tmp_path)
-    trees.cars_devkit(tmp_path / "kit")
+    published_trees.cars_devkit(tmp_path / "kit")
     (tmp_path / "kit/cars_test_annos_withlabels.mat").unlink()
     with pytest.raises(UserError, match=r"no file .*/kit/cars_test_annos_withlabels.mat"):
         Cars()(tmp_path / "kit")

@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules import PublishedDataModule
 from datamodules.published import Market
 from metric_module.evaluation import FewShotMetric, MetricGroup, RetrievalMetric, VerificationMetric
-from tests.datamodules.published import trees
+from tests.helpers import published_trees
 
 
 def embedding(path: str) -> NDArray[np.float32]:
@@ -47,7 +47,7 @@ def naive(root: Path) -> tuple[float, dict[int, float]]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> PublishedDataModule:
-    trees.market(tmp_path / "market")
+    published_trees.market(tmp_path / "market")
     found = PublishedDataModule(root=str(tmp_path / "market"), read=Market(), official=False, val_fraction=0.4)
     assert isinstance(found.samples.queries, Tensor) and isinstance(found.samples.groups, Tensor)
     return found

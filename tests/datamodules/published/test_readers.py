@@ -13,8 +13,8 @@ from PIL import Image
 
 from datamodules import PublishedDataModule
 from datamodules.published import LFW
-from tests.datamodules.published import trees
-from tests.datamodules.published.copies import READERS, module
+from tests.helpers import published_trees
+from tests.helpers.published_copies import READERS, module
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_every_image_is_of_its_class(made: Callable[[str], Path]) -> None:
 
 
 def test_cars_has_two_published_forms(tmp_path: Path) -> None:
-    trees.cars_devkit(tmp_path / "cars")
+    published_trees.cars_devkit(tmp_path / "cars")
     samples = module(tmp_path / "cars", "cars").samples
     assert tuple(len(ids) for ids in samples.splits.values()) == (6, 2, 8)
     assert samples.class_name(int(samples.labels[7])) == "102 Car 102 Sedan"

@@ -14,9 +14,9 @@ from metric_module import TripletModule, UserError
 from metric_module.callbacks import BeforeTraining
 from metric_module.callbacks.before_training import margins_around, measure_separation
 from metric_module.encoders import MLP
-from tests.clouds import EACH, Clouds, Noisy, run, same_bits
-from tests.metric_module.training import loader, module, trainer
-from tests.ranks import on_trainers
+from tests.helpers.clouds import EACH, Clouds, Noisy, run, same_bits
+from tests.helpers.processes import on_trainers
+from tests.helpers.training import loader, module, trainer
 
 TWO: dict[str, Any] = {"devices": 2, "strategy": "ddp"}
 VAL = list(range(6 * EACH, 9 * EACH))
@@ -73,7 +73,7 @@ def test_the_whole_of_val_before_and_after(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [Clouds, Drawing])
 def test_training_does_not_notice(tmp_path: Path, kind: type[Clouds], monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout draws from the global generator in every step."""
-    monkeypatch.setattr("tests.clouds.Clouds", kind)
+    monkeypatch.setattr("tests.helpers.clouds.Clouds", kind)
     one, seen = run(tmp_path / "a", BeforeTraining())
     after = torch.get_rng_state()
     two, expected = run(tmp_path / "b")

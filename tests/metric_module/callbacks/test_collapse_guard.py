@@ -18,8 +18,8 @@ from metric_module.callbacks import CollapseGuard
 from metric_module.distances import Cosine, Euclidean, SquaredEuclidean
 from metric_module.functional import unit
 from metric_module.miners import All, BatchHard, DistanceWeighted, Hard, Semihard
-from tests.clouds import run
-from tests.metric_module.training import Triples, loader, module, trainer
+from tests.helpers.clouds import run
+from tests.helpers.training import Triples, loader, module, trainer
 
 
 class Collapse(Callback):

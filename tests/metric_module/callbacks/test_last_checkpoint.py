@@ -18,7 +18,7 @@ from lightning.pytorch import Callback
 
 from metric_module import TripletModule, UserError
 from metric_module.callbacks import CollapseGuard, FreezeBackbone, LastCheckpoint
-from tests.clouds import Clouds, Record, run, same_bits
+from tests.helpers.clouds import Clouds, Record, run, same_bits
 
 STEPS = 8
 
@@ -315,7 +315,7 @@ GROUP = """
 import os, signal, sys, threading, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from tests import clouds
+from tests.helpers import clouds
 
 class Slow(clouds.Clouds):
     def load(self):

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from metric_module import TripletModule, UserError
 from metric_module.callbacks import MarginSchedule
-from tests.metric_module.training import Triples, loader, module, trainer
+from tests.helpers.training import Triples, loader, module, trainer
 
 
 class Endless(IterableDataset[Any]):

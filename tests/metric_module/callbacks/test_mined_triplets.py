@@ -15,9 +15,9 @@ from metric_module.encoders import MLP
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import All, Hard, SelectingMiner, Triplets
 from metric_module.naming import categories
-from tests.clouds import EACH, Clouds
-from tests.metric_module.training import Triples, loader, module, trainer
-from tests.ranks import on_trainers
+from tests.helpers.clouds import EACH, Clouds
+from tests.helpers.processes import on_trainers
+from tests.helpers.training import Triples, loader, module, trainer
 
 
 class Drawing(SelectingMiner):

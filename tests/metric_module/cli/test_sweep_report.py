@@ -14,7 +14,7 @@ from metric_module.cli.sweep_report import SweepReport, finish_sweep, leave_swee
 from metric_module.config import conf_folder
 from metric_module.config.schema import register
 from metric_module.report.ledger import read_plan
-from tests.metric_module.report.sweeps import grid, leave
+from tests.helpers.sweep_folders import grid, leave
 
 CONF = conf_folder()
 

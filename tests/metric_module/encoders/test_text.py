@@ -22,7 +22,7 @@ from metric_module.encoders import TextEncoder
 from metric_module.encoders.text import pool
 from metric_module.encoders.text_folder import find_model, read_folder
 from metric_module.miners import All
-from tests.tiny_text import WIDTH, write_model
+from tests.helpers.tiny_text import WIDTH, write_model
 
 TEXTS = ["ab", "zebra crossing", "a", "quite a long text", "grey", "gray", "zzz", "b a"]
 

@@ -19,7 +19,7 @@ from metric_module.callbacks import FreezeBackbone, LastCheckpoint
 from metric_module.distances import Euclidean
 from metric_module.encoders import CharConvNet, TextEncoder
 from metric_module.miners import All
-from tests.metric_module.training import trainer
+from tests.helpers.training import trainer
 
 LETTERS = "abcdefghij"
 

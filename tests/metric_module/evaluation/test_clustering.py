@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 from metric_module import UserError
 from metric_module.distances import Cosine, Manhattan
 from metric_module.evaluation import clustering_metrics
-from tests.metric_module.evaluation.points import cloud, grid
+from tests.helpers.points import cloud, grid
 
 
 def test_figures_are_those_of_k_means() -> None:

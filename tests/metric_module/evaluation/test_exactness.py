@@ -12,8 +12,8 @@ from metric_module.distances import Cosine, Distance, DotProduct, Manhattan
 from metric_module.evaluation import counting, euclidean, retrieval, retrieval_metrics
 from metric_module.evaluation.counting import count_at_least
 from metric_module.evaluation.numerics import pair_distances
-from tests.metric_module.evaluation.points import check_same, cloud, expect, grid, near_ties, side
-from tests.metric_module.precision import LOWERED, Lowered
+from tests.helpers.points import check_same, cloud, expect, grid, near_ties, side
+from tests.helpers.precision import LOWERED, Lowered
 from tests.oracles import retrieval as oracle
 from tests.oracles.retrieval import retrieval_figures
 

@@ -13,7 +13,7 @@ from metric_module.distances import Cosine, Manhattan
 from metric_module.evaluation import few_shot_metrics
 from metric_module.evaluation.custom import exact_distance
 from metric_module.evaluation.few_shot import _accuracy, _choose
-from tests.metric_module.evaluation.points import cloud
+from tests.helpers.points import cloud
 
 SMALL: dict[str, Any] = {"ways": 4, "shots": (1, 2), "queries": 3, "episodes": 80}
 

@@ -22,7 +22,7 @@ from metric_module.evaluation import (
     retrieval_metrics,
     verification_metrics,
 )
-from tests.metric_module.evaluation.points import cloud
+from tests.helpers.points import cloud
 
 SMALL: dict[str, Any] = {"ways": 3, "shots": (1,), "queries": 2, "episodes": 20, "seed": 4}
 

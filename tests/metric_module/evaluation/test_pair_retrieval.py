@@ -19,8 +19,8 @@ from metric_module.evaluation import (
     pair_retrieval_metrics,
 )
 from metric_module.links import Links, SharedLabels
+from tests.helpers.processes import on_ranks
 from tests.oracles.pair_retrieval import naive_pair_metrics
-from tests.ranks import on_ranks
 
 AT = (1, 3, 10)
 DISTANCES: list[type[Distance]] = [Euclidean, Cosine, DotProduct, Manhattan]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metric_module.distances import SNR, Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.evaluation import euclidean, retrieval_metrics
-from tests.metric_module.evaluation.points import check_same, cloud, expect, grid, side
+from tests.helpers.points import check_same, cloud, expect, grid, side
 from tests.oracles import retrieval as oracle
 from tests.oracles.retrieval import Measure, retrieval_figures
 

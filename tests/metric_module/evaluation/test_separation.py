@@ -13,7 +13,7 @@ from metric_module import UserError
 from metric_module.distances import Cosine, Euclidean, Manhattan
 from metric_module.evaluation import separation
 from metric_module.evaluation.separation import QUANTILES
-from tests.metric_module.evaluation.points import cloud, grid, side
+from tests.helpers.points import cloud, grid, side
 from tests.oracles import retrieval as oracle
 from tests.oracles.verification import judge, triplet_shares
 

@@ -10,7 +10,7 @@ import torch
 
 from metric_module.evaluation import retrieval, retrieval_metrics
 from metric_module.evaluation.threads import in_threads
-from tests.metric_module.evaluation.points import cloud
+from tests.helpers.points import cloud
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -15,7 +15,7 @@ from metric_module import UserError
 from metric_module.distances import Cosine, Distance, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.evaluation import pair_counts, roc_curve, verification_metrics
 from metric_module.evaluation.pair_counts import EuclideanPairs, PairCounts, count_pairs, pairs_of
-from tests.metric_module.evaluation.points import cloud, grid, near_ties, side
+from tests.helpers.points import cloud, grid, near_ties, side
 from tests.oracles import retrieval as oracle
 from tests.oracles.verification import Judged, judge, verification_figures
 

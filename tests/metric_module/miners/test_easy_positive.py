@@ -8,7 +8,7 @@ import torch
 from metric_module import TripletCriterion, UserError
 from metric_module.distances import Cosine
 from metric_module.miners import EasyPositive
-from tests.metric_module.batches import LABELS, embed
+from tests.helpers.batches import LABELS, embed
 from tests.oracles.miners import easy_positive, random_block
 
 

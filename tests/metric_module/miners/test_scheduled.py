@@ -22,8 +22,8 @@ from metric_module.miners import (
     Semihard,
     WindowMiner,
 )
-from tests.metric_module.batches import embed
-from tests.metric_module.training import continued, hidden_state, loader, module, trainer
+from tests.helpers.batches import embed
+from tests.helpers.training import continued, hidden_state, loader, module, trainer
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
 

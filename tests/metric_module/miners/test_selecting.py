@@ -16,7 +16,7 @@ from metric_module.distances import SNR, Euclidean
 from metric_module.miners import BatchHard, EasyPositive, Random, SelectingMiner, SemihardNearest, Triplets, Uniform
 from metric_module.miners import semihard_nearest as module
 from metric_module.random import keyed_uniform
-from tests.metric_module.batches import LABELS, embed
+from tests.helpers.batches import LABELS, embed
 from tests.oracles.criterion import pair
 
 MINERS: dict[str, Callable[[], SelectingMiner]] = {

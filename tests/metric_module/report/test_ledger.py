@@ -22,7 +22,7 @@ from metric_module.report.ledger import (
     write_ledger,
     write_plan,
 )
-from tests.metric_module.report.sweeps import grid, leave, plan
+from tests.helpers.sweep_folders import grid, leave, plan
 
 
 def rows(sweep: Path) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ from metric_module.report.mined import mined_list
 from metric_module.report.neighbours import Items, nearest, whole_classes, worst_and_spread
 from metric_module.report.roc import at_rate, at_threshold, equal_error, roc_plot, roc_table
 from metric_module.report.separations import separation_plot, shares_at
-from tests.metric_module.report.runs import MARGIN, csv, items, made_up, mined, show
+from tests.helpers.report_runs import MARGIN, csv, items, made_up, mined, show
 
 
 def test_the_bootstrap_draws_classes_not_queries() -> None:

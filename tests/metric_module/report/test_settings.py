@@ -10,7 +10,7 @@ from scipy import stats
 
 from metric_module.report.ledger import DONE, FAILED, Job
 from metric_module.report.settings import best, command_of, estimate, lower_is_better, settings, student
-from tests.metric_module.report.sweeps import grid
+from tests.helpers.sweep_folders import grid
 
 
 def jobs(words: list[list[str]], figures: list[float | None]) -> list[Job]:

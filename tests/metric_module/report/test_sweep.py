@@ -12,7 +12,7 @@ import pytest
 
 from metric_module.report.ledger import read_jobs
 from metric_module.report.sweep import sweep_page
-from tests.metric_module.report.sweeps import grid, leave, plan
+from tests.helpers.sweep_folders import grid, leave, plan
 from tests.metric_module.report.test_page import Tags
 
 

@@ -11,7 +11,7 @@ import torch
 
 from metric_module.report.sections import PAIRWISE
 from metric_module.report.write import about, body, write_report
-from tests.metric_module.report.runs import EVIL, items, made_up
+from tests.helpers.report_runs import EVIL, items, made_up
 
 PARTS = ["figures", "training", "distances", "queries", "confused-classes", "mined-triplets", "map"]
 PARTS += ["same-or-different", "set-up"]

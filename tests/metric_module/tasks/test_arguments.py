@@ -44,8 +44,8 @@ Compose = Callable[..., DictConfig]
             r"datamodule.num_workers: EmojiDataModule expected int, got 'many'",
         ),
         (
-            ["encoder._target_=tests.tasks.small.Tinny"],
-            r"encoder._target_: 'tests.tasks.small' has no 'Tinny'; did you mean 'Tiny'\?",
+            ["encoder._target_=tests.helpers.small.Tinny"],
+            r"encoder._target_: 'tests.helpers.small' has no 'Tinny'; did you mean 'Tiny'\?",
         ),
         (
             ["encoder._target_=no_such.Encoder"],
@@ -53,8 +53,8 @@ Compose = Callable[..., DictConfig]
         ),
         (["encoder._target_=Encoder"], r"encoder._target_: cannot import 'Encoder'; expected module.Class"),
         (
-            ["encoder._target_=tests.tasks.small.SIZE"],
-            r"expected a class or a function, got tests.tasks.small.SIZE, a int",
+            ["encoder._target_=tests.helpers.small.SIZE"],
+            r"expected a class or a function, got tests.helpers.small.SIZE, a int",
         ),
         (
             ["trainer.precision=bf17"],

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 
 from metric_module.config.schema import register
 from metric_module.tasks import train
-from tests.command_line import read_images_once
-from tests.tasks.conftest import CONF
+from tests.helpers.command_line import read_images_once
+from tests.metric_module.conftest import CONF
 
 
 def test_the_recipe_trains_measures_and_reports(

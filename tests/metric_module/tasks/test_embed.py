@@ -22,14 +22,14 @@ from metric_module.tasks import embed, train
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.embed import embed_to_file
 from metric_module.tasks.shares import ShareWriter
-from tests.metric_module.training import Triples, loader, module, trainer
-from tests.ranks import on_trainers
-from tests.tasks.small import CLASSES, PER_CLASS, SIZE, Clouds
+from tests.helpers.processes import on_trainers
+from tests.helpers.small import CLASSES, PER_CLASS, SIZE, Clouds
+from tests.helpers.training import Triples, loader, module, trainer
 
 Compose = Callable[..., DictConfig]
 
 
-DOCS = Path(__file__).parents[2] / "docs/embedding.md"
+DOCS = Path(__file__).parents[3] / "docs/embedding.md"
 
 
 def example(file: Path) -> str:

@@ -24,7 +24,7 @@ def small(tmp_path: Path) -> Compose:
 
     def make(*overrides: str, folder: str = "run") -> DictConfig:
         given = (
-            f"hydra.searchpath=[file://{Path(__file__).parent / 'conf'}]",
+            f"hydra.searchpath=[file://{Path(__file__).parents[1] / 'helpers' / 'conf'}]",
             "encoder=tiny",
             "datamodule=clouds",
             "trainer.max_epochs=2",
@@ -43,4 +43,4 @@ def small(tmp_path: Path) -> Compose:
 @pytest.fixture(autouse=True)
 def trust_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts for small runs are named in files, and live here."""
-    monkeypatch.setattr("metric_module.cli.trust._trusted", ["tests.tasks", "no_such", "Encoder"])
+    monkeypatch.setattr("metric_module.cli.trust._trusted", ["tests.helpers", "no_such", "Encoder"])

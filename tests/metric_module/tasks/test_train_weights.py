@@ -15,7 +15,7 @@ from metric_module import UserError
 from metric_module.cli import check
 from metric_module.tasks import census, evaluate, train
 from metric_module.tasks.build import build
-from tests.tasks.small import Tiny
+from tests.helpers.small import Tiny
 
 Compose = Callable[..., DictConfig]
 BEST_FIRST = ("monitor=epoch", "callbacks.best.mode=min", "trainer.check_val_every_n_epoch=1", "optimizer.lr=0.2")
@@ -79,7 +79,7 @@ def test_a_resume_goes_on_from_its_checkpoint(small: Compose, tmp_path: Path) ->
     """The file that training started from is no longer needed then."""
     train(small("trainer.max_epochs=1", folder="first"))
     path = tmp_path / "first" / "encoder.safetensors"
-    words = [f"module.encoder_weights='{path}'", "+callbacks.keep._target_=tests.tasks.small.KeepEachLast"]
+    words = [f"module.encoder_weights='{path}'", "+callbacks.keep._target_=tests.helpers.small.KeepEachLast"]
     words += ["trainer.max_epochs=2", "encoder.dropout=0.0", "test=false"]
     train(small(*words, folder="whole"))
     last = tmp_path / "rest" / "checkpoints" / "last.ckpt"

@@ -119,7 +119,7 @@ def test_test_is_left_alone_when_told(small: Compose, tmp_path: Path) -> None:
 @pytest.mark.parametrize("callbacks", ["default", "[default,ema]"])
 def test_training_continues_from_the_last_checkpoint(small: Compose, tmp_path: Path, callbacks: str) -> None:
     """Continue from the checkpoint of epoch 2 of 4: weights, average and schedule are those of the whole run."""
-    same = [f"callbacks={callbacks}", "+callbacks.keep._target_=tests.tasks.small.KeepEachLast", "test=false"]
+    same = [f"callbacks={callbacks}", "+callbacks.keep._target_=tests.helpers.small.KeepEachLast", "test=false"]
     same += ["encoder.dropout=0.0", "trainer.check_val_every_n_epoch=1", "trainer.max_epochs=4"]
     train(small(*same, folder="whole"))
     path = tmp_path / "whole" / "checkpoints" / "last-of-2.ckpt"

@@ -19,7 +19,7 @@ from metric_module.miners import All
 from metric_module.tasks import train
 
 Compose = Callable[..., DictConfig]
-SAME = ("trainer.check_val_every_n_epoch=1", "+callbacks.keep._target_=tests.tasks.small.KeepEachLast", "test=false")
+SAME = ("trainer.check_val_every_n_epoch=1", "+callbacks.keep._target_=tests.helpers.small.KeepEachLast", "test=false")
 
 
 def backbone(path: Path) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from metric_module.cli import check
 from metric_module.miners import BatchHard, Scheduled
 from metric_module.tasks import evaluate, train
 from metric_module.tasks.build import build
-from tests.tasks.small import Tiny
-from tests.tasks.test_train import rows, state
+from tests.helpers.small import Tiny
+from tests.metric_module.tasks.test_train import rows, state
 
 Compose = Callable[..., DictConfig]
 
@@ -120,7 +120,7 @@ def test_training_with_a_memory_and_a_schedule_continues_and_is_evaluated_withou
 ) -> None:
     """Weights, memory and miner of a run in two parts are those of the run in one."""
     same = ["memory.size=40", "memory.warmup_steps=3", "miner=scheduled", "miner.starts=[0,3,10]", "test=false"]
-    same += ["callbacks=[default,margin_schedule]", "+callbacks.keep._target_=tests.tasks.small.KeepEachLast"]
+    same += ["callbacks=[default,margin_schedule]", "+callbacks.keep._target_=tests.helpers.small.KeepEachLast"]
     same += ["encoder.dropout=0.0", "trainer.check_val_every_n_epoch=1", "trainer.max_epochs=4"]
     figures = train(small(*same, folder="whole"))
     path = tmp_path / "whole" / "checkpoints" / "last-of-2.ckpt"

@@ -18,7 +18,7 @@ from metric_module.evaluation import separation
 from metric_module.tasks import census, train
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.embedding import embed_split
-from tests.metric_module.training import Triples, loader, module, trainer
+from tests.helpers.training import Triples, loader, module, trainer
 
 Compose = Callable[..., DictConfig]
 

@@ -95,7 +95,7 @@ def test_a_report_that_fails_loses_nothing(
     def broken(self: Any, ids: Sequence[int]) -> list[str]:
         return ["one"]
 
-    monkeypatch.setattr("tests.tasks.small.Clouds.show", broken, raising=False)
+    monkeypatch.setattr("tests.helpers.small.Clouds.show", broken, raising=False)
     figures = train(small("trainer.max_epochs=1"))
     assert figures["test/recall_at_1"] == json.loads((tmp_path / "run/metrics.json").read_text())["test"]["recall_at_1"]
     (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
