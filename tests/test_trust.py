@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 
 from metric_module import UserError
 from metric_module.cli import vouch_for
-from metric_module.cli.trust import check_configuration, check_found, check_target
-from metric_module.tasks.arguments import locate
+from metric_module.config.arguments import locate
+from metric_module.config.trust import check_configuration, check_found, check_target
 from tests.helpers.command_line import MY_ENCODERS, Command, command_in
 
 PATH = {"_target_": "pathlib.Path", "_args_": ["ran"]}
@@ -281,7 +281,7 @@ def test_a_name_that_turns_out_to_be_something_else() -> None:
 
 
 def test_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metric_module.cli.trust._trusted", [])
+    monkeypatch.setattr("metric_module.config.trust._trusted", [])
     with pytest.raises(UserError, match="comes from a file"):
         check_target("encoder._target_", "mine.Tiny")
     vouch_for("mine")
@@ -325,8 +325,8 @@ def test_without_the_checks_it_would_have_run(
     """What :func:`test_a_file_cannot_name_it` proves is due to the checks, and to nothing else."""
     for place in ("cli.entry", "tasks.build"):
         monkeypatch.setattr(f"metric_module.{place}.check_configuration", lambda cfg: None)
-    monkeypatch.setattr("metric_module.tasks.arguments.check_target", lambda path, name: None)
-    monkeypatch.setattr("metric_module.tasks.arguments.check_found", lambda path, name, found: None)
+    monkeypatch.setattr("metric_module.config.arguments.check_target", lambda path, name: None)
+    monkeypatch.setattr("metric_module.config.arguments.check_found", lambda path, name, found: None)
     write(tmp_path, "encoder/evil", {"_target_": target, "path": "ran"})
     with pytest.raises(Exception):  # noqa: B017  # it is no encoder, but that is found out too late
         command("--config-dir", "conf", "encoder=evil", "trainer.fast_dev_run=true", "trainer.accelerator=cpu")

@@ -1,8 +1,8 @@
 """The command line: what must answer at once, so nothing here imports torch or lightning."""
 
-from metric_module.cli.checks import check
 from metric_module.cli.entry import compose_and_run, job, main, run
-from metric_module.cli.messages import explain
-from metric_module.cli.trust import vouch_for
+from metric_module.config.checks import check
+from metric_module.config.messages import explain
+from metric_module.config.trust import vouch_for
 
 __all__ = ["check", "compose_and_run", "explain", "job", "main", "run", "vouch_for"]

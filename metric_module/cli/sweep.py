@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from metric_module.cli.child import hold, run_child
 from metric_module.cli.folders import quoted
-from metric_module.cli.inheritance import CHILD
+from metric_module.config.inheritance import CHILD
 from metric_module.errors import UserError
 from metric_module.report.ledger import DONE, MISSING, Job, read_job, same_job, write_job, write_ledger
 

@@ -17,8 +17,9 @@ from torch.optim import Optimizer
 
 from metric_module.callbacks import BeforeTraining, MinedTriplets
 from metric_module.checkpoints import WholeCheckpointIO
-from metric_module.cli.messages import one_line
-from metric_module.cli.trust import check_configuration
+from metric_module.config.arguments import check_arguments
+from metric_module.config.messages import one_line
+from metric_module.config.trust import check_configuration
 from metric_module.distances import Distance
 from metric_module.encoders import Encoder
 from metric_module.errors import UserError
@@ -26,7 +27,6 @@ from metric_module.evaluation import MetricGroup
 from metric_module.memory import CrossBatchMemory
 from metric_module.module import TripletModule
 from metric_module.report.settings import lower_is_better
-from metric_module.tasks.arguments import check_arguments
 from metric_module.tasks.files import find_checkpoint
 from metric_module.tasks.trained import kept_configuration
 from metric_module.weights import load_encoder

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metric_module.callbacks.before_training import margins_around
 from metric_module.checkpoints import load_checkpoint
-from metric_module.cli.checks import check
+from metric_module.config.checks import check
 from metric_module.errors import UserError
 from metric_module.evaluation import Gathered, Separation, separation
 from metric_module.evaluation.separation import QUANTILES

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from metric_module.batch import unpack
 from metric_module.checkpoints import load_checkpoint
-from metric_module.cli.checks import check
+from metric_module.config.checks import check
 from metric_module.distributed import gather_rows, row_counts, sum_over_ranks, world_size
 from metric_module.encoders.base import embed as encode
 from metric_module.errors import UserError

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 
-from metric_module.cli.checks import check
+from metric_module.config.checks import check
 from metric_module.errors import UserError
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from metric_module.cli.trust import check_configuration
+from metric_module.config.trust import check_configuration
 
 KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
 

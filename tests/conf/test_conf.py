@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from metric_module import distances, encoders, miners
 from metric_module.config import conf_folder
+from metric_module.config.arguments import check_arguments, locate
 from metric_module.config.schema import Config, TrainerConfig, register
 from metric_module.evaluation import MetricGroup
-from metric_module.tasks.arguments import check_arguments, locate
 from metric_module.tasks.build import build
 
 CONF = conf_folder()
@@ -67,7 +67,7 @@ NEEDS = {
 @pytest.fixture(autouse=True)
 def trust_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """The class of ``encoder=custom`` lives here."""
-    monkeypatch.setattr("metric_module.cli.trust._trusted", ["tests.helpers"])
+    monkeypatch.setattr("metric_module.config.trust._trusted", ["tests.helpers"])
 
 
 def composed(folder: Path, *overrides: str) -> DictConfig:

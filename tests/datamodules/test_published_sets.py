@@ -11,7 +11,7 @@ import torch
 from datamodules import PublishedDataModule
 from datamodules.published import LFW, Omniglot
 from metric_module import UserError
-from metric_module.cli.trust import check_target
+from metric_module.config.trust import check_target
 from tests.helpers import published_trees
 from tests.helpers.command_line import command_in
 

@@ -43,4 +43,4 @@ def small(tmp_path: Path) -> Compose:
 @pytest.fixture(autouse=True)
 def trust_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts for small runs are named in files, and live here."""
-    monkeypatch.setattr("metric_module.cli.trust._trusted", ["tests.helpers", "no_such", "Encoder"])
+    monkeypatch.setattr("metric_module.config.trust._trusted", ["tests.helpers", "no_such", "Encoder"])

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from lightning.fabric.strategies.launchers.subprocess_script import _basic_subprocess_cmd
 
-from metric_module.cli.inheritance import import_from, passed_on
-from metric_module.cli.trust import WORDS
+from metric_module.config.inheritance import import_from, passed_on
 from metric_module.config.program import PROGRAM
+from metric_module.config.trust import WORDS
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = (WORDS, PROGRAM, "PYTHONPATH", "PYTHONSAFEPATH")

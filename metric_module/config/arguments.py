@@ -10,8 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
-from metric_module.cli.messages import allowed
-from metric_module.cli.trust import check_found, check_target
+from metric_module.config.messages import allowed
+from metric_module.config.trust import check_found, check_target
 from metric_module.errors import UserError
 
 _OWN = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}

@@ -12,14 +12,13 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-import metric_module
-from metric_module.cli.trust import WORDS
 from metric_module.config.program import PROGRAM, typed_command
+from metric_module.config.trust import WORDS
 
 CHILD = (sys.executable, "-m", "metric_module")
 """Program of a child process."""
 
-_ROOT = str(Path(metric_module.__file__).resolve().parents[1])
+_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def import_from(folder: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.cli.messages import INNER, allowed
 from metric_module.config import conf_folder
+from metric_module.config.messages import INNER, allowed
 from metric_module.errors import UserError
 
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from metric_module import UserError
 from metric_module.cli import explain
+from metric_module.config.arguments import check_arguments, locate
 from metric_module.tasks import train
-from metric_module.tasks.arguments import check_arguments, locate
 
 Compose = Callable[..., DictConfig]
 
