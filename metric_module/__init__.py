@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from metric_module.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from metric_module.batch import Batch, PairBatch
     from metric_module.census import Census
@@ -13,10 +15,8 @@ if TYPE_CHECKING:
     from metric_module.errors import UserError
     from metric_module.miners import Triplets
     from metric_module.module import TripletModule
+    from metric_module.storage.weights import load_encoder, save_encoder
     from metric_module.triplets import triplet_loss
-    from metric_module.weights import load_encoder, save_encoder
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Batch",
@@ -43,8 +43,8 @@ _HOME = {
     "TripletModule": "module",
     "Triplets": "miners",
     "UserError": "errors",
-    "load_encoder": "weights",
-    "save_encoder": "weights",
+    "load_encoder": "storage.weights",
+    "save_encoder": "storage.weights",
     "triplet_loss": "triplets",
 }
 

@@ -53,7 +53,7 @@ CALLS: dict[str, list[Any]] = {
     "torch.save": ["nothing", "ran"],
     "numpy.save": ["ran", [1]],
     "hydra.utils.get_method": ["evil.function"],
-    "metric_module.files.write_whole": [PATH, "text"],
+    "metric_module.storage.atomic.write_whole": [PATH, "text"],
     "metric_module.cli.entry.os.mkdir": ["ran"],
     "metric_module.encoders.timm.Path.touch": [PATH],
     "datamodules.emoji.Path.touch": [PATH],

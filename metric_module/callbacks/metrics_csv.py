@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
-from metric_module.files import write_whole
+from metric_module.storage.atomic import write_whole
 
 
 class MetricsCSV(Logger):

@@ -22,7 +22,6 @@ from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from metric_module.cli.child import follow
-from metric_module.cli.folders import forget_refused
 from metric_module.cli.resume import with_resume
 from metric_module.cli.resume_sweep import with_resume_sweep
 from metric_module.cli.sweep import run_apart
@@ -33,6 +32,7 @@ from metric_module.config.inheritance import import_from, passed_on
 from metric_module.config.messages import explain, one_line
 from metric_module.config.schema import register
 from metric_module.config.trust import check_configuration, check_found, check_task, check_words, remember
+from metric_module.storage.folders import forget_refused
 
 REFUSED = 2
 _CONFIG_PATH = ("--config-path", "-cp")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from metric_module.cli.folders import quoted
 from metric_module.errors import UserError
+from metric_module.storage.folders import quoted
 
 _WORD = "resume="
 

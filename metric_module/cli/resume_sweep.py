@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from metric_module.cli.folders import quoted
 from metric_module.errors import UserError
 from metric_module.report.ledger import SWEEP, read_plan
+from metric_module.storage.folders import quoted
 
 WORD = "resume_sweep="
 _KEPT = ("hydra/sweeper", "hydra.sweeper", "hydra.sweep.subdir")

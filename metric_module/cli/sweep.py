@@ -8,10 +8,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from metric_module.cli.child import hold, run_child
-from metric_module.cli.folders import quoted
 from metric_module.config.inheritance import CHILD
 from metric_module.errors import UserError
 from metric_module.report.ledger import DONE, MISSING, Job, read_job, same_job, write_job, write_ledger
+from metric_module.storage.folders import quoted
 
 # These belong to the sweep, not to its jobs.
 _OF_THE_SWEEP = (

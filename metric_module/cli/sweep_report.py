@@ -17,11 +17,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
-from metric_module.cli.folders import remove
 from metric_module.cli.sweep import config_dirs
-from metric_module.files import write_whole
 from metric_module.report.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
 from metric_module.report.settings import resume_command
+from metric_module.storage.atomic import write_whole
+from metric_module.storage.folders import remove
 
 _under_way: dict[Path, bool] = {}  # whether the folder is a new one
 _handlers: dict[int, Any] = {}

@@ -16,7 +16,7 @@ from metric_module.encoders.inputs import check_floats
 from metric_module.encoders.parts import find_path, freeze_parts
 from metric_module.errors import UserError
 from metric_module.recompute import track_statistics_once
-from metric_module.weights import read_tensors
+from metric_module.storage.weights import read_tensors
 
 
 class TimmEncoder(Encoder):

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from metric_module.files import write_whole
+from metric_module.storage.atomic import write_whole
 
 JOB = "job.json"
 SWEEP = "sweep.json"

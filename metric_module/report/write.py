@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from metric_module.files import write_whole
 from metric_module.report.album import album
 from metric_module.report.chosen import choose
 from metric_module.report.page import page
@@ -23,6 +22,7 @@ from metric_module.report.sections import (
     separation_part,
     setup_part,
 )
+from metric_module.storage.atomic import write_whole
 
 _HERE = Path(__file__).parent
 

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
 from metric_module.callbacks import BeforeTraining, MinedTriplets
-from metric_module.checkpoints import WholeCheckpointIO
 from metric_module.config.arguments import check_arguments
 from metric_module.config.messages import one_line
 from metric_module.config.trust import check_configuration
@@ -27,9 +26,10 @@ from metric_module.evaluation import MetricGroup
 from metric_module.memory import CrossBatchMemory
 from metric_module.module import TripletModule
 from metric_module.report.settings import lower_is_better
+from metric_module.storage.checkpoints import WholeCheckpointIO
+from metric_module.storage.weights import load_encoder
 from metric_module.tasks.files import find_checkpoint
 from metric_module.tasks.trained import kept_configuration
-from metric_module.weights import load_encoder
 
 GROUPS = (
     "encoder",

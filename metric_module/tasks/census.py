@@ -13,13 +13,13 @@ from rich.table import Table
 from torch import Tensor
 
 from metric_module.callbacks.before_training import margins_around
-from metric_module.checkpoints import load_checkpoint
 from metric_module.config.checks import check
 from metric_module.errors import UserError
 from metric_module.evaluation import Gathered, Separation, separation
 from metric_module.evaluation.separation import QUANTILES
-from metric_module.files import write_whole
 from metric_module.random import combine
+from metric_module.storage.atomic import write_whole
+from metric_module.storage.checkpoints import load_checkpoint
 from metric_module.tasks.build import build
 from metric_module.tasks.embedding import embed_split
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config

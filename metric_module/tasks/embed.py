@@ -14,14 +14,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.batch import unpack
-from metric_module.checkpoints import load_checkpoint
 from metric_module.config.checks import check
 from metric_module.distributed import gather_rows, row_counts, sum_over_ranks, world_size
 from metric_module.encoders.base import embed as encode
 from metric_module.errors import UserError
-from metric_module.files import beside
 from metric_module.functional import nonfinite_rows
 from metric_module.module import TripletModule
+from metric_module.storage.atomic import beside
+from metric_module.storage.checkpoints import load_checkpoint
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.embedding import split_loader
 from metric_module.tasks.embedding_files import FORMATS, write_npz, write_parquet

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from metric_module.checkpoints import load_checkpoint
 from metric_module.config.checks import check
 from metric_module.errors import UserError
+from metric_module.storage.checkpoints import load_checkpoint
 from metric_module.tasks.build import build
 from metric_module.tasks.files import find_checkpoint, load_weights, write_config
 from metric_module.tasks.report import read_figures

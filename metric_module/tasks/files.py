@@ -9,10 +9,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.checkpoints import load_checkpoint, newest_checkpoint
 from metric_module.errors import UserError
-from metric_module.files import write_whole
 from metric_module.module import TripletModule
+from metric_module.storage.atomic import write_whole
+from metric_module.storage.checkpoints import load_checkpoint, newest_checkpoint
 
 _PASSING = ("memory.", "criterion.miner.")
 """State that serves training alone: a checkpoint can be evaluated with another miner, and without its memory."""

@@ -21,7 +21,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch import Callback
 
-from metric_module.checkpoints import WholeCheckpointIO, load_checkpoint, newest_checkpoint
+from metric_module.storage.checkpoints import WholeCheckpointIO, load_checkpoint, newest_checkpoint
 from tests.helpers.clouds import run
 from tests.helpers.processes import on_trainers
 

@@ -13,7 +13,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
 from metric_module.errors import UserError
-from metric_module.files import beside
+from metric_module.storage.atomic import beside
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from metric_module import UserError
-from metric_module.checkpoints import WholeCheckpointIO, load_checkpoint, newest_checkpoint
 from metric_module.random_state import random_state, set_random_state
+from metric_module.storage.checkpoints import WholeCheckpointIO, load_checkpoint, newest_checkpoint
 
 
 def content(value: float = 1.0, size: int = 1000) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def test_random_numbers_continue(tmp_path: Path) -> None:
 
 FULL = """
 import resource, signal, sys, torch
-from metric_module.checkpoints import WholeCheckpointIO
+from metric_module.storage.checkpoints import WholeCheckpointIO
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 WholeCheckpointIO().save_checkpoint({"state_dict": {"weight": torch.ones(1_000_000)}}, sys.argv[1])

@@ -143,7 +143,7 @@ def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         part.write_bytes(before[:9])
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("metric_module.weights.save_file", torn)
+    monkeypatch.setattr("metric_module.storage.weights.save_file", torn)
     with pytest.raises(UserError, match=r"cannot write .*a.safetensors \(.*No space left on device\)"):
         save_encoder(Tied(), path)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]

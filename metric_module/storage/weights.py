@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from metric_module import __version__
 from metric_module.errors import UserError
-from metric_module.files import beside
+from metric_module.storage.atomic import beside
+from metric_module.version import __version__
 
 NAME = "encoder.safetensors"
 

@@ -1,0 +1,1 @@
+"""Files of a run: atomic writes, checkpoints, weights and folders."""
