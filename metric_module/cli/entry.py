@@ -21,11 +21,7 @@ from hydra.types import RunMode
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
-from metric_module.cli.child import follow
 from metric_module.cli.resume import with_resume
-from metric_module.cli.resume_sweep import with_resume_sweep
-from metric_module.cli.sweep import run_apart
-from metric_module.cli.sweep_report import finish_sweep, leave_sweep
 from metric_module.config import conf_folder
 from metric_module.config.checks import check
 from metric_module.config.inheritance import import_from, passed_on
@@ -33,6 +29,10 @@ from metric_module.config.messages import explain, one_line
 from metric_module.config.schema import register
 from metric_module.config.trust import check_configuration, check_found, check_task, check_words, remember
 from metric_module.storage.folders import forget_refused
+from metric_module.sweeps.job import run_apart
+from metric_module.sweeps.lifecycle import finish_sweep, leave_sweep
+from metric_module.sweeps.process import follow
+from metric_module.sweeps.resume import with_resume_sweep
 
 REFUSED = 2
 _CONFIG_PATH = ("--config-path", "-cp")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from metric_module.report.ledger import MISSING, Job, Plan, write_job, write_plan
+from metric_module.sweeps.ledger import MISSING, Job, Plan, write_job, write_plan
 
 
 def plan(jobs: list[list[str]] | None, monitor: str = "val/map_at_r") -> Plan:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metric_module.config.program import PROGRAM, command, typed_command
-from metric_module.report.settings import resume_command
+from metric_module.sweeps.settings import resume_command
 
 
 @pytest.mark.parametrize(

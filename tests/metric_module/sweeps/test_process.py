@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from metric_module.cli.child import hold, reason, run_child
+from metric_module.sweeps.process import hold, reason, run_child
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -86,7 +86,7 @@ def test_it_is_told_to_stop_when_the_sweep_is_killed_and_its_folder_is_held_unti
     job = (
         "import pathlib, signal, sys, time\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from metric_module.cli.child import follow\n"
+        "from metric_module.sweeps.process import follow\n"
         "def stop(*_):\n"
         "    time.sleep(0.5); pathlib.Path('stopped').touch(); sys.exit(143)\n"
         "signal.signal(signal.SIGTERM, stop)\n"
@@ -97,7 +97,7 @@ def test_it_is_told_to_stop_when_the_sweep_is_killed_and_its_folder_is_held_unti
     parent = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from pathlib import Path\n"
-        "from metric_module.cli.child import hold, run_child\n"
+        "from metric_module.sweeps.process import hold, run_child\n"
         "with hold(Path('.')) as held:\n"
         f"    run_child([sys.executable, '-c', {job!r}], held)\n"
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from metric_module.cli.resume_sweep import with_resume_sweep
 from metric_module.errors import UserError
-from metric_module.report.ledger import Plan, write_plan
+from metric_module.sweeps.ledger import Plan, write_plan
+from metric_module.sweeps.resume import with_resume_sweep
 
 OWN = ["margin=0.1,0.2", "encoder._target_=mine.Tiny"]
 

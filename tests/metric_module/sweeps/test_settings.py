@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metric_module.report.ledger import DONE, FAILED, Job
-from metric_module.report.settings import best, command_of, estimate, lower_is_better, settings, student
+from metric_module.sweeps.ledger import DONE, FAILED, Job
+from metric_module.sweeps.settings import best, command_of, estimate, lower_is_better, settings, student
 from tests.helpers.sweep_folders import grid
 
 

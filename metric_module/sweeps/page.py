@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from metric_module.report.ledger import DONE, FAILED, MISSING, Job, Plan, label, swept_keys
 from metric_module.report.page import command, figure, page, table
-from metric_module.report.settings import (
+from metric_module.sweeps.ledger import DONE, FAILED, MISSING, Job, Plan, label, swept_keys
+from metric_module.sweeps.plot import plot_settings
+from metric_module.sweeps.settings import (
     Estimate,
     Setting,
     best,
@@ -18,7 +19,6 @@ from metric_module.report.settings import (
     resume_command,
     settings,
 )
-from metric_module.report.sweep_plot import plot_settings
 
 _NOTE = "The interval is the 95 % interval of the mean over {what}s, by Student's t: how far off it may be with so few."
 _CHOSEN = " The winner was chosen by this figure, which therefore flatters it; test figures do not."

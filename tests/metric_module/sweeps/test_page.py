@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from metric_module.report.ledger import read_jobs
-from metric_module.report.sweep import sweep_page
+from metric_module.sweeps.ledger import read_jobs
+from metric_module.sweeps.page import sweep_page
 from tests.helpers.sweep_folders import grid, leave, plan
 from tests.metric_module.report.test_page import Tags
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from metric_module.cli.child import hold, run_child
 from metric_module.config.inheritance import CHILD
 from metric_module.errors import UserError
-from metric_module.report.ledger import DONE, MISSING, Job, read_job, same_job, write_job, write_ledger
 from metric_module.storage.folders import quoted
+from metric_module.sweeps.ledger import DONE, MISSING, Job, read_job, same_job, write_job, write_ledger
+from metric_module.sweeps.process import hold, run_child
 
 # These belong to the sweep, not to its jobs.
 _OF_THE_SWEEP = (

@@ -17,11 +17,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
-from metric_module.cli.sweep import config_dirs
-from metric_module.report.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
-from metric_module.report.settings import resume_command
 from metric_module.storage.atomic import write_whole
 from metric_module.storage.folders import remove
+from metric_module.sweeps.job import config_dirs
+from metric_module.sweeps.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
+from metric_module.sweeps.settings import resume_command
 
 _under_way: dict[Path, bool] = {}  # whether the folder is a new one
 _handlers: dict[int, Any] = {}
@@ -90,7 +90,7 @@ def leave_sweep() -> None:
 
 def _write(folder: Path) -> list[Job]:
     """Write ``sweep.csv`` and ``sweep.html`` from what the folders of the jobs say."""
-    from metric_module.report.sweep import sweep_page  # plotly takes its time
+    from metric_module.sweeps.page import sweep_page  # plotly takes its time
 
     jobs = write_ledger(folder)
     write_whole(folder / "sweep.html", sweep_page(jobs, read_plan(folder), folder))

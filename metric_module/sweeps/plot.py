@@ -8,7 +8,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from metric_module.report.settings import Setting
+from metric_module.sweeps.settings import Setting
 
 MOST_LINES = 12
 _DECADES = 30  # beyond this ratio a number is spread over powers of ten

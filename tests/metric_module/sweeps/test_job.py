@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.cli.child import Ended, hold
-from metric_module.cli.sweep import child_command, run_apart
 from metric_module.errors import UserError
-from metric_module.report.ledger import FAILED, MISSING, Job, Plan, read_jobs, write_job, write_plan
+from metric_module.sweeps.job import child_command, run_apart
+from metric_module.sweeps.ledger import FAILED, MISSING, Job, Plan, read_jobs, write_job, write_plan
+from metric_module.sweeps.process import Ended, hold
 
 WORDS = ["margin=0.1", "+encoder.name='a b'"]
 
@@ -48,7 +48,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, code: int, *signals: int) -> list[li
         assert read_jobs(folder.parent)[0].status == MISSING, "what is under way is on record before it starts"
         return Ended(code, 1.25, "too bad" if code else "", list(signals))
 
-    monkeypatch.setattr("metric_module.cli.sweep.run_child", run)
+    monkeypatch.setattr("metric_module.sweeps.job.run_child", run)
     return asked
 
 

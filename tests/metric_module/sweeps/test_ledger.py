@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metric_module.report.ledger import (
+from metric_module.sweeps.ledger import (
     DONE,
     FAILED,
     MISSING,

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from metric_module.config.program import command
-from metric_module.report.ledger import REPEATED, Job, swept_keys, values
+from metric_module.sweeps.ledger import REPEATED, Job, swept_keys, values
 
 CONFIDENCE = 0.95
 _LOSSES = ("loss", "eer", "error")

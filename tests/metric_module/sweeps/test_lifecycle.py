@@ -10,10 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from metric_module.cli.sweep_report import SweepReport, finish_sweep, leave_sweep, plan_of
 from metric_module.config import conf_folder
 from metric_module.config.schema import register
-from metric_module.report.ledger import read_plan
+from metric_module.sweeps.ledger import read_plan
+from metric_module.sweeps.lifecycle import SweepReport, finish_sweep, leave_sweep, plan_of
 from tests.helpers.sweep_folders import grid, leave
 
 CONF = conf_folder()

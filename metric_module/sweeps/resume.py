@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from metric_module.errors import UserError
-from metric_module.report.ledger import SWEEP, read_plan
 from metric_module.storage.folders import quoted
+from metric_module.sweeps.ledger import SWEEP, read_plan
 
 WORD = "resume_sweep="
 _KEPT = ("hydra/sweeper", "hydra.sweeper", "hydra.sweep.subdir")
