@@ -7,18 +7,18 @@ from html import escape
 import torch
 
 from metric_module.evaluation.verification import roc_curve
-from metric_module.report.album import Album
-from metric_module.report.chosen import QUERIES, Chosen
-from metric_module.report.curves import census_plot, loss_plot, read_curves, validation_plot
-from metric_module.report.gallery import confusion_list, gallery
+from metric_module.report.contents import Run
 from metric_module.report.intervals import RESAMPLES, bootstrap, figures_table
-from metric_module.report.map import map_plot, pca, umap
-from metric_module.report.mined import mined_list
-from metric_module.report.neighbours import WORST, whole_classes
 from metric_module.report.page import figure, table
-from metric_module.report.roc import roc_plot, roc_table
-from metric_module.report.run import Run
-from metric_module.report.separations import margins_plot, separation_plot, shares_at
+from metric_module.report.plots.curves import census_plot, loss_plot, read_curves, validation_plot
+from metric_module.report.plots.embedding_map import map_plot, pca, umap
+from metric_module.report.plots.roc import roc_plot, roc_table
+from metric_module.report.plots.separation import margins_plot, separation_plot, shares_at
+from metric_module.report.samples.album import Album
+from metric_module.report.samples.gallery import confusion_list, gallery
+from metric_module.report.samples.mined import mined_list
+from metric_module.report.samples.neighbours import WORST, whole_classes
+from metric_module.report.samples.selection import QUERIES, Chosen
 
 PAIRWISE = 4000
 """Samples of which every pair is looked at."""

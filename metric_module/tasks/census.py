@@ -65,7 +65,7 @@ def census(cfg: DictConfig) -> dict[str, float]:
     found = separation(samples.embeddings, samples.labels, margins, distance=distance, anchors=anchors)
     at = margins.index(cfg.margin)
     if parts.trainer.is_global_zero:
-        from metric_module.report.census import census_page  # plotly takes its time
+        from metric_module.report.census_page import census_page  # plotly takes its time
 
         folder = Path(cfg.output_dir)
         write_config(cfg)

@@ -25,8 +25,8 @@ from metric_module.tasks.build import Parts
 from metric_module.tasks.results import Figures, measure, report
 
 if TYPE_CHECKING:
-    from metric_module.report.neighbours import Items
-    from metric_module.report.run import Run
+    from metric_module.report.contents import Run
+    from metric_module.report.samples.neighbours import Items
 
 PACKAGES = ("lightning-triplets", "torch", "lightning", "torchmetrics", "torchvision", "timm", "hydra-core", "plotly")
 
@@ -59,7 +59,7 @@ def report_run(cfg: DictConfig, parts: Parts, figures: Figures) -> None:
         return
     path = Path(cfg.output_dir) / "report.html"
     try:
-        from metric_module.report.write import write_report
+        from metric_module.report.run_page import write_report
 
         write_report(path, _run(cfg, parts, figures))
     except Exception as error:
@@ -72,7 +72,7 @@ def report_run(cfg: DictConfig, parts: Parts, figures: Figures) -> None:
 
 def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
     """Everything the report needs, on the CPU."""
-    from metric_module.report.run import Run
+    from metric_module.report.contents import Run
 
     module, datamodule, trainer = parts
     criterion, folder, stage = module.criterion, Path(cfg.output_dir), [*figures][-1]
@@ -108,7 +108,7 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
 
 def _nothing() -> tuple[Items, PerQuery]:
     """In place of samples by class and of their figures."""
-    from metric_module.report.neighbours import Items
+    from metric_module.report.samples.neighbours import Items
 
     none, numbers = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
     return Items(numbers.view(0, 1), none, none, none), PerQuery(none, none, numbers, numbers, numbers)
@@ -121,7 +121,7 @@ def read_items(gathered: Gathered, distance: Distance) -> tuple[Items, PerQuery]
         gathered: From the module's metric.
         distance: The criterion's, on the CPU.
     """
-    from metric_module.report.neighbours import Items
+    from metric_module.report.samples.neighbours import Items
 
     embeddings, labels, ids = (part.detach().cpu() for part in gathered[:3])  # (N, D), (N,), (N,)
     if gathered.queries is None:
@@ -145,7 +145,7 @@ def _separations(
     kept: BeforeTraining | None, items: Items, margin: float, distance: Distance
 ) -> tuple[Separation | None, Separation | None, int]:
     """Before and after training of the same samples; without that, of what was read, whole classes of it."""
-    from metric_module.report.neighbours import whole_classes
+    from metric_module.report.samples.neighbours import whole_classes
 
     if not len(items.ids):
         return None, None, 0

@@ -12,8 +12,8 @@ from PIL import Image
 from metric_module.callbacks.before_training import measure_separation
 from metric_module.distances import Euclidean
 from metric_module.evaluation.retrieval import retrieval_per_query
-from metric_module.report.neighbours import Items
-from metric_module.report.run import Run
+from metric_module.report.contents import Run
+from metric_module.report.samples.neighbours import Items
 
 MARGIN = 0.3
 EVIL = "<script>window.hacked = 1</script>"

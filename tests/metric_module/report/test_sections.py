@@ -15,16 +15,16 @@ from PIL import Image
 
 from metric_module import UserError
 from metric_module.evaluation.verification import roc_curve
-from metric_module.report import map as maps
-from metric_module.report.album import Seen, album, data_uri
-from metric_module.report.chosen import choose
-from metric_module.report.curves import census_plot, loss_plot, read_curves, validation_plot
-from metric_module.report.gallery import confusions
 from metric_module.report.intervals import bootstrap, figures_table
-from metric_module.report.mined import mined_list
-from metric_module.report.neighbours import Items, nearest, whole_classes, worst_and_spread
-from metric_module.report.roc import at_rate, at_threshold, equal_error, roc_plot, roc_table
-from metric_module.report.separations import separation_plot, shares_at
+from metric_module.report.plots import embedding_map as maps
+from metric_module.report.plots.curves import census_plot, loss_plot, read_curves, validation_plot
+from metric_module.report.plots.roc import at_rate, at_threshold, equal_error, roc_plot, roc_table
+from metric_module.report.plots.separation import separation_plot, shares_at
+from metric_module.report.samples.album import Seen, album, data_uri
+from metric_module.report.samples.gallery import confusions
+from metric_module.report.samples.mined import mined_list
+from metric_module.report.samples.neighbours import Items, nearest, whole_classes, worst_and_spread
+from metric_module.report.samples.selection import choose
 from tests.helpers.report_runs import MARGIN, csv, items, made_up, mined, show
 
 

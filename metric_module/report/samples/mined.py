@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from metric_module.naming import CATEGORIES, categories
-from metric_module.report.album import Album
+from metric_module.report.samples.album import Album
 
 PHASES = {"start": "At the start", "middle": "In the middle", "end": "At the end"}
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from metric_module.report.colours import COLOURS
+from metric_module.report.plots.colours import COLOURS
 
 MOST_POINTS = 1500
 KINDS = {"easy": "easy", "semihard": "semi-hard", "hard": "hard"}

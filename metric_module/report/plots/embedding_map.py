@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from metric_module.report.colours import COLOURS
+from metric_module.report.plots.colours import COLOURS
 
 
 def pca(embeddings: Tensor, rows: Tensor) -> tuple[Tensor, float]:

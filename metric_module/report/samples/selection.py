@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metric_module.report.gallery import SHOWN_PAIRS, Confusion, Query, confusions, queries_of
-from metric_module.report.mined import mined_ids
-from metric_module.report.neighbours import evenly, nearest, worst_and_spread
-from metric_module.report.run import Run
+from metric_module.report.contents import Run
+from metric_module.report.samples.gallery import SHOWN_PAIRS, Confusion, Query, confusions, queries_of
+from metric_module.report.samples.mined import mined_ids
+from metric_module.report.samples.neighbours import evenly, nearest, worst_and_spread
 
 QUERIES = 300
 NEIGHBOURS = 6

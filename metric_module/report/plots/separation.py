@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from metric_module.evaluation.separation import Separation
-from metric_module.report.colours import COLOURS
+from metric_module.report.plots.colours import COLOURS
 
 MEDIAN = 3  # of the seven quantiles
 

@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RUN = ["encoder=mlp", "encoder.hidden=[32]", "trainer.max_epochs=1", "trainer.limit_train_batches=4", "logger=csv"]
 RUN += ["trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "hydra.run.dir=run"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

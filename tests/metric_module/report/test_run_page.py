@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from metric_module.report.run_page import about, body, write_report
 from metric_module.report.sections import PAIRWISE
-from metric_module.report.write import about, body, write_report
 from tests.helpers.report_runs import EVIL, items, made_up
 
 PARTS = ["figures", "training", "distances", "queries", "confused-classes", "mined-triplets", "map"]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from metric_module.report.album import album
-from metric_module.report.chosen import choose
+from metric_module.report.contents import Run
 from metric_module.report.page import page
-from metric_module.report.run import Run
+from metric_module.report.samples.album import album
+from metric_module.report.samples.selection import choose
 from metric_module.report.sections import (
     confusion_part,
     curves_part,

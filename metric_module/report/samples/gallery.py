@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from metric_module.report.album import Album
-from metric_module.report.neighbours import Items, Neighbours
+from metric_module.report.samples.album import Album
+from metric_module.report.samples.neighbours import Items, Neighbours
 
 SHOWN_PAIRS = 20
 

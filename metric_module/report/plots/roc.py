@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from metric_module.evaluation.verification import RocCurve
-from metric_module.report.colours import COLOURS
 from metric_module.report.page import table
+from metric_module.report.plots.colours import COLOURS
 
 POINTS = 400
 RATES = (1e-1, 1e-2, 1e-3, 1e-4)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from metric_module.distances import Distance
 from metric_module.evaluation.retrieval import PerQuery
 from metric_module.evaluation.separation import Separation
-from metric_module.report.album import Name, Show
-from metric_module.report.neighbours import Items
+from metric_module.report.samples.album import Name, Show
+from metric_module.report.samples.neighbours import Items
 
 
 class Run(NamedTuple):

@@ -6,7 +6,7 @@ from html import escape
 
 from metric_module.evaluation.separation import QUANTILES, Separation
 from metric_module.report.page import figure, page, table
-from metric_module.report.separations import margins_plot, separation_plot, shares_at
+from metric_module.report.plots.separation import margins_plot, separation_plot, shares_at
 
 
 def census_page(found: Separation, margin: float, listed: list[float], about: str) -> str:

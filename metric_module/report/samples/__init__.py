@@ -1,0 +1,1 @@
+"""Samples shown in the report: queries, confused classes and mined triplets."""
