@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from metric_module.checks import check_embeddings, check_ids, check_labels, check_masks
 from metric_module.errors import UserError
-from metric_module.pairs import PairMasks, Pairs, Slots, dense_codes, equal, most_first, positive_slots
+from metric_module.miners.positives import PairMasks, Pairs, Slots, dense_codes, equal, most_first, positive_slots
 
 
 def pair_rule(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from metric_module.pairs import Slots, most_first
+from metric_module.miners.positives import Slots, most_first
 
 SORT_FROM = 40
 """Mean number of positives from which on one sort costs less than a pass for each of them."""

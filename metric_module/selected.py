@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 
 from metric_module.errors import UserError
 from metric_module.miners import SelectingMiner, Uniform
-from metric_module.pairs import PairMasks
+from metric_module.miners.positives import PairMasks
 from metric_module.sums import BlockSum
 
 

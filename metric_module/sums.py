@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from metric_module.errors import UserError
 from metric_module.miners import WindowMiner
-from metric_module.pairs import Pairs, Slots
+from metric_module.miners.positives import Pairs, Slots
 from metric_module.ranks import Ranks, ranks
 
 

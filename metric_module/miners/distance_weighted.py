@@ -9,7 +9,7 @@ from typing_extensions import override
 from metric_module.distances import Distance, Euclidean
 from metric_module.errors import UserError
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
-from metric_module.pairs import positive_slots
+from metric_module.miners.positives import positive_slots
 
 _NEVER = 1e30  # taken off the logarithm of a weight that is to be zero
 

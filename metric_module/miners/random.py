@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from metric_module.errors import UserError
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
+from metric_module.miners.positives import positive_slots
 from metric_module.miners.search import place
-from metric_module.pairs import positive_slots
 
 
 class Random(SelectingMiner):

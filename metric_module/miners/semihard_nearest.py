@@ -12,8 +12,8 @@ from typing_extensions import override
 from metric_module.errors import UserError
 from metric_module.functional import out_of_reach
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
+from metric_module.miners.positives import positive_slots
 from metric_module.miners.search import Found, ScanSearch, Search, SortSearch, far, nearest
-from metric_module.pairs import positive_slots
 
 PICKS = ("nearest", "random")
 FALLBACKS = ("skip", "hardest", "nearest_easy")

@@ -11,7 +11,7 @@ from torch import Tensor
 from metric_module import TripletCriterion, ranks
 from metric_module.distances import Euclidean
 from metric_module.miners import All, Easy, Hard, Semihard
-from metric_module.pairs import Slots
+from metric_module.miners.positives import Slots
 from metric_module.ranks import SlotRanks, SortedRanks
 from tests.helpers.batches import embed
 
