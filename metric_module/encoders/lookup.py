@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import Encoder
-from metric_module.encoders.inputs import told
+from metric_module.encoders.check_inputs import told
 from metric_module.errors import UserError
 from metric_module.functional import unit
 

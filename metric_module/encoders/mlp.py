@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
-from metric_module.encoders.inputs import check_floats
+from metric_module.encoders.check_inputs import check_floats
 from metric_module.errors import UserError
 
 

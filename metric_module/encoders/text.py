@@ -18,7 +18,7 @@ from typing_extensions import override
 from metric_module.batch import is_texts
 from metric_module.encoders.base import EmbeddingHead, Encoder
 from metric_module.encoders.lengths import encode_by_length
-from metric_module.encoders.parts import freeze_parts
+from metric_module.encoders.pretrained import freeze_parts
 from metric_module.encoders.text_folder import POOLINGS, find_model, read_folder
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32, unit

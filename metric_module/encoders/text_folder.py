@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metric_module.encoders.parts import find_path
+from metric_module.encoders.pretrained import find_path
 from metric_module.errors import UserError
 
 POOLINGS = ("mean", "cls", "max")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.check_inputs import check_floats
 from metric_module.encoders.conv_net import GeneralizedMean, check_stages, mean_pool
-from metric_module.encoders.inputs import check_floats
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32
 

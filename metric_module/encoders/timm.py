@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
-from metric_module.encoders.inputs import check_floats
-from metric_module.encoders.parts import find_path, freeze_parts
+from metric_module.encoders.batch_norm import track_statistics_once
+from metric_module.encoders.check_inputs import check_floats
+from metric_module.encoders.pretrained import find_path, freeze_parts
 from metric_module.errors import UserError
-from metric_module.recompute import track_statistics_once
 from metric_module.storage.weights import read_tensors
 
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from metric_module import TripletCriterion, UserError
-from metric_module.chunks import encode_in_chunks
 from metric_module.distances import Euclidean
 from metric_module.encoders import TextEncoder
+from metric_module.encoders.chunks import encode_in_chunks
 from metric_module.encoders.text import pool
 from metric_module.encoders.text_folder import find_model, read_folder
 from metric_module.miners import All

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from metric_module import TripletCriterion, UserError
-from metric_module.chunks import encode_in_chunks, refuse_batch_norm
 from metric_module.distances import Euclidean
 from metric_module.encoders import SeriesConvNet
+from metric_module.encoders.chunks import encode_in_chunks, refuse_batch_norm
 from metric_module.encoders.time_series import SeriesNorm
 from metric_module.evaluation import retrieval_metrics
 from metric_module.miners import All

@@ -15,9 +15,9 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from metric_module import Batch, Encoder, TripletCriterion, UserError
-from metric_module.chunks import encode_in_chunks, refuse_batch_norm
 from metric_module.distances import Euclidean
 from metric_module.encoders import MLP
+from metric_module.encoders.chunks import encode_in_chunks, refuse_batch_norm
 from metric_module.miners import Semihard
 from tests.helpers.batches import embed
 from tests.helpers.live_memory import Live
