@@ -9,14 +9,14 @@ from metric_module.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from metric_module.batch import Batch, PairBatch
-    from metric_module.census import Census
     from metric_module.criterion import CriterionOutput, TripletCriterion
+    from metric_module.criterion.census import Census
+    from metric_module.criterion.loss import triplet_loss
     from metric_module.encoders import Encoder
     from metric_module.errors import UserError
     from metric_module.miners import Triplets
     from metric_module.module import TripletModule
     from metric_module.storage.weights import load_encoder, save_encoder
-    from metric_module.triplets import triplet_loss
 
 __all__ = [
     "Batch",
@@ -35,7 +35,7 @@ __all__ = [
 
 _HOME = {
     "Batch": "batch",
-    "Census": "census",
+    "Census": "criterion.census",
     "CriterionOutput": "criterion",
     "Encoder": "encoders",
     "PairBatch": "batch",
@@ -45,7 +45,7 @@ _HOME = {
     "UserError": "errors",
     "load_encoder": "storage.weights",
     "save_encoder": "storage.weights",
-    "triplet_loss": "triplets",
+    "triplet_loss": "criterion.loss",
 }
 
 

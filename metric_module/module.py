@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 from metric_module.batch import PairBatch, check_pair_batch, unpack
-from metric_module.census import shares
 from metric_module.criterion import CriterionOutput, TripletCriterion
+from metric_module.criterion.census import shares
 from metric_module.distributed import Together, gather_batch, world_size
 from metric_module.encoders.base import Encoder, embed
 from metric_module.encoders.chunks import check_size, encode_in_chunks, refuse_batch_norm, warn_of_local_statistics

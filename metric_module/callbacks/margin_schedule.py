@@ -9,8 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from metric_module.criterion import TripletCriterion
+from metric_module.criterion.loss import check_loss
 from metric_module.errors import UserError
-from metric_module.triplets import check_loss
 
 
 class MarginSchedule(Callback):

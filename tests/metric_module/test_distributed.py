@@ -13,7 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from metric_module import Encoder, TripletCriterion, TripletModule, blockwise, distributed
+from metric_module import Encoder, TripletCriterion, TripletModule, distributed
+from metric_module.criterion import blockwise
 from metric_module.distances import Distance, Euclidean
 from metric_module.distributed import gather_rows, row_counts
 from metric_module.functional import unit

@@ -13,9 +13,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from metric_module import Encoder, PairBatch, TripletCriterion, TripletModule, UserError, blockwise
+from metric_module import Encoder, PairBatch, TripletCriterion, TripletModule, UserError
 from metric_module.batch import check_pair_batch
 from metric_module.callbacks import CollapseGuard, MinedTriplets
+from metric_module.criterion import blockwise
 from metric_module.distances import Euclidean
 from metric_module.distributed import gather_rows
 from metric_module.memory import CrossBatchMemory

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from datamodules.augment import Augment
 from metric_module import Encoder, TripletCriterion, TripletModule
 from metric_module.callbacks.before_training import measure_separation
+from metric_module.criterion.examples import named_triplets
 from metric_module.distances import Distance, Euclidean, euclidean
 from metric_module.encoders import ConvNet
 from metric_module.evaluation import RetrievalMetric, VerificationMetric
 from metric_module.functional import unit
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import All, BatchHard, DistanceWeighted, Miner, Random, Scheduled, Semihard, SemihardNearest
-from metric_module.naming import named_triplets
 from metric_module.random import keyed_uniform
 from tests.helpers.no_float64 import DEVICE, device_without_float64
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from metric_module.naming import CATEGORIES, categories
+from metric_module.criterion.examples import CATEGORIES, categories
 from metric_module.report.samples.album import Album
 
 PHASES = {"start": "At the start", "middle": "In the middle", "end": "At the end"}

@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 
 from metric_module import TripletModule
 from metric_module.callbacks import MarginSchedule, MinedTriplets
+from metric_module.criterion.examples import categories
 from metric_module.encoders import MLP
 from metric_module.memory import CrossBatchMemory
 from metric_module.miners import All, Hard, SelectingMiner, Triplets
-from metric_module.naming import categories
 from tests.helpers.clouds import EACH, Clouds
 from tests.helpers.processes import on_trainers
 from tests.helpers.training import Triples, loader, module, trainer

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metric_module import TripletCriterion, blockwise
+from metric_module import TripletCriterion
+from metric_module.criterion import blockwise
 from metric_module.distances import SNR, Euclidean
 from metric_module.miners import BatchHard, EasyPositive, Random, SelectingMiner, SemihardNearest, Triplets, Uniform
 from metric_module.miners import semihard_nearest as module

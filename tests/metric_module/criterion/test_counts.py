@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metric_module import TripletCriterion, ranks
+from metric_module import TripletCriterion
+from metric_module.criterion import counts
+from metric_module.criterion.counts import SlotRanks, SortedRanks
 from metric_module.distances import Euclidean
 from metric_module.miners import All, Easy, Hard, Semihard
 from metric_module.miners.positives import Slots
-from metric_module.ranks import SlotRanks, SortedRanks
 from tests.helpers.batches import embed
 
 
@@ -28,7 +29,7 @@ def brute(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     rows=st.integers(1, 6),
     columns=st.integers(1, 9),
     open_end=st.booleans(),
-    tile=st.sampled_from([1, 12, ranks.TILE]),
+    tile=st.sampled_from([1, 12, counts.TILE]),
 )
 def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool, tile: int) -> None:
     whole = st.lists(st.integers(0, 6), min_size=rows * columns, max_size=rows * columns)
@@ -45,7 +46,7 @@ def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool, ti
     count, cover = brute(values, low, high)
     below, _ = brute(values, torch.full_like(low, -torch.inf), low)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "TILE", tile)
+        patch.setattr(counts, "TILE", tile)
         slot_ranks = SlotRanks(values, number)
     for counter in (slot_ranks, SortedRanks(values)):
         span = counter.between(None if open_end else low, high)
@@ -59,7 +60,7 @@ def test_the_cheaper_way_is_taken() -> None:
     values = torch.rand(3, 200)
     for number, kind in ((2, SlotRanks), (100, SortedRanks)):
         slots = Slots(torch.zeros(3, number, dtype=torch.int64), torch.ones(3, number, dtype=torch.bool))
-        assert type(ranks.ranks(values, slots)) is kind
+        assert type(counts.ranks(values, slots)) is kind
 
 
 @pytest.mark.parametrize("miner", [All, Easy, Semihard, Hard])
@@ -68,7 +69,7 @@ def test_sorting_changes_nothing(miner: type, loss: str, monkeypatch: pytest.Mon
     labels = torch.arange(60) % 3
     results = []
     for start in (0, 10**9):
-        monkeypatch.setattr(ranks, "SORT_FROM", start)
+        monkeypatch.setattr(counts, "SORT_FROM", start)
         leaf = embed(60, seed=2).requires_grad_()
         output = TripletCriterion(Euclidean(), miner(), 0.7, loss, "sum")(leaf, labels)
         torch.autograd.backward(output.loss)

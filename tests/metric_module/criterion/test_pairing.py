@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metric_module.criterion.pairing import LabelPairs, MaskPairs, PairRule
 from metric_module.miners.positives import positive_slots
-from metric_module.pair_rules import LabelPairs, MaskPairs, PairRule
 
 LABELS = st.lists(st.sampled_from([-5, 0, 1, 2**53, 2**53 + 1]), min_size=1, max_size=12)
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from metric_module.criterion.window_sum import BlockSum
 from metric_module.errors import UserError
 from metric_module.miners import SelectingMiner, Uniform
 from metric_module.miners.positives import PairMasks
-from metric_module.sums import BlockSum
 
 
 def selected_sum(

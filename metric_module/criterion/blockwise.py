@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
-from metric_module.census import BlockCensus
+from metric_module.criterion.census import BlockCensus
+from metric_module.criterion.window_sum import BlockSum
 from metric_module.distances.base import Measure
 from metric_module.distributed import sum_over_ranks, world_size
-from metric_module.sums import BlockSum
 
 MEMORY_BUDGET = 64 * 2**20
 """Bytes that the ``(A, M)`` tensors of one block may take together."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metric_module.sums import Negatives, far, whole
+from metric_module.criterion.window_sum import Negatives, far, whole
 
 
 class Census(NamedTuple):

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metric_module.blockwise import BlockResult, Totals, blockwise_loss
-from metric_module.census import Census, block_census
+from metric_module.criterion.blockwise import BlockResult, Totals, blockwise_loss
+from metric_module.criterion.census import Census, block_census
+from metric_module.criterion.loss import check_loss
+from metric_module.criterion.pairing import PairRule, pair_rule
+from metric_module.criterion.selected_sum import selected_sum
+from metric_module.criterion.window_sum import prepare, window_sum
 from metric_module.distances import Distance
 from metric_module.distances.base import on_device
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32, full_precision, in_float64_reach, move
 from metric_module.miners import Miner, Scheduled, SelectingMiner, WindowMiner
-from metric_module.pair_rules import PairRule, pair_rule
 from metric_module.random import combine, keyed_uniform
-from metric_module.selected import selected_sum
-from metric_module.sums import prepare, window_sum
-from metric_module.triplets import check_loss
 
 REDUCTIONS = ("mean_active", "mean", "sum")
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from metric_module.criterion.counts import Ranks, ranks
 from metric_module.errors import UserError
 from metric_module.miners import WindowMiner
 from metric_module.miners.positives import Pairs, Slots
-from metric_module.ranks import Ranks, ranks
 
 
 class BlockSum(NamedTuple):

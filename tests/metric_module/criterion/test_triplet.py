@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metric_module import TripletCriterion, blockwise
+from metric_module import TripletCriterion
+from metric_module.criterion import blockwise
 from metric_module.distances import Distance, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.miners import All, BatchHard, DistanceWeighted, Easy, Semihard, Triplets
 from tests.helpers.batches import DISTANCES, LABELS, MINERS, embed

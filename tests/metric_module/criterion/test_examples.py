@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metric_module import TripletCriterion
+from metric_module.criterion.examples import CATEGORIES, categories, named_triplets
 from metric_module.distances import Euclidean
 from metric_module.miners import (
     All,
@@ -22,7 +23,6 @@ from metric_module.miners import (
     Semihard,
     Triplets,
 )
-from metric_module.naming import CATEGORIES, categories, named_triplets
 
 MARGIN = 0.3
 

@@ -1,0 +1,7 @@
+"""Criterion: distance, miner and margin become a loss and a census."""
+
+from metric_module.criterion.census import Census
+from metric_module.criterion.loss import triplet_loss
+from metric_module.criterion.triplet import CriterionOutput, TripletCriterion
+
+__all__ = ["Census", "CriterionOutput", "TripletCriterion", "triplet_loss"]
