@@ -22,13 +22,13 @@ from metric_module.encoders.chunks import check_size, encode_in_chunks, refuse_b
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered, RetrievalMetric
 from metric_module.functional import nonfinite_rows
-from metric_module.health import Health, health
 from metric_module.measuring import MeasuredModule
-from metric_module.memory import CrossBatchMemory
 from metric_module.miners import Scheduled
-from metric_module.optimizers import OptimizerFactory, check_length, check_lr_scale, configured
-from metric_module.pair_step import mine_both_ways, mine_pairs
-from metric_module.set_loss import loss_of_set
+from metric_module.training.health import Health, health
+from metric_module.training.memory import CrossBatchMemory
+from metric_module.training.optimizers import OptimizerFactory, check_length, check_lr_scale, configured
+from metric_module.training.pair_step import mine_both_ways, mine_pairs
+from metric_module.training.set_loss import loss_of_set
 
 
 class TripletModule(MeasuredModule):

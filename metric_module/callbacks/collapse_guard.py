@@ -12,9 +12,9 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from typing_extensions import override
 
 from metric_module.errors import UserError
-from metric_module.health import Health, collapsed_loss
 from metric_module.miners import Miner
 from metric_module.module import TripletModule
+from metric_module.training.health import Health, collapsed_loss
 
 _ADVICE = (
     "hard negatives early in training do this (Schroff et al. 2015, section 3.2): try miner=semihard or "

@@ -23,13 +23,13 @@ from metric_module.distances import Distance
 from metric_module.encoders import Encoder
 from metric_module.errors import UserError
 from metric_module.evaluation import MetricGroup
-from metric_module.memory import CrossBatchMemory
 from metric_module.module import TripletModule
 from metric_module.storage.checkpoints import WholeCheckpointIO
 from metric_module.storage.weights import load_encoder
 from metric_module.sweeps.settings import lower_is_better
 from metric_module.tasks.files import find_checkpoint
 from metric_module.tasks.trained import kept_configuration
+from metric_module.training.memory import CrossBatchMemory
 
 GROUPS = (
     "encoder",

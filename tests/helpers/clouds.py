@@ -17,10 +17,10 @@ from datamodules.samples import Samples
 from metric_module import Encoder, TripletCriterion, TripletModule
 from metric_module.callbacks import EMA, LastCheckpoint, LastValidation, MarginSchedule
 from metric_module.distances import Euclidean
-from metric_module.memory import CrossBatchMemory
 from metric_module.miners import Random, Scheduled, Semihard
-from metric_module.schedules import warmup_cosine
 from metric_module.storage.checkpoints import WholeCheckpointIO
+from metric_module.training.memory import CrossBatchMemory
+from metric_module.training.schedules import warmup_cosine
 
 CLASSES, EACH = 12, 5
 

@@ -18,7 +18,6 @@ from metric_module.criterion import blockwise
 from metric_module.distances import Distance, Euclidean
 from metric_module.distributed import gather_rows, row_counts
 from metric_module.functional import unit
-from metric_module.memory import CrossBatchMemory
 from metric_module.miners import (
     All,
     BatchHard,
@@ -31,6 +30,7 @@ from metric_module.miners import (
     Semihard,
     SemihardNearest,
 )
+from metric_module.training.memory import CrossBatchMemory
 from tests.helpers.processes import on_ranks
 
 LABELS = torch.tensor([0, 0, 0, 1, 2, 1, 0, 1, 2, 2, 3, 3, 7, 0, 3, 9])

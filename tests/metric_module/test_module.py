@@ -20,7 +20,7 @@ from metric_module.encoders import MLP, ConvNet, TimmEncoder
 from metric_module.evaluation import MetricGroup, RetrievalMetric, VerificationMetric, retrieval_metrics
 from metric_module.measuring import MeasuredModule
 from metric_module.miners import All, Semihard
-from metric_module.schedules import warmup_cosine
+from metric_module.training.schedules import warmup_cosine
 from tests.helpers.training import Triples, loader, module, trainer
 
 

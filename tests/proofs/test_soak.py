@@ -12,8 +12,8 @@ import torch
 from metric_module import TripletCriterion
 from metric_module.distances import Euclidean
 from metric_module.functional import unit
-from metric_module.memory import CrossBatchMemory
 from metric_module.miners import BatchHard, DistanceWeighted, Random, Semihard
+from metric_module.training.memory import CrossBatchMemory
 
 pytestmark = pytest.mark.slow
 

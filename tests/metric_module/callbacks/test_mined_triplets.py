@@ -13,8 +13,8 @@ from metric_module import TripletModule
 from metric_module.callbacks import MarginSchedule, MinedTriplets
 from metric_module.criterion.examples import categories
 from metric_module.encoders import MLP
-from metric_module.memory import CrossBatchMemory
 from metric_module.miners import All, Hard, SelectingMiner, Triplets
+from metric_module.training.memory import CrossBatchMemory
 from tests.helpers.clouds import EACH, Clouds
 from tests.helpers.processes import on_trainers
 from tests.helpers.training import Triples, loader, module, trainer

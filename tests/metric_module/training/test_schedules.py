@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metric_module import UserError
-from metric_module.schedules import warmup_cosine
+from metric_module.training.schedules import warmup_cosine
 
 
 def rates(total: int, warmup: float) -> list[float]:

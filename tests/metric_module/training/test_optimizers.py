@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
 from metric_module import UserError
 from metric_module.config import conf_folder
 from metric_module.config.schema import register
-from metric_module.optimizers import build_optimizer, build_scheduler, parameter_groups
-from metric_module.schedules import warmup_cosine
+from metric_module.training.optimizers import build_optimizer, build_scheduler, parameter_groups
+from metric_module.training.schedules import warmup_cosine
 from tests.helpers.training import loader, module, trainer
 
 CONF = conf_folder()

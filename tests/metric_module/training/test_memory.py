@@ -12,8 +12,8 @@ from torch import Tensor
 from metric_module import Batch, TripletCriterion, UserError
 from metric_module.distances import Euclidean
 from metric_module.encoders import MLP
-from metric_module.memory import CrossBatchMemory
 from metric_module.miners import All, Semihard
+from metric_module.training.memory import CrossBatchMemory
 from tests.helpers.batches import embed
 from tests.helpers.training import Triples, continued, hidden_state, loader, module, trainer
 

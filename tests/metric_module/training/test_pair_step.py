@@ -19,8 +19,8 @@ from metric_module.callbacks import CollapseGuard, MinedTriplets
 from metric_module.criterion import blockwise
 from metric_module.distances import Euclidean
 from metric_module.distributed import gather_rows
-from metric_module.memory import CrossBatchMemory
 from metric_module.miners import All, BatchHard, EasyPositive, Hard, Random, Semihard, SemihardNearest
+from metric_module.training.memory import CrossBatchMemory
 from tests.helpers.processes import on_ranks
 from tests.helpers.training import loader, trainer
 
@@ -131,9 +131,9 @@ def three_steps(job: Job) -> list[dict[str, Any]]:
         if job.mutant in {"/ W", "x W"}:
             patch.setattr(blockwise, "world_size", lambda: 1 if job.mutant == "/ W" else ranks**2)
         elif job.mutant == "detached":
-            patch.setattr("metric_module.pair_step.gather_rows", _detached)
+            patch.setattr("metric_module.training.pair_step.gather_rows", _detached)
         elif job.mutant == "place":
-            patch.setattr("metric_module.pair_step.share", lambda: (0, ranks))
+            patch.setattr("metric_module.training.pair_step.share", lambda: (0, ranks))
         for number in range(3):
             step.zero_grad()
             output = step(batch_of(number, job.masked, rank, ranks))

@@ -1,0 +1,1 @@
+"""Parts of the training step: memory, health, optimizers and schedules."""
