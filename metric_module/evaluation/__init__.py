@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from metric_module.evaluation.clustering import clustering_metrics
 from metric_module.evaluation.few_shot import few_shot_metrics
 from metric_module.evaluation.instances import adjusted_rand_index, instance_metrics
-from metric_module.evaluation.pair_retrieval import Sought, pair_retrieval_metrics
+from metric_module.evaluation.relation_retrieval import Sought, pair_retrieval_metrics
 from metric_module.evaluation.retrieval import PerQuery, retrieval_metrics, retrieval_per_query
 from metric_module.evaluation.separation import Separation, separation
-from metric_module.evaluation.verification import RocCurve, roc_curve, verification_metrics
+from metric_module.evaluation.verification.metrics import RocCurve, roc_curve, verification_metrics
 
 if TYPE_CHECKING:
-    from metric_module.evaluation.collecting import EmbeddingMetric, Gathered
-    from metric_module.evaluation.metric import (
+    from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
+    from metric_module.evaluation.metrics.of_classes import (
         ClusteringMetric,
         FewShotMetric,
         InstanceMetric,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         RetrievalMetric,
         VerificationMetric,
     )
-    from metric_module.evaluation.pair_metric import PairRetrievalMetric
+    from metric_module.evaluation.metrics.of_relations import PairRetrievalMetric
 
 __all__ = [
     "ClusteringMetric",
@@ -55,7 +55,7 @@ def __getattr__(name: str) -> object:
     """Import a metric when it is first used: the functions alone do not need torchmetrics, which is slow to load."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from metric_module.evaluation import collecting, metric, pair_metric
+    from metric_module.evaluation.metrics import base, of_classes, of_relations
 
-    home = {"EmbeddingMetric": collecting, "Gathered": collecting, "PairRetrievalMetric": pair_metric}
-    return getattr(home.get(name, metric), name)
+    home = {"EmbeddingMetric": base, "Gathered": base, "PairRetrievalMetric": of_relations}
+    return getattr(home.get(name, of_classes), name)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metric_module.distances import Distance
 from metric_module.errors import UserError
-from metric_module.evaluation.custom import exact_distance
+from metric_module.evaluation.exact.any_distance import exact_distance
 from metric_module.evaluation.inputs import check_items
 from metric_module.functional import full_precision
 from metric_module.random import combine, keyed_uniform

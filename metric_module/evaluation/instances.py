@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metric_module.distances import Distance
 from metric_module.errors import UserError
-from metric_module.evaluation.custom import exact_distance
+from metric_module.evaluation.exact.any_distance import exact_distance
 from metric_module.evaluation.inputs import check_items
 
 CANDIDATES = 64

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
 from metric_module.errors import UserError
-from metric_module.evaluation.custom import CustomRanks
-from metric_module.evaluation.euclidean import EuclideanRanks
+from metric_module.evaluation.exact.any_distance import CustomRanks
+from metric_module.evaluation.exact.euclidean_ranks import EuclideanRanks
+from metric_module.evaluation.exact.matches import Matches
+from metric_module.evaluation.exact.threads import in_threads
 from metric_module.evaluation.inputs import Items, check_cutoffs, check_items, check_pair, to_device
-from metric_module.evaluation.matches import Matches
-from metric_module.evaluation.threads import in_threads
 from metric_module.functional import full_precision, unit
 
 QUERIES_AT_ONCE = 1024
@@ -54,7 +54,8 @@ def retrieval_metrics(
 
     Under ``Euclidean``, ``SquaredEuclidean`` and ``Cosine`` the figures are those of float64 distances, one pair at a
     time, and the same to the last bit for any order of rows; under any other distance see
-    :class:`~metric_module.evaluation.custom.CustomRanks`. Memory is O((Q + M) D), whatever the number of pairs.
+    :class:`~metric_module.evaluation.exact.any_distance.CustomRanks`.
+    Memory is O((Q + M) D), whatever the number of pairs.
 
     Args:
         embeddings: Queries ``(Q, D)``, floating point. Without a gallery they are their own.

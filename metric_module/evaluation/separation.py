@@ -13,10 +13,10 @@ from torch import Tensor
 
 from metric_module.distances import Distance
 from metric_module.errors import UserError
-from metric_module.evaluation.counting import count_at_least
-from metric_module.evaluation.custom import exact_distance
+from metric_module.evaluation.exact.any_distance import exact_distance
+from metric_module.evaluation.exact.counting import count_at_least
+from metric_module.evaluation.exact.matches import nearest_first
 from metric_module.evaluation.inputs import check_items
-from metric_module.evaluation.matches import nearest_first
 from metric_module.functional import full_precision
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

@@ -6,7 +6,7 @@ from html import escape
 
 import torch
 
-from metric_module.evaluation.verification import roc_curve
+from metric_module.evaluation.verification.metrics import roc_curve
 from metric_module.report.contents import Run
 from metric_module.report.intervals import RESAMPLES, bootstrap, figures_table
 from metric_module.report.page import figure, table

@@ -18,7 +18,7 @@ from metric_module.callbacks import BeforeTraining, MinedTriplets
 from metric_module.callbacks.before_training import measure_separation
 from metric_module.config.messages import one_line
 from metric_module.distances import Distance
-from metric_module.evaluation.collecting import Gathered
+from metric_module.evaluation.metrics.base import Gathered
 from metric_module.evaluation.retrieval import PerQuery, retrieval_per_query
 from metric_module.evaluation.separation import Separation
 from metric_module.tasks.build import Parts

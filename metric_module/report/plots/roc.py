@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from metric_module.evaluation.verification import RocCurve
+from metric_module.evaluation.verification.metrics import RocCurve
 from metric_module.report.page import table
 from metric_module.report.plots.colours import COLOURS
 

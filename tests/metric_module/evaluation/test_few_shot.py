@@ -11,7 +11,7 @@ import torch
 from metric_module import UserError
 from metric_module.distances import Cosine, Manhattan
 from metric_module.evaluation import few_shot_metrics
-from metric_module.evaluation.custom import exact_distance
+from metric_module.evaluation.exact.any_distance import exact_distance
 from metric_module.evaluation.few_shot import _accuracy, _choose
 from tests.helpers.points import cloud
 

@@ -14,7 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from metric_module.distances import SNR, Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
-from metric_module.evaluation import euclidean, retrieval_metrics
+from metric_module.evaluation import retrieval_metrics
+from metric_module.evaluation.exact import euclidean_ranks
 from tests.helpers.points import check_same, cloud, expect, grid, side
 from tests.oracles import retrieval as oracle
 from tests.oracles.retrieval import Measure, retrieval_figures
@@ -26,7 +27,7 @@ from tests.oracles.retrieval import Measure, retrieval_figures
 def test_equals_sorted_lists(
     monkeypatch: pytest.MonkeyPatch, points: Callable[..., tuple[Tensor, Tensor]], many: int, seed: int
 ) -> None:
-    monkeypatch.setattr(euclidean, "_MANY", many)
+    monkeypatch.setattr(euclidean_ranks, "_MANY", many)
     x, labels = points(seed=seed)
     assert labels.bincount().max() < 24
     check_same(retrieval_metrics(x, labels), expect(x, labels))
@@ -193,7 +194,7 @@ def test_what_looks_no_further_than_r_is_the_same_without_all_ranks(
     for seed in range(4):
         x, labels = points(rows=300, seed=seed)
         expected = retrieval_metrics(x, labels, recall_at=recall_at)
-        monkeypatch.setattr("metric_module.evaluation.euclidean._TILE", 256)
+        monkeypatch.setattr("metric_module.evaluation.exact.euclidean_ranks._TILE", 256)
         found = retrieval_metrics(x, labels, recall_at=recall_at, all_ranks=False)
         assert found == {name: value for name, value in expected.items() if name not in {"map", "mrr"}}
         assert 0 < found["map_at_r"] < 1

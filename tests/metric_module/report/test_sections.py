@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from metric_module import UserError
-from metric_module.evaluation.verification import roc_curve
+from metric_module.evaluation.verification.metrics import roc_curve
 from metric_module.report.intervals import bootstrap, figures_table
 from metric_module.report.plots import embedding_map as maps
 from metric_module.report.plots.curves import census_plot, loss_plot, read_curves, validation_plot

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from metric_module import UserError
 from metric_module.distances import Euclidean
-from metric_module.evaluation.collecting import Gathered
+from metric_module.evaluation.metrics.base import Gathered
 from metric_module.tasks import evaluate, train
 from metric_module.tasks.report import read_items
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metric_module.errors import UserError
-from metric_module.evaluation.pair_counts import PairCounts, Pairs
+from metric_module.evaluation.verification.pair_counts import PairCounts, Pairs
 
 
 def check_rates(far: Sequence[float]) -> None:

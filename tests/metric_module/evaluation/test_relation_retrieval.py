@@ -15,8 +15,8 @@ from metric_module.evaluation import (
     PairRetrievalMetric,
     RetrievalMetric,
     Sought,
-    pair_retrieval,
     pair_retrieval_metrics,
+    relation_retrieval,
 )
 from metric_module.links import Links, SharedLabels
 from tests.helpers.processes import on_ranks
@@ -73,8 +73,8 @@ def test_blocks_rows_and_ranks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> N
         draw = torch.Generator().manual_seed(0)
         assert figures(torch.randperm(37, generator=draw), torch.randperm(53, generator=draw), distance) == whole
         with monkeypatch.context() as patch:
-            patch.setattr(pair_retrieval, "QUERIES_AT_ONCE", 5)
-            patch.setattr(pair_retrieval, "CELLS_AT_ONCE", 60)
+            patch.setattr(relation_retrieval, "QUERIES_AT_ONCE", 5)
+            patch.setattr(relation_retrieval, "CELLS_AT_ONCE", 60)
             assert figures(torch.arange(37), torch.arange(53), distance) == whole
 
 
@@ -115,7 +115,7 @@ def test_many_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     back = pair_retrieval_metrics(reference, query, links(positive.T), ignored=links(ignored.T), at=AT)
     assert back["map"] != there["map"] and back["queries"] != there["queries"]
     assert figures == there | {f"reverse_{name}": value for name, value in back.items()}
-    monkeypatch.setattr(pair_retrieval, "QUERIES_AT_ONCE", 5)
+    monkeypatch.setattr(relation_retrieval, "QUERIES_AT_ONCE", 5)
     assert on_ranks(on_a_rank, 2, tmp_path) == [figures, figures]
 
 

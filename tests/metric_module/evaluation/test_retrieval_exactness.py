@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from metric_module.distances import Cosine, Distance, DotProduct, Manhattan
-from metric_module.evaluation import counting, euclidean, retrieval, retrieval_metrics
-from metric_module.evaluation.counting import count_at_least
-from metric_module.evaluation.numerics import pair_distances
+from metric_module.evaluation import retrieval, retrieval_metrics
+from metric_module.evaluation.exact import counting, euclidean_ranks
+from metric_module.evaluation.exact.counting import count_at_least
+from metric_module.evaluation.exact.rounding import pair_distances
 from tests.helpers.points import check_same, cloud, expect, grid, near_ties, side
 from tests.helpers.precision import LOWERED, Lowered
 from tests.oracles import retrieval as oracle
@@ -84,7 +85,7 @@ def test_a_collapsed_embedding_is_not_settled_pair_by_pair(monkeypatch: pytest.M
         settled.append(len(query))
         return pair_distances(query, gallery)
 
-    monkeypatch.setattr(euclidean, "pair_distances", count)
+    monkeypatch.setattr(euclidean_ranks, "pair_distances", count)
     x, labels = torch.eye(2)[torch.arange(2000) % 2], torch.arange(2000) // 4
     figures = retrieval_metrics(x, labels)
     assert figures["recall_at_10"] == 0 < figures["map"] < 0.01
@@ -119,13 +120,13 @@ def test_block_sizes_do_not_show(
 ) -> None:
     x, labels = points(seed=11)
     found = [retrieval_metrics(x, labels, distance=distance)]
-    monkeypatch.setattr(euclidean, "_MANY", many)
+    monkeypatch.setattr(euclidean_ranks, "_MANY", many)
     monkeypatch.setattr(counting, "_MANY", 2 * many)
     for queries, cells, segment, tile in BLOCKS:
         monkeypatch.setattr(retrieval, "QUERIES_AT_ONCE", queries)
         monkeypatch.setattr(retrieval, "CELLS_AT_ONCE", cells)
-        monkeypatch.setattr(euclidean, "_SEGMENT", segment)
-        monkeypatch.setattr(euclidean, "_TILE", tile)
+        monkeypatch.setattr(euclidean_ranks, "_SEGMENT", segment)
+        monkeypatch.setattr(euclidean_ranks, "_TILE", tile)
         found.append(retrieval_metrics(x, labels, distance=distance))
     assert all(figures == found[0] for figures in found)
     assert 0 < found[0]["map_at_r"] < 1

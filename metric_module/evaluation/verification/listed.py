@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metric_module.errors import UserError
 from metric_module.evaluation.inputs import Items
-from metric_module.evaluation.pair_counts import PairCounts, Pairs
+from metric_module.evaluation.verification.pair_counts import PairCounts, Pairs
 
 
 def listed_distances(samples: Items, pairs: Pairs, listed: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
 from metric_module.errors import UserError
-from metric_module.evaluation.counting import count_at_least
-from metric_module.evaluation.matches import Block, Listed, nearest_first, own_class
-from metric_module.evaluation.numerics import all_distances
+from metric_module.evaluation.exact.counting import count_at_least
+from metric_module.evaluation.exact.matches import Block, Listed, nearest_first, own_class
+from metric_module.evaluation.exact.rounding import all_distances
 from metric_module.functional import unit
 
 _TILE = 2048  # columns of the gallery handed to the distance at once

@@ -11,15 +11,15 @@ from typing_extensions import override
 from metric_module.distances import Distance
 from metric_module.distributed import gather_rows, row_counts, share, sum_over_ranks, world_size
 from metric_module.errors import UserError
-from metric_module.evaluation.accept_rates import check_rates, rates
 from metric_module.evaluation.clustering import check_runs, clustering_metrics
-from metric_module.evaluation.collecting import EmbeddingMetric, Gathered
 from metric_module.evaluation.few_shot import check_episodes, few_shot_metrics
 from metric_module.evaluation.inputs import Items, check_cutoffs
 from metric_module.evaluation.instances import instance_metrics
-from metric_module.evaluation.pair_counts import PairCounts, count_pairs, pairs_of
+from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
 from metric_module.evaluation.retrieval import PerQuery, retrieval_means, retrieval_per_query
-from metric_module.evaluation.verification import verification_metrics
+from metric_module.evaluation.verification.metrics import verification_metrics
+from metric_module.evaluation.verification.pair_counts import PairCounts, count_pairs, pairs_of
+from metric_module.evaluation.verification.rates import check_rates, rates
 from metric_module.functional import full_precision
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from metric_module.distances import Distance
-from metric_module.evaluation.accept_rates import accept_rates, check_rates, rates
 from metric_module.evaluation.inputs import check_items
-from metric_module.evaluation.listed_pairs import count_listed, fold_accuracy, listed_distances
-from metric_module.evaluation.pair_counts import count_pairs, pairs_of
+from metric_module.evaluation.verification.listed import count_listed, fold_accuracy, listed_distances
+from metric_module.evaluation.verification.pair_counts import count_pairs, pairs_of
+from metric_module.evaluation.verification.rates import accept_rates, check_rates, rates
 from metric_module.functional import full_precision
 
 

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metric_module.evaluation.counting import count_at_least
-from metric_module.evaluation.matches import Block, Listed, nearest_first, own_class
-from metric_module.evaluation.numerics import all_distances, outward, pair_distances, products, rescale, rounding
+from metric_module.evaluation.exact.counting import count_at_least
+from metric_module.evaluation.exact.matches import Block, Listed, nearest_first, own_class
+from metric_module.evaluation.exact.rounding import all_distances, outward, pair_distances, products, rescale, rounding
 
 _CELLS_AT_ONCE = 1 << 18  # about what stays in a cache
 _TILE = 2048  # columns in a tile where there are few positives; whole segments

@@ -14,9 +14,9 @@ from typing_extensions import override
 from metric_module.distances import Distance
 from metric_module.distributed import gather_rows, row_counts, share, world_size
 from metric_module.errors import UserError
-from metric_module.evaluation.collecting import EmbeddingMetric, Gathered
 from metric_module.evaluation.inputs import check_cutoffs
-from metric_module.evaluation.pair_retrieval import PairRanks, Sought, pair_means, pair_ranks
+from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
+from metric_module.evaluation.relation_retrieval import PairRanks, Sought, pair_means, pair_ranks
 from metric_module.links import Links, Relation
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metric_module.evaluation import retrieval, retrieval_metrics
-from metric_module.evaluation.threads import in_threads
+from metric_module.evaluation.exact.threads import in_threads
 from tests.helpers.points import cloud
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from metric_module import UserError
 from metric_module.distances import Cosine, Distance, Euclidean, Manhattan, SquaredEuclidean
-from metric_module.evaluation import pair_counts, roc_curve, verification_metrics
-from metric_module.evaluation.pair_counts import EuclideanPairs, PairCounts, count_pairs, pairs_of
+from metric_module.evaluation import roc_curve, verification_metrics
+from metric_module.evaluation.verification import pair_counts
+from metric_module.evaluation.verification.pair_counts import EuclideanPairs, PairCounts, count_pairs, pairs_of
 from tests.helpers.points import cloud, grid, near_ties, side
 from tests.oracles import retrieval as oracle
 from tests.oracles.verification import Judged, judge, verification_figures

@@ -16,11 +16,11 @@ from torch import Tensor
 from metric_module.checks import check_embeddings
 from metric_module.distances import Distance
 from metric_module.errors import UserError
-from metric_module.evaluation.custom import CustomRanks
+from metric_module.evaluation.exact.any_distance import CustomRanks
+from metric_module.evaluation.exact.matches import Listed
+from metric_module.evaluation.exact.threads import in_threads
 from metric_module.evaluation.inputs import check_cutoffs
-from metric_module.evaluation.matches import Listed
 from metric_module.evaluation.retrieval import CELLS_AT_ONCE, exact_ranks
-from metric_module.evaluation.threads import in_threads
 from metric_module.functional import full_precision
 from metric_module.links import Links, Relation
 

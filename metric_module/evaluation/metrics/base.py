@@ -14,7 +14,7 @@ from typing_extensions import override
 from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.evaluation.inputs import check_items
-from metric_module.evaluation.pair_retrieval import Sought
+from metric_module.evaluation.relation_retrieval import Sought
 
 
 class Gathered(NamedTuple):

@@ -2,7 +2,7 @@
 
 The distances of the pairs of one class are the thresholds. Products say of nearly every other pair on which side of a
 threshold it lies; what is within their rounding of one is settled by the distance itself, as in
-:mod:`metric_module.evaluation.euclidean`, so that no count depends on how the products were blocked.
+:mod:`metric_module.evaluation.exact.euclidean_ranks`, so that no count depends on how the products were blocked.
 
 Shapes: N = samples, A = rows of a tile, B = its columns, T = different thresholds, P = pairs, D = embedding size.
 """
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
-from metric_module.evaluation.custom import exact_distance
-from metric_module.evaluation.numerics import all_distances, pair_distances, products, rounding
-from metric_module.evaluation.threads import in_threads
+from metric_module.evaluation.exact.any_distance import exact_distance
+from metric_module.evaluation.exact.rounding import all_distances, pair_distances, products, rounding
+from metric_module.evaluation.exact.threads import in_threads
 from metric_module.functional import unit
 
 _SIDE = 1024

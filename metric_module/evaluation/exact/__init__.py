@@ -1,0 +1,1 @@
+"""Exact ranks and counts over all pairs, independent of blocks and precision."""

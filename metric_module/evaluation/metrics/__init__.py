@@ -1,0 +1,1 @@
+"""Metrics that collect embeddings over batches and processes."""

@@ -1,0 +1,1 @@
+"""Verification: same class or not, by a threshold on the distance."""
