@@ -3,13 +3,12 @@
 from metric_module.callbacks.before_training import BeforeTraining
 from metric_module.callbacks.collapse_guard import CollapseGuard
 from metric_module.callbacks.ema import EMA
-from metric_module.callbacks.freeze import FreezeBackbone
+from metric_module.callbacks.freeze_backbone import FreezeBackbone
 from metric_module.callbacks.last_checkpoint import LastCheckpoint
 from metric_module.callbacks.last_validation import LastValidation
 from metric_module.callbacks.margin_schedule import MarginSchedule
-from metric_module.callbacks.metrics_csv import MetricsCSV
 from metric_module.callbacks.mined_triplets import MinedTriplets
-from metric_module.callbacks.progress import ProgressBar
+from metric_module.callbacks.progress_bar import ProgressBar
 
 __all__ = [
     "EMA",
@@ -19,7 +18,6 @@ __all__ = [
     "LastCheckpoint",
     "LastValidation",
     "MarginSchedule",
-    "MetricsCSV",
     "MinedTriplets",
     "ProgressBar",
 ]

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.batch import unpack
+from metric_module.callbacks.random_state import random_state, set_random_state
 from metric_module.distances import Distance
 from metric_module.distributed import gather_batch, gather_rows, row_counts, world_size
 from metric_module.encoders.base import embed
 from metric_module.evaluation.separation import Separation, separation
 from metric_module.module import TripletModule
-from metric_module.random_state import random_state, set_random_state
 
 MARGINS = 26
 """Margins from 0 to 2.5 times the criterion's own, which is number 10 of them."""

@@ -18,8 +18,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from typing_extensions import override
 
+from metric_module.callbacks.random_state import random_state, set_random_state
 from metric_module.errors import UserError
-from metric_module.random_state import random_state, set_random_state
 
 
 class LastCheckpoint(Checkpoint):

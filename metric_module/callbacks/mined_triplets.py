@@ -18,11 +18,11 @@ from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
 from metric_module.batch import unpack
+from metric_module.callbacks.random_state import random_state, set_random_state
 from metric_module.criterion import TripletCriterion
 from metric_module.criterion.examples import named_triplets
 from metric_module.distributed import gather_rows, row_counts
 from metric_module.module import TripletModule
-from metric_module.random_state import random_state, set_random_state
 
 
 class MinedTriplets(Callback):

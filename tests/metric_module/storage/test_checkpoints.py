@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from metric_module import UserError
-from metric_module.random_state import random_state, set_random_state
+from metric_module.callbacks.random_state import random_state, set_random_state
 from metric_module.storage.checkpoints import WholeCheckpointIO, load_checkpoint, newest_checkpoint
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metric_module.callbacks import MetricsCSV
+from metric_module.loggers import MetricsCSV
 
 
 def test_figures_of_a_step_share_a_row(tmp_path: Path) -> None:
