@@ -28,8 +28,8 @@ from metric_module.distances import Euclidean
 from metric_module.encoders import MLP
 from metric_module.miners import All
 from metric_module.tasks.build import Parts
-from metric_module.tasks.embed import embed_to_file
-from metric_module.tasks.embedding import embed_split
+from metric_module.tasks.embedding.split import embed_split
+from metric_module.tasks.embedding.task import embed_to_file
 
 F, D, B = 16, 128, 1024
 SIDES = ("npz", "parquet", "in memory")

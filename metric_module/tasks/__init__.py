@@ -1,7 +1,7 @@
 """Whole jobs, callable from Python with a composed configuration: ``train(cfg)``, ``evaluate(cfg)``."""
 
 from metric_module.tasks.census import census
-from metric_module.tasks.embed import embed
+from metric_module.tasks.embedding.task import embed
 from metric_module.tasks.evaluate import evaluate
 from metric_module.tasks.train import train
 

@@ -27,8 +27,8 @@ from metric_module.module import TripletModule
 from metric_module.storage.checkpoints import WholeCheckpointIO
 from metric_module.storage.weights import load_encoder
 from metric_module.sweeps.settings import lower_is_better
-from metric_module.tasks.files import find_checkpoint
-from metric_module.tasks.trained import kept_configuration
+from metric_module.tasks.checkpoint import kept_configuration
+from metric_module.tasks.run_files import find_checkpoint
 from metric_module.training.memory import CrossBatchMemory
 
 GROUPS = (

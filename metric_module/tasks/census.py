@@ -21,9 +21,9 @@ from metric_module.random import combine
 from metric_module.storage.atomic import write_whole
 from metric_module.storage.checkpoints import load_checkpoint
 from metric_module.tasks.build import build
-from metric_module.tasks.embedding import embed_split
-from metric_module.tasks.files import find_checkpoint, load_weights, write_config
-from metric_module.tasks.trained import as_trained
+from metric_module.tasks.checkpoint import as_trained
+from metric_module.tasks.embedding.split import embed_split
+from metric_module.tasks.run_files import find_checkpoint, load_weights, write_config
 
 CENSUS = 11
 

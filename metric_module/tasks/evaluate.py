@@ -8,9 +8,9 @@ from metric_module.config.checks import check
 from metric_module.errors import UserError
 from metric_module.storage.checkpoints import load_checkpoint
 from metric_module.tasks.build import build
-from metric_module.tasks.files import find_checkpoint, load_weights, write_config
-from metric_module.tasks.report import read_figures
-from metric_module.tasks.trained import as_trained
+from metric_module.tasks.checkpoint import as_trained
+from metric_module.tasks.run_files import find_checkpoint, load_weights, write_config
+from metric_module.tasks.run_report import read_figures
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:

@@ -12,8 +12,8 @@ from metric_module.config.checks import check
 from metric_module.errors import UserError
 from metric_module.storage.weights import NAME, save_encoder
 from metric_module.tasks.build import Parts, build
-from metric_module.tasks.files import find_checkpoint, load_weights, write_config
-from metric_module.tasks.report import read_figures
+from metric_module.tasks.run_files import find_checkpoint, load_weights, write_config
+from metric_module.tasks.run_report import read_figures
 
 
 def train(cfg: DictConfig) -> dict[str, float]:

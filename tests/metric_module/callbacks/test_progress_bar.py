@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from metric_module.tasks import train
-from metric_module.tasks.results import table
+from metric_module.tasks.figures import table
 
 Compose = Callable[..., DictConfig]
 

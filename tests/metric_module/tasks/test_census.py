@@ -17,7 +17,7 @@ from metric_module import UserError
 from metric_module.evaluation import separation
 from metric_module.tasks import census, train
 from metric_module.tasks.build import Parts, build
-from metric_module.tasks.embedding import embed_split
+from metric_module.tasks.embedding.split import embed_split
 from tests.helpers.training import Triples, loader, module, trainer
 
 Compose = Callable[..., DictConfig]

@@ -16,7 +16,7 @@ from metric_module import UserError
 from metric_module.distances import Euclidean
 from metric_module.evaluation.metrics.base import Gathered
 from metric_module.tasks import evaluate, train
-from metric_module.tasks.report import read_items
+from metric_module.tasks.run_report import read_items
 
 Compose = Callable[..., DictConfig]
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from metric_module import UserError
-from metric_module.tasks import shares as shares_module
-from metric_module.tasks.embedding_files import write_npz, write_parquet
-from metric_module.tasks.known import class_names
-from metric_module.tasks.shares import Shares, ShareWriter
+from metric_module.tasks.embedding import shards as shares_module
+from metric_module.tasks.embedding.formats import write_npz, write_parquet
+from metric_module.tasks.embedding.names import class_names
+from metric_module.tasks.embedding.shards import Shares, ShareWriter
 
 
 def write(folder: Path, *shares: list[int]) -> Shares:

@@ -23,12 +23,12 @@ from metric_module.module import TripletModule
 from metric_module.storage.atomic import beside
 from metric_module.storage.checkpoints import load_checkpoint
 from metric_module.tasks.build import Parts, build
-from metric_module.tasks.embedding import split_loader
-from metric_module.tasks.embedding_files import FORMATS, write_npz, write_parquet
-from metric_module.tasks.files import find_checkpoint, load_weights, write_config
-from metric_module.tasks.known import class_names, split_of
-from metric_module.tasks.shares import Shares, ShareWriter
-from metric_module.tasks.trained import as_trained
+from metric_module.tasks.checkpoint import as_trained
+from metric_module.tasks.embedding.formats import FORMATS, write_npz, write_parquet
+from metric_module.tasks.embedding.names import class_names, split_of
+from metric_module.tasks.embedding.shards import Shares, ShareWriter
+from metric_module.tasks.embedding.split import split_loader
+from metric_module.tasks.run_files import find_checkpoint, load_weights, write_config
 
 
 def embed(cfg: DictConfig) -> dict[str, float]:

@@ -20,8 +20,8 @@ from metric_module import Batch, Encoder, UserError
 from metric_module.encoders import MLP
 from metric_module.tasks import embed, train
 from metric_module.tasks.build import Parts, build
-from metric_module.tasks.embed import embed_to_file
-from metric_module.tasks.shares import ShareWriter
+from metric_module.tasks.embedding.shards import ShareWriter
+from metric_module.tasks.embedding.task import embed_to_file
 from tests.helpers.processes import on_trainers
 from tests.helpers.small import CLASSES, PER_CLASS, SIZE, Clouds
 from tests.helpers.training import Triples, loader, module, trainer
@@ -29,7 +29,7 @@ from tests.helpers.training import Triples, loader, module, trainer
 Compose = Callable[..., DictConfig]
 
 
-DOCS = Path(__file__).parents[3] / "docs/embedding.md"
+DOCS = Path(__file__).parents[4] / "docs/embedding.md"
 
 
 def example(file: Path) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from metric_module.tasks.shares import Block, Integers, Shares
+from metric_module.tasks.embedding.shards import Block, Integers, Shares
 
 if TYPE_CHECKING:
     import pyarrow

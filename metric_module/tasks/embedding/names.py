@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metric_module.tasks.embedding_files import SplitOf
-from metric_module.tasks.shares import Integers
+from metric_module.tasks.embedding.formats import SplitOf
+from metric_module.tasks.embedding.shards import Integers
 
 NAMED = 1 << 20
 """Labels from 0 up to here can have names."""

@@ -22,7 +22,7 @@ from metric_module.evaluation.metrics.base import Gathered
 from metric_module.evaluation.retrieval import PerQuery, retrieval_per_query
 from metric_module.evaluation.separation import Separation
 from metric_module.tasks.build import Parts
-from metric_module.tasks.results import Figures, measure, report
+from metric_module.tasks.figures import Figures, measure, report
 
 if TYPE_CHECKING:
     from metric_module.report.contents import Run
@@ -52,7 +52,7 @@ def report_run(cfg: DictConfig, parts: Parts, figures: Figures) -> None:
 
     Args:
         cfg: The composed configuration.
-        parts: What was measured, straight after :func:`metric_module.tasks.results.measure`.
+        parts: What was measured, straight after :func:`metric_module.tasks.figures.measure`.
         figures: What that gave.
     """
     if not cfg.report or not figures or not parts.trainer.is_global_zero:

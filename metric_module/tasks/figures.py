@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metric_module.tasks.build import Parts
-from metric_module.tasks.files import write_metrics
+from metric_module.tasks.run_files import write_metrics
 
 Figures = dict[str, dict[str, float]]
 
