@@ -23,7 +23,7 @@ from torch import Tensor
 from datamodules import InteractionsDataModule, PairData
 from metric_module.distances import DotProduct
 from metric_module.evaluation import pair_retrieval_metrics
-from metric_module.links import Links
+from metric_module.relations import Links
 
 ALS = {
     "factors": (16, 32, 64, 128),

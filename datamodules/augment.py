@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metric_module.errors import UserError
-from metric_module.random import keyed_uniform
+from metric_module.keyed_random import keyed_uniform
 
 DRAWS = 16
 LARGEST = {
@@ -100,7 +100,7 @@ class Augment:
 
         Args:
             images: Float ``(B, C, H, W)``.
-            keys: Int64 ``(B,)``; see :func:`metric_module.random.combine`.
+            keys: Int64 ``(B,)``; see :func:`metric_module.keyed_random.combine`.
 
         Returns:
             New images, ``(B, C, H, W)``.

@@ -22,7 +22,7 @@ from datamodules.samples import SampleDataset, Samples, Source, copy_numbers, li
 from datamodules.splits import FRACTIONS, check_split, fold_samples
 from metric_module.batch import Batch
 from metric_module.errors import UserError
-from metric_module.random import combine
+from metric_module.keyed_random import combine
 
 AUGMENTATION = 3
 

@@ -20,7 +20,7 @@ from datamodules.splits import split_samples
 from datamodules.tables import read_table
 from datamodules.texts import Texts
 from metric_module.evaluation import Sought
-from metric_module.links import Links
+from metric_module.relations import Links
 
 
 @dataclass(eq=False, repr=False)

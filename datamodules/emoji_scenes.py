@@ -22,7 +22,7 @@ from datamodules.samples import Samples, Source
 from datamodules.scenes import Scenes, compose, cut_out
 from datamodules.splits import SPLITS, split_samples
 from metric_module.errors import UserError
-from metric_module.random import combine
+from metric_module.keyed_random import combine
 
 TILE = 32
 PIXELS = 7

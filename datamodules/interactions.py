@@ -21,7 +21,7 @@ from datamodules.pair_data import PairData, Side
 from datamodules.tables import read_table
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
-from metric_module.links import Links
+from metric_module.relations import Links
 
 MOVIELENS = ("user_id", "item_id", "rating", "timestamp")
 KNOWN = ("u.data", "ratings.csv", "*.inter", "*.parquet")

@@ -26,7 +26,7 @@ from datamodules.splits import split_samples
 from datamodules.tables import read_table
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
-from metric_module.links import Links, SharedLabels
+from metric_module.relations import Links, SharedLabels
 
 
 @dataclass(eq=False, repr=False)

@@ -18,7 +18,7 @@ from datamodules.samples import BadSampleError, Samples, Source
 from metric_module.batch import PairBatch
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
-from metric_module.links import Relation
+from metric_module.relations import Relation
 
 
 class Side(NamedTuple):

@@ -15,8 +15,8 @@ from typing_extensions import override
 from datamodules.permutation import keyed_permutation
 from datamodules.samplers import EpochSampler
 from metric_module.errors import UserError
-from metric_module.links import Relation
-from metric_module.random import combine
+from metric_module.keyed_random import combine
+from metric_module.relations import Relation
 
 QUERY_ORDER, POSITIVE_ORDER, RANDOM_ORDER = 21, 22, 23
 

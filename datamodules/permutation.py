@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metric_module.random import GOLDEN, mix
+from metric_module.keyed_random import GOLDEN, mix
 
 ROUNDS = 32
 _POSITIVE = (1 << 62) - 1
@@ -21,7 +21,7 @@ def keyed_permutation(key: Tensor, place: Tensor, size: Tensor | int) -> Tensor:
     In each round a card x and its partner (shift - x) mod size change places or not, by a coin that both share.
 
     Args:
-        key: Int64 keys, one per permutation; use :func:`metric_module.random.combine` to make them.
+        key: Int64 keys, one per permutation; use :func:`metric_module.keyed_random.combine` to make them.
         place: Int64 places, each in ``[0, size)``; broadcast against the keys.
         size: Sizes of the permutations, at least 1; broadcast against the keys.
 

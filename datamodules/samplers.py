@@ -15,7 +15,7 @@ from typing_extensions import override
 from datamodules.grouping import Labels, group_by_class, without_short
 from datamodules.permutation import keyed_permutation
 from metric_module.errors import UserError
-from metric_module.random import combine
+from metric_module.keyed_random import combine
 
 CLASS_ORDER, SAMPLE_ORDER = 1, 2
 MOST_CLASSES = 32

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metric_module.random import combine, keyed_uniform
+from metric_module.keyed_random import combine, keyed_uniform
 
 WHITE = 235
 LEAST_INK = 0.2

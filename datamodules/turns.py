@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metric_module.batch import Batch
 from metric_module.errors import UserError
-from metric_module.random import combine, keyed_uniform
+from metric_module.keyed_random import combine, keyed_uniform
 
 CLASS_TURNS = 4
 TURNS = 8
@@ -53,7 +53,7 @@ def turn_classes(images: Tensor, labels: Tensor, keys: Tensor, share: float) -> 
     Args:
         images: ``(B, C, S, S)``.
         labels: Class of each image, int64 ``(B,)``.
-        keys: Int64 ``(B,)``, equal for images of one class; see :func:`metric_module.random.combine`.
+        keys: Int64 ``(B,)``, equal for images of one class; see :func:`metric_module.keyed_random.combine`.
         share: Probability that a class is turned; the identity is one of its eight turns.
 
     Returns:

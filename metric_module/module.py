@@ -17,12 +17,12 @@ from metric_module.batch import PairBatch, check_pair_batch, unpack
 from metric_module.criterion import CriterionOutput, TripletCriterion
 from metric_module.criterion.census import shares
 from metric_module.distributed import Together, gather_batch, world_size
+from metric_module.embedding_module import EmbeddingModule
 from metric_module.encoders.base import Encoder, embed
 from metric_module.encoders.chunks import check_size, encode_in_chunks, refuse_batch_norm, warn_of_local_statistics
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered, RetrievalMetric
 from metric_module.functional import nonfinite_rows
-from metric_module.measuring import MeasuredModule
 from metric_module.miners import Scheduled
 from metric_module.training.health import Health, health
 from metric_module.training.memory import CrossBatchMemory
@@ -31,7 +31,7 @@ from metric_module.training.pair_step import mine_both_ways, mine_pairs
 from metric_module.training.set_loss import loss_of_set
 
 
-class TripletModule(MeasuredModule):
+class TripletModule(EmbeddingModule):
     """Trains an encoder with the triplet loss, and measures retrieval on classes it does not train on.
 
     Batches are :class:`Batch`, ``(inputs, labels)`` or :class:`PairBatch`. Logged: ``train/loss``, the shares
@@ -61,7 +61,7 @@ class TripletModule(MeasuredModule):
             (Faghri et al. 2018); loss and census are over the triplets of both ways.
 
     Attributes:
-        health: Signs of the last training step; None before the first. Others are those of :class:`MeasuredModule`.
+        health: Signs of the last training step; None before the first. Others are those of :class:`EmbeddingModule`.
 
     Raises:
         UserError: If the memory does not fit the encoder, the chunk size is below 1, or a factor is not above 0 or for

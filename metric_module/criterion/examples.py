@@ -16,9 +16,9 @@ from metric_module.criterion.pairing import pair_rule
 from metric_module.criterion.triplet import TripletCriterion
 from metric_module.distances.base import on_device
 from metric_module.functional import at_least_float32, full_precision, in_float64_reach
+from metric_module.keyed_random import combine, keyed_uniform
 from metric_module.miners import SelectingMiner, WindowMiner
 from metric_module.miners.positives import PairMasks, positive_slots
-from metric_module.random import combine, keyed_uniform
 
 LOOKED_AT = 256
 SLOTS = 16

@@ -21,8 +21,8 @@ from metric_module.distances import Distance
 from metric_module.distances.base import on_device
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32, full_precision, in_float64_reach, move
+from metric_module.keyed_random import combine, keyed_uniform
 from metric_module.miners import Miner, Scheduled, SelectingMiner, WindowMiner
-from metric_module.random import combine, keyed_uniform
 
 REDUCTIONS = ("mean_active", "mean", "sum")
 

@@ -15,7 +15,7 @@ from metric_module.errors import UserError
 from metric_module.evaluation.exact.any_distance import exact_distance
 from metric_module.evaluation.inputs import check_items
 from metric_module.functional import full_precision
-from metric_module.random import combine, keyed_uniform
+from metric_module.keyed_random import combine, keyed_uniform
 
 
 def few_shot_metrics(

@@ -22,7 +22,7 @@ from metric_module.evaluation.exact.threads import in_threads
 from metric_module.evaluation.inputs import check_cutoffs
 from metric_module.evaluation.retrieval import CELLS_AT_ONCE, exact_ranks
 from metric_module.functional import full_precision
-from metric_module.links import Links, Relation
+from metric_module.relations import Links, Relation
 
 QUERIES_AT_ONCE = 256
 

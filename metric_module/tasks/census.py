@@ -17,7 +17,7 @@ from metric_module.config.checks import check
 from metric_module.errors import UserError
 from metric_module.evaluation import Gathered, Separation, separation
 from metric_module.evaluation.separation import QUANTILES
-from metric_module.random import combine
+from metric_module.keyed_random import combine
 from metric_module.storage.atomic import write_whole
 from metric_module.storage.checkpoints import load_checkpoint
 from metric_module.tasks.build import build

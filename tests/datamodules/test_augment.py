@@ -11,7 +11,7 @@ from torch import Tensor
 from datamodules import augment as augment_module
 from datamodules.augment import LARGEST, Augment
 from metric_module.errors import UserError
-from metric_module.random import combine
+from metric_module.keyed_random import combine
 
 NONE = Augment(**{**dict.fromkeys(LARGEST, 0.0), "erase_area": 0.2})
 STRONG = Augment(

@@ -10,7 +10,7 @@ import torch
 from datamodules import InteractionsDataModule
 from datamodules.tables import read_table
 from metric_module import UserError
-from metric_module.links import Links
+from metric_module.relations import Links
 from tests.helpers.relation_files import ratings
 
 

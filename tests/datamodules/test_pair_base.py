@@ -17,8 +17,8 @@ from metric_module.callbacks import LastCheckpoint
 from metric_module.distances import Euclidean
 from metric_module.encoders import LookupEncoder, MultiEncoder
 from metric_module.evaluation import PairRetrievalMetric, Sought
-from metric_module.links import Links
 from metric_module.miners import All, Miner, Random
+from metric_module.relations import Links
 from tests.helpers.relation_files import captions, labelled, ratings
 from tests.helpers.training import trainer
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules import PairSampler
 from metric_module import UserError
-from metric_module.links import Links
+from metric_module.relations import Links
 
 _DRAW = torch.Generator().manual_seed(0)
 LIKES = Links.of(torch.randint(20, (150,), generator=_DRAW), torch.randint(60, (150,), generator=_DRAW), queries=20)

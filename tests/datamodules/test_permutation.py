@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules.permutation import keyed_permutation
-from metric_module.random import combine
+from metric_module.keyed_random import combine
 
 
 @settings(deadline=None)

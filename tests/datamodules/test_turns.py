@@ -9,7 +9,7 @@ from datamodules.emoji import EmojiDataModule
 from datamodules.turns import TURNS, turn_classes
 from metric_module.batch import Batch
 from metric_module.errors import UserError
-from metric_module.random import combine
+from metric_module.keyed_random import combine
 
 SYMMETRIES = [
     lambda image: image,

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from metric_module import Batch, Encoder, TripletCriterion, TripletModule, UserError
 from metric_module.distances import Euclidean
+from metric_module.embedding_module import EmbeddingModule
 from metric_module.encoders import MLP, ConvNet, TimmEncoder
 from metric_module.evaluation import MetricGroup, RetrievalMetric, VerificationMetric, retrieval_metrics
-from metric_module.measuring import MeasuredModule
 from metric_module.miners import All, Semihard
 from metric_module.training.schedules import warmup_cosine
 from tests.helpers.training import Triples, loader, module, trainer
@@ -289,7 +289,7 @@ def test_every_lightning_hook_it_overrides_fires(tmp_path: Path, monkeypatch: py
         "on_save_checkpoint",
         "on_load_checkpoint",
     ]
-    own = vars(TripletModule) | vars(MeasuredModule)
+    own = vars(TripletModule) | vars(EmbeddingModule)
     overridden = {name for name in own if hasattr(LightningModule, name)}
     assert set(hooks) == {name for name in overridden if not name.startswith("_")} - {"forward"}
     fired: set[str] = set()

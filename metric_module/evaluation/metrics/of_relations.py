@@ -17,7 +17,7 @@ from metric_module.errors import UserError
 from metric_module.evaluation.inputs import check_cutoffs
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
 from metric_module.evaluation.relation_retrieval import PairRanks, Sought, pair_means, pair_ranks
-from metric_module.links import Links, Relation
+from metric_module.relations import Links, Relation
 
 
 class PairRetrievalMetric(EmbeddingMetric):

@@ -18,7 +18,7 @@ from metric_module.evaluation import (
     pair_retrieval_metrics,
     relation_retrieval,
 )
-from metric_module.links import Links, SharedLabels
+from metric_module.relations import Links, SharedLabels
 from tests.helpers.processes import on_ranks
 from tests.oracles.pair_retrieval import naive_pair_metrics
 

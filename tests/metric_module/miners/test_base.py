@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from metric_module import TripletCriterion
 from metric_module.criterion import blockwise
 from metric_module.distances import SNR, Euclidean
+from metric_module.keyed_random import keyed_uniform
 from metric_module.miners import BatchHard, EasyPositive, Random, SelectingMiner, SemihardNearest, Triplets, Uniform
 from metric_module.miners import semihard_nearest as module
-from metric_module.random import keyed_uniform
 from tests.helpers.batches import LABELS, embed
 from tests.oracles.criterion import pair
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metric_module.errors import UserError
-from metric_module.random import combine, keyed_uniform, mix
+from metric_module.keyed_random import combine, keyed_uniform, mix
 
 MASK = (1 << 64) - 1
 int64s = st.integers(-(1 << 63), (1 << 63) - 1)

@@ -16,8 +16,8 @@ from metric_module.distances import Distance, Euclidean, euclidean
 from metric_module.encoders import ConvNet
 from metric_module.evaluation import RetrievalMetric, VerificationMetric
 from metric_module.functional import unit
+from metric_module.keyed_random import keyed_uniform
 from metric_module.miners import All, BatchHard, DistanceWeighted, Miner, Random, Scheduled, Semihard, SemihardNearest
-from metric_module.random import keyed_uniform
 from metric_module.training.memory import CrossBatchMemory
 from tests.helpers.no_float64 import DEVICE, device_without_float64
 

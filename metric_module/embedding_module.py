@@ -21,7 +21,7 @@ from metric_module.evaluation import EmbeddingMetric, Gathered
 from metric_module.functional import nonfinite_rows
 
 
-class MeasuredModule(LightningModule, ABC):
+class EmbeddingModule(LightningModule, ABC):
     """An encoder and a metric: all that :class:`TripletModule` does but train.
 
     Args:
