@@ -15,11 +15,11 @@ from datamodules.manifest import ManifestDataModule
 from datamodules.multi_label import MultiLabelDataModule
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
-from datamodules.pair_sampler import PairSampler
 from datamodules.published_sets import PublishedDataModule
-from datamodules.samplers import PKSampler, ShardedSampler
-from datamodules.samples import SampleDataset, Samples, Source
-from datamodules.splits import Split, fold_samples, split_classes, split_samples
+from datamodules.sampling.dataset import SampleDataset, Samples, Source
+from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
+from datamodules.sampling.relation_sampler import PairSampler
+from datamodules.sampling.splits import Split, fold_samples, split_classes, split_samples
 from datamodules.territories import TerritoriesDataModule
 from datamodules.texts import Texts
 

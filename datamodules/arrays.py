@@ -21,8 +21,8 @@ from datamodules.base import PKDataModule
 from datamodules.columns import Strings, encode, encode_labels
 from datamodules.files import check_given
 from datamodules.manifest import read_splits
-from datamodules.samples import Samples
-from datamodules.splits import SPLITS, split_ranked
+from datamodules.sampling.dataset import Samples
+from datamodules.sampling.splits import SPLITS, split_ranked
 from datamodules.vectors import Arrays
 from metric_module.errors import UserError
 

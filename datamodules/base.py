@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from datamodules.augment import AugmentFunction
-from datamodules.loaders import check_loading, eval_loader, next_place, place, train_loader
-from datamodules.samplers import PKSampler
-from datamodules.samples import SampleDataset, Samples, Source, copy_numbers, listed
-from datamodules.splits import FRACTIONS, check_split, fold_samples
+from datamodules.sampling.dataset import SampleDataset, Samples, Source, copy_numbers, listed
+from datamodules.sampling.loaders import check_loading, eval_loader, next_place, place, train_loader
+from datamodules.sampling.pk_sampler import PKSampler
+from datamodules.sampling.splits import FRACTIONS, check_split, fold_samples
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine

@@ -19,7 +19,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from datamodules.samples import listed
+from datamodules.sampling.dataset import listed
 from metric_module.errors import UserError
 
 CODEC = ("utf-8", "surrogatepass")

@@ -19,8 +19,8 @@ from datamodules.base import PKDataModule
 from datamodules.files import check_given
 from datamodules.fonts import Face, Pixels, list_faces, render, script_of, twins
 from datamodules.grey import GreyImages, check_grey
-from datamodules.samples import Samples
-from datamodules.splits import check_no_fractions, fold_samples
+from datamodules.sampling.dataset import Samples
+from datamodules.sampling.splits import check_no_fractions, fold_samples
 from datamodules.turns import check_share, turn_batch
 from metric_module.batch import Batch
 from metric_module.errors import UserError

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from datamodules.images import check_image_size
 from datamodules.pictures import as_pictures, resize
-from datamodules.samples import Source
+from datamodules.sampling.dataset import Source
 from metric_module.errors import UserError
 
 

@@ -22,8 +22,8 @@ from datamodules.base import PKDataModule
 from datamodules.columns import Strings, encode, encode_labels, is_text, refuse_missing
 from datamodules.files import check_given
 from datamodules.images import StoredImages, check_image_size
-from datamodules.samples import Samples, Source
-from datamodules.splits import split_ranked
+from datamodules.sampling.dataset import Samples, Source
+from datamodules.sampling.splits import split_ranked
 from datamodules.texts import Texts
 from datamodules.vectors import Vectors
 from metric_module.errors import UserError

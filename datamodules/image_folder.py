@@ -20,9 +20,9 @@ from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.files import Paths, check_given
 from datamodules.images import ImageFiles, check_image_size
-from datamodules.pairs import read_pairs
-from datamodules.samples import Samples, listed
-from datamodules.splits import SPLITS, split_samples
+from datamodules.sampling.dataset import Samples, listed
+from datamodules.sampling.splits import SPLITS, split_samples
+from datamodules.sampling.verification_pairs import read_pairs
 from metric_module.errors import UserError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})

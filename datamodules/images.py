@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from datamodules.files import ManyPaths, bad_images, refuse_unknown_range
 from datamodules.pictures import as_pictures
-from datamodules.samples import BadSampleError, Source, listed
+from datamodules.sampling.dataset import BadSampleError, Source, listed
 from metric_module.errors import UserError
 
 

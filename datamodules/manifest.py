@@ -20,8 +20,8 @@ from datamodules.base import PKDataModule
 from datamodules.columns import Strings, encode, encode_labels, is_text, refuse_missing, rows_in_words
 from datamodules.files import check_given
 from datamodules.images import ImageFiles, check_image_size
-from datamodules.samples import Samples, Source
-from datamodules.splits import SPLITS, split_ranked
+from datamodules.sampling.dataset import Samples, Source
+from datamodules.sampling.splits import SPLITS, split_ranked
 from datamodules.tables import SEPARATORS, read_table
 from datamodules.texts import Texts
 from datamodules.vectors import Vectors

@@ -22,7 +22,7 @@ from datamodules.files import Paths, check_given
 from datamodules.images import ImageFiles, check_image_size
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
-from datamodules.splits import split_samples
+from datamodules.sampling.splits import split_samples
 from datamodules.tables import read_table
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought

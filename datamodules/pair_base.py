@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from datamodules.loaders import check_loading, eval_loader, next_place, place, train_loader
 from datamodules.pair_data import PairData, PairDataset
-from datamodules.pair_sampler import PairSampler
-from datamodules.samples import SampleDataset, Source
-from datamodules.splits import FRACTIONS, check_split
+from datamodules.sampling.dataset import SampleDataset, Source
+from datamodules.sampling.loaders import check_loading, eval_loader, next_place, place, train_loader
+from datamodules.sampling.relation_sampler import PairSampler
+from datamodules.sampling.splits import FRACTIONS, check_split
 from metric_module.batch import Batch, PairBatch
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought

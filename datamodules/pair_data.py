@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
-from datamodules.pair_sampler import PairSampler
-from datamodules.samples import BadSampleError, Samples, Source
+from datamodules.sampling.dataset import BadSampleError, Samples, Source
+from datamodules.sampling.relation_sampler import PairSampler
 from metric_module.batch import PairBatch
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought

@@ -15,8 +15,8 @@ import torch
 from typing_extensions import override
 
 from datamodules.base import PKDataModule
-from datamodules.samples import Samples
-from datamodules.splits import split_samples
+from datamodules.sampling.dataset import Samples
+from datamodules.sampling.splits import split_samples
 from datamodules.texts import Texts
 from metric_module.errors import UserError
 

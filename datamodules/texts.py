@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.files import Paths
-from datamodules.samples import Source, listed
+from datamodules.sampling.dataset import Source, listed
 
 LONGEST = 200
 CHUNK = 1 << 16

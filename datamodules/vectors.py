@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.pictures import as_pictures
-from datamodules.samples import BadSampleError, Source, listed
+from datamodules.sampling.dataset import BadSampleError, Source, listed
 from metric_module.errors import UserError
 
 CHUNK = 1 << 14

@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from datamodules.pairs import read_pairs
 from datamodules.published.listing import Listing, Reader, whole
+from datamodules.sampling.verification_pairs import read_pairs
 from metric_module.errors import UserError
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from datamodules.pairs import ListedPairs
+from datamodules.sampling.verification_pairs import ListedPairs
 from metric_module.errors import UserError
 
 

@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from datamodules.grouping import codes
 from datamodules.published.listing import Listing, Reader, need_folder
+from datamodules.sampling.grouping import codes
 from metric_module.errors import UserError
 
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")

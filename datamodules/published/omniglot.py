@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from datamodules.grouping import codes
 from datamodules.published.listing import Listing, Reader, need_folder
+from datamodules.sampling.grouping import codes
 
 FOLDERS = ("images_background", "images_evaluation")
 

@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from datamodules.grouping import codes
 from datamodules.published.listing import Listing, Reader, read_table, whole
+from datamodules.sampling.grouping import codes
 
 
 @dataclass(frozen=True)

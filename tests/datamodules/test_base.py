@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from datamodules.augment import Augment
 from datamodules.base import PKDataModule
-from datamodules.samples import Samples
+from datamodules.sampling.dataset import Samples
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 

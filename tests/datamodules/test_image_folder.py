@@ -14,7 +14,7 @@ from PIL import Image
 from datamodules import ImageFolderDataModule, SampleDataset
 from datamodules.files import Paths, inspect_images
 from datamodules.images import read_image
-from datamodules.samples import BadSampleError, Samples
+from datamodules.sampling.dataset import BadSampleError, Samples
 from metric_module import UserError
 from tests.helpers.command_line import Command, command_in
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from datamodules.files import Paths, bad_images
 from datamodules.images import ImageFiles, StoredImages, read_image
-from datamodules.samples import BadSampleError
+from datamodules.sampling.dataset import BadSampleError
 from metric_module.errors import UserError
 
 RAMP = np.tile(np.linspace(0, 255, 32, dtype=np.uint8), (32, 1))  # (32, 32), dark at the left

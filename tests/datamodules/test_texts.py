@@ -7,7 +7,7 @@ import torch
 from typing_extensions import override
 
 from datamodules import PKDataModule, Samples, Texts
-from datamodules.splits import split_samples
+from datamodules.sampling.splits import split_samples
 from metric_module.errors import UserError
 
 WORDS = ["grey", "gray", "red", "Rot", "日本", "a\ud800", "x\0y", ""]

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from datamodules.base import PKDataModule
-from datamodules.samples import Samples
+from datamodules.sampling.dataset import Samples
 from metric_module import Encoder, TripletCriterion, TripletModule
 from metric_module.callbacks import EMA, LastCheckpoint, LastValidation, MarginSchedule
 from metric_module.distances import Euclidean

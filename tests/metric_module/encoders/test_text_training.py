@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from typing_extensions import override
 
 from datamodules import PKDataModule, Samples, Texts
-from datamodules.splits import split_samples
+from datamodules.sampling.splits import split_samples
 from metric_module import Encoder, TripletCriterion, TripletModule
 from metric_module.callbacks import FreezeBackbone, LastCheckpoint
 from metric_module.distances import Euclidean

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.permutation import keyed_permutation
-from datamodules.samplers import EpochSampler
+from datamodules.sampling.permutation import keyed_permutation
+from datamodules.sampling.pk_sampler import EpochSampler
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
 from metric_module.relations import Relation

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
-from datamodules.pairs import ListedPairs
+from datamodules.sampling.verification_pairs import ListedPairs
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.grouping import group_by_class, without_short
-from datamodules.samplers import PKSampler
+from datamodules.sampling.grouping import group_by_class, without_short
+from datamodules.sampling.pk_sampler import PKSampler
 from metric_module.errors import UserError
 
 wide = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-3, 9)

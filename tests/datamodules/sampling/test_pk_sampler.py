@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from datamodules.samplers import PKSampler, ShardedSampler
+from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
 from metric_module.errors import UserError
 
 SIZES = (1, 2, 3, 4, 5, 6, 7, 9, 12, 30, 4)

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
 import multiprocessing
 import time
 
 import torch
 
-from datamodules.loaders import eval_loader, train_loader
-from datamodules.samplers import PKSampler
-from datamodules.samples import SampleDataset, Samples
+from datamodules.sampling.loaders import eval_loader, train_loader
+from datamodules.sampling.pk_sampler import PKSampler
+from datamodules.sampling.dataset import SampleDataset, Samples
 
 labels = torch.arange(5).repeat_interleave(4)
 ids = torch.arange(20)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules import ArraysDataModule, MultiLabelDataModule
-from datamodules.splits import fold_samples, split_classes, split_samples
+from datamodules.sampling.splits import fold_samples, split_classes, split_samples
 from metric_module.errors import UserError
 
 NAMES = [f"class-{i:04d}" for i in range(1055)]

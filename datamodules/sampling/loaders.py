@@ -14,9 +14,9 @@ from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from datamodules.pair_sampler import PairSampler
-from datamodules.samplers import PKSampler, ShardedSampler
-from datamodules.samples import SampleDataset, as_it_is
+from datamodules.sampling.dataset import SampleDataset, as_it_is
+from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
+from datamodules.sampling.relation_sampler import PairSampler
 from metric_module.batch import Batch, PairBatch
 from metric_module.errors import UserError
 

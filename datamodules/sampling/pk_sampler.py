@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from typing_extensions import override
 
-from datamodules.grouping import Labels, group_by_class, without_short
-from datamodules.permutation import keyed_permutation
+from datamodules.sampling.grouping import Labels, group_by_class, without_short
+from datamodules.sampling.permutation import keyed_permutation
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from datamodules import ImageFolderDataModule
-from datamodules.pairs import read_pairs
+from datamodules.sampling.verification_pairs import read_pairs
 from metric_module import UserError
 from metric_module.encoders import MLP
 from metric_module.evaluation import VerificationMetric

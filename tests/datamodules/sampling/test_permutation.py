@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.permutation import keyed_permutation
+from datamodules.sampling.permutation import keyed_permutation
 from metric_module.keyed_random import combine
 
 

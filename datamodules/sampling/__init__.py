@@ -1,0 +1,1 @@
+"""Samples, their splits, and the order in which batches draw them."""
