@@ -83,7 +83,7 @@ def measure(path: str, column_of_splits: bool, workers: int, batches: int, image
     data.prepare_data()
     data.setup("fit")
     setup, processor = time.perf_counter() - start, time.process_time() - busy
-    with patch("datamodules.images.read_image", empty_image):
+    with patch("datamodules.sources.images.read_image", empty_image):
         iterator = iter(data.train_dataloader())
         next(iterator)
         first = time.perf_counter() - start

@@ -20,8 +20,8 @@ from datamodules.sampling.dataset import SampleDataset, Samples, Source
 from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
 from datamodules.sampling.relation_sampler import PairSampler
 from datamodules.sampling.splits import Split, fold_samples, split_classes, split_samples
+from datamodules.sources.texts import Texts
 from datamodules.territories import TerritoriesDataModule
-from datamodules.texts import Texts
 
 __all__ = [
     "ArraysDataModule",

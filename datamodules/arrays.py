@@ -18,12 +18,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.base import PKDataModule
-from datamodules.columns import Strings, encode, encode_labels
-from datamodules.files import check_given
 from datamodules.manifest import read_splits
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import SPLITS, split_ranked
-from datamodules.vectors import Arrays
+from datamodules.sources.columns import Strings, encode, encode_labels
+from datamodules.sources.preflight import check_given
+from datamodules.sources.vectors import Arrays
 from metric_module.errors import UserError
 
 NAMES = ("inputs", "labels", "split", "groups", "queries", "class_names")

@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from typing_extensions import override
 
-from datamodules.columns import Strings, encode, refuse_missing
-from datamodules.files import Paths, check_given
-from datamodules.images import ImageFiles, check_image_size
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
 from datamodules.sampling.splits import split_samples
-from datamodules.tables import read_table
-from datamodules.texts import Texts
+from datamodules.sources.columns import Strings, encode, refuse_missing
+from datamodules.sources.images import ImageFiles, check_image_size
+from datamodules.sources.preflight import Paths, check_given
+from datamodules.sources.tables import read_table
+from datamodules.sources.texts import Texts
 from metric_module.evaluation import Sought
 from metric_module.relations import Links
 

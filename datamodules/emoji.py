@@ -19,11 +19,11 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.images import check_image_size
-from datamodules.pictures import as_pictures, resize
 from datamodules.sampling.dataset import Samples, Source
 from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import split_samples
+from datamodules.sources.images import check_image_size
+from datamodules.sources.pictures import as_pictures, resize
 from datamodules.turns import check_share, turn_batch
 from metric_module.batch import Batch
 from metric_module.errors import UserError

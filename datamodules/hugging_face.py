@@ -19,13 +19,13 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.columns import Strings, encode, encode_labels, is_text, refuse_missing
-from datamodules.files import check_given
-from datamodules.images import StoredImages, check_image_size
 from datamodules.sampling.dataset import Samples, Source
 from datamodules.sampling.splits import split_ranked
-from datamodules.texts import Texts
-from datamodules.vectors import Vectors
+from datamodules.sources.columns import Strings, encode, encode_labels, is_text, refuse_missing
+from datamodules.sources.images import StoredImages, check_image_size
+from datamodules.sources.preflight import check_given
+from datamodules.sources.texts import Texts
+from datamodules.sources.vectors import Vectors
 from metric_module.errors import UserError
 
 AUGMENT = Augment()

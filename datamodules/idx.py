@@ -18,10 +18,10 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.files import check_given
-from datamodules.grey import GreyImages, check_grey
 from datamodules.sampling.dataset import Samples, copy_numbers
 from datamodules.sampling.splits import split_samples
+from datamodules.sources.grey import GreyImages, check_grey
+from datamodules.sources.preflight import check_given
 from datamodules.turns import check_share, turn_batch
 from metric_module.batch import Batch
 from metric_module.errors import UserError

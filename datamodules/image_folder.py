@@ -18,11 +18,11 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.files import Paths, check_given
-from datamodules.images import ImageFiles, check_image_size
 from datamodules.sampling.dataset import Samples, listed
 from datamodules.sampling.splits import SPLITS, split_samples
 from datamodules.sampling.verification_pairs import read_pairs
+from datamodules.sources.images import ImageFiles, check_image_size
+from datamodules.sources.preflight import Paths, check_given
 from metric_module.errors import UserError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})

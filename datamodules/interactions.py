@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.columns import Strings, encode, numbers, whole
-from datamodules.files import check_given
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
-from datamodules.tables import read_table
+from datamodules.sources.columns import Strings, encode, numbers, whole
+from datamodules.sources.preflight import check_given
+from datamodules.sources.tables import read_table
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
 from metric_module.relations import Links

@@ -17,14 +17,14 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.columns import Strings, encode, encode_labels, is_text, refuse_missing, rows_in_words
-from datamodules.files import check_given
-from datamodules.images import ImageFiles, check_image_size
 from datamodules.sampling.dataset import Samples, Source
 from datamodules.sampling.splits import SPLITS, split_ranked
-from datamodules.tables import SEPARATORS, read_table
-from datamodules.texts import Texts
-from datamodules.vectors import Vectors
+from datamodules.sources.columns import Strings, encode, encode_labels, is_text, refuse_missing, rows_in_words
+from datamodules.sources.images import ImageFiles, check_image_size
+from datamodules.sources.preflight import check_given
+from datamodules.sources.tables import SEPARATORS, read_table
+from datamodules.sources.texts import Texts
+from datamodules.sources.vectors import Vectors
 from metric_module.errors import UserError
 
 AUGMENT = Augment()

@@ -17,13 +17,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.columns import Encoded, encode, is_text, refuse_missing, rows_in_words
-from datamodules.files import Paths, check_given
-from datamodules.images import ImageFiles, check_image_size
 from datamodules.pair_base import PairDataModule
 from datamodules.pair_data import PairData, Side
 from datamodules.sampling.splits import split_samples
-from datamodules.tables import read_table
+from datamodules.sources.columns import Encoded, encode, is_text, refuse_missing, rows_in_words
+from datamodules.sources.images import ImageFiles, check_image_size
+from datamodules.sources.preflight import Paths, check_given
+from datamodules.sources.tables import read_table
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
 from metric_module.relations import Links, SharedLabels

@@ -15,13 +15,13 @@ from typing_extensions import override
 
 from datamodules.augment import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.files import Paths, check_given
-from datamodules.images import ImageFiles, check_image_size
 from datamodules.published import Listing, Reader
 from datamodules.published.listing import check_complete
 from datamodules.sampling.dataset import Samples, copy_numbers
 from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import check_no_fractions, fold_samples, hold_out
+from datamodules.sources.images import ImageFiles, check_image_size
+from datamodules.sources.preflight import Paths, check_given
 from datamodules.turns import check_share, turn_batch
 from metric_module.batch import Batch
 from metric_module.errors import UserError

@@ -17,7 +17,7 @@ from typing_extensions import override
 from datamodules.base import PKDataModule
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import split_samples
-from datamodules.texts import Texts
+from datamodules.sources.texts import Texts
 from metric_module.errors import UserError
 
 if TYPE_CHECKING:

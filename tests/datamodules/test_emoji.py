@@ -14,7 +14,7 @@ from PIL import Image
 
 from datamodules import emoji
 from datamodules.emoji import FOLDER, EmojiDataModule, EmojiImages, read_images, read_index
-from datamodules.pictures import resize
+from datamodules.sources.pictures import resize
 from metric_module.errors import UserError
 
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from datamodules import ImageFolderDataModule, SampleDataset
-from datamodules.files import Paths, inspect_images
-from datamodules.images import read_image
 from datamodules.sampling.dataset import BadSampleError, Samples
+from datamodules.sources.images import read_image
+from datamodules.sources.preflight import Paths, inspect_images
 from metric_module import UserError
 from tests.helpers.command_line import Command, command_in
 
@@ -144,7 +144,7 @@ def test_what_did_not_change_is_not_read_again(root: Path, monkeypatch: pytest.M
         read.append(path)
         return inner(path)
 
-    monkeypatch.setattr("datamodules.files.inspect_image", spy)
+    monkeypatch.setattr("datamodules.sources.preflight.inspect_image", spy)
     module(root).prepare_data()
     assert len(read) == 40
     read.clear()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules import InteractionsDataModule
-from datamodules.tables import read_table
+from datamodules.sources.tables import read_table
 from metric_module import UserError
 from metric_module.relations import Links
 from tests.helpers.relation_files import ratings

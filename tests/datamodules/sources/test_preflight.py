@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import datamodules
-from datamodules.files import Paths, inspect_images
+from datamodules.sources.preflight import Paths, inspect_images
 from metric_module.errors import UserError
 
 

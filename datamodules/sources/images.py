@@ -19,9 +19,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.files import ManyPaths, bad_images, refuse_unknown_range
-from datamodules.pictures import as_pictures
 from datamodules.sampling.dataset import BadSampleError, Source, listed
+from datamodules.sources.pictures import as_pictures
+from datamodules.sources.preflight import ManyPaths, bad_images, refuse_unknown_range
 from metric_module.errors import UserError
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.images import check_image_size
-from datamodules.pictures import as_pictures, resize
 from datamodules.sampling.dataset import Source
+from datamodules.sources.images import check_image_size
+from datamodules.sources.pictures import as_pictures, resize
 from metric_module.errors import UserError
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
-from datamodules.columns import is_text
+from datamodules.sources.columns import is_text
 from metric_module.errors import UserError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".data": "\t"}

@@ -15,8 +15,8 @@ from PIL.Image import Image
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.pictures import as_pictures
 from datamodules.sampling.dataset import BadSampleError, Source, listed
+from datamodules.sources.pictures import as_pictures
 from metric_module.errors import UserError
 
 CHUNK = 1 << 14

@@ -14,8 +14,8 @@ from PIL.Image import Image
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.files import Paths
 from datamodules.sampling.dataset import Source, listed
+from datamodules.sources.preflight import Paths
 
 LONGEST = 200
 CHUNK = 1 << 16

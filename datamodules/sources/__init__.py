@@ -1,0 +1,1 @@
+"""Readers of images, texts, vectors and tables."""
