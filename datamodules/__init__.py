@@ -1,7 +1,7 @@
 """Data for metric learning: data modules, the P x K sampler, class-disjoint splits and keyed augmentation."""
 
 from datamodules.arrays import ArraysDataModule
-from datamodules.augment import Augment
+from datamodules.augmentation.pixels import Augment
 from datamodules.base import PKDataModule
 from datamodules.captions import CaptionsDataModule
 from datamodules.emoji import EmojiDataModule

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from datamodules.augment import AugmentFunction
+from datamodules.augmentation.pixels import AugmentFunction
 from datamodules.sampling.dataset import SampleDataset, Samples, Source, copy_numbers, listed
 from datamodules.sampling.loaders import check_loading, eval_loader, next_place, place, train_loader
 from datamodules.sampling.pk_sampler import PKSampler

@@ -17,14 +17,14 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.augment import Augment, AugmentFunction
+from datamodules.augmentation.class_symmetries import check_share, turn_batch
+from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.sampling.dataset import Samples, Source
 from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import split_samples
 from datamodules.sources.images import check_image_size
 from datamodules.sources.pictures import as_pictures, resize
-from datamodules.turns import check_share, turn_batch
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 
@@ -55,7 +55,7 @@ class EmojiDataModule(PKDataModule):
     Args:
         image_size: S. Sizes that divide 64 are area averages; others are resized bilinearly with antialiasing.
         class_turns: While training, probability that a class of a batch is turned or mirrored, all its images alike,
-            into a class of its own; see :func:`datamodules.turns.turn_classes`.
+            into a class of its own; see :func:`datamodules.augmentation.class_symmetries.turn_classes`.
 
     Other arguments are those of :class:`datamodules.PKDataModule`; the images are in memory, so ``num_workers=0``
     serves well.

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.augment import Augment, AugmentFunction
+from datamodules.augmentation.class_symmetries import check_share, turn_batch
+from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.fonts import Face, Pixels, list_faces, render, script_of, twins
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import check_no_fractions, fold_samples
 from datamodules.sources.grey import GreyImages, check_grey
 from datamodules.sources.preflight import check_given
-from datamodules.turns import check_share, turn_batch
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 
@@ -50,7 +50,7 @@ class GlyphDataModule(PKDataModule):
         image_size: S.
         channels: C: 1, or 3 copies of it.
         class_turns: While training, probability that a class of a batch is turned or mirrored, all its images alike,
-            into a class of its own; see :func:`datamodules.turns.turn_classes`.
+            into a class of its own; see :func:`datamodules.augmentation.class_symmetries.turn_classes`.
 
     Other arguments are those of :class:`datamodules.PKDataModule`. ``fold`` holds out scripts, not letters.
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.augment import Augment, AugmentFunction
+from datamodules.augmentation.class_symmetries import check_share, turn_batch
+from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.sampling.dataset import Samples, copy_numbers
 from datamodules.sampling.splits import split_samples
 from datamodules.sources.grey import GreyImages, check_grey
 from datamodules.sources.preflight import check_given
-from datamodules.turns import check_share, turn_batch
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 
@@ -48,7 +48,7 @@ class IDXDataModule(PKDataModule):
         eval_per_class: Most samples of a class in val and test, its first ones: with thousands, every query has
             thousands of positives, and ranking them takes long. In Fashion-MNIST these are the files ``t10k-``.
         class_turns: While training, probability that a class of a batch is turned or mirrored, all its images alike,
-            into a class of its own; see :func:`datamodules.turns.turn_classes`.
+            into a class of its own; see :func:`datamodules.augmentation.class_symmetries.turn_classes`.
 
     Other arguments are those of :class:`datamodules.PKDataModule`.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.augment import Augment, AugmentFunction
+from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.sampling.dataset import Samples, Source
 from datamodules.sampling.splits import SPLITS, split_ranked

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.augment import Augment, AugmentFunction
+from datamodules.augmentation.class_symmetries import check_share, turn_batch
+from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.published import Listing, Reader
 from datamodules.published.listing import check_complete
@@ -22,7 +23,6 @@ from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import check_no_fractions, fold_samples, hold_out
 from datamodules.sources.images import ImageFiles, check_image_size
 from datamodules.sources.preflight import Paths, check_given
-from datamodules.turns import check_share, turn_batch
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 
@@ -46,7 +46,7 @@ class PublishedDataModule(PKDataModule):
         val_fraction: Share of the official training classes that is held out for validation.
         official: Whether the numbers of images and classes must be the official ones; false takes a part of a copy.
         class_turns: While training, probability that a class of a batch is turned or mirrored, all its images alike,
-            into a class of its own; see :func:`datamodules.turns.turn_classes`.
+            into a class of its own; see :func:`datamodules.augmentation.class_symmetries.turn_classes`.
         cache_dir: Where the preflight remembers what it read; None: ``lightning-triplets`` in the user's cache folder.
 
     Other arguments are those of :class:`datamodules.PKDataModule`.

@@ -12,7 +12,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from typing_extensions import override
 
-from datamodules.augment import Augment
+from datamodules.augmentation.pixels import Augment
 from datamodules.base import PKDataModule
 from datamodules.sampling.dataset import Samples
 from metric_module.batch import Batch

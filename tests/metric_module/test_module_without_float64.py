@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datamodules.augment import Augment
+from datamodules.augmentation.pixels import Augment
 from metric_module import Encoder, TripletCriterion, TripletModule
 from metric_module.callbacks.before_training import measure_separation
 from metric_module.criterion.examples import named_triplets

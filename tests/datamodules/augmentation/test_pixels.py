@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules import augment as augment_module
-from datamodules.augment import LARGEST, Augment
+from datamodules.augmentation import pixels as augment_module
+from datamodules.augmentation.pixels import LARGEST, Augment
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from datamodules.augmentation.class_symmetries import TURNS, turn_classes
 from datamodules.emoji import EmojiDataModule
-from datamodules.turns import TURNS, turn_classes
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine

@@ -1,0 +1,1 @@
+"""Augmentation of batches by key, without state."""
