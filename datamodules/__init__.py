@@ -3,19 +3,19 @@
 from datamodules.arrays import ArraysDataModule
 from datamodules.augmentation.pixels import Augment
 from datamodules.base import PKDataModule
-from datamodules.captions import CaptionsDataModule
 from datamodules.emoji import EmojiDataModule
 from datamodules.emoji_scenes import EmojiScenesDataModule
 from datamodules.glyphs import GlyphDataModule
 from datamodules.hugging_face import HuggingFaceDataModule
 from datamodules.idx import IDXDataModule
 from datamodules.image_folder import ImageFolderDataModule
-from datamodules.interactions import InteractionsDataModule
 from datamodules.manifest import ManifestDataModule
-from datamodules.multi_label import MultiLabelDataModule
-from datamodules.pair_base import PairDataModule
-from datamodules.pair_data import PairData, Side
 from datamodules.published_sets import PublishedDataModule
+from datamodules.relations.base import PairDataModule
+from datamodules.relations.captions import CaptionsDataModule
+from datamodules.relations.data import PairData, Side
+from datamodules.relations.interactions import InteractionsDataModule
+from datamodules.relations.multi_label import MultiLabelDataModule
 from datamodules.sampling.dataset import SampleDataset, Samples, Source
 from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
 from datamodules.sampling.relation_sampler import PairSampler

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from typing_extensions import override
 
-from datamodules.pair_base import PairDataModule
-from datamodules.pair_data import PairData, Side
+from datamodules.relations.base import PairDataModule
+from datamodules.relations.data import PairData, Side
 from datamodules.sampling.splits import split_samples
 from datamodules.sources.columns import Strings, encode, refuse_missing
 from datamodules.sources.images import ImageFiles, check_image_size

@@ -17,8 +17,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.pair_base import PairDataModule
-from datamodules.pair_data import PairData, Side
+from datamodules.relations.base import PairDataModule
+from datamodules.relations.data import PairData, Side
 from datamodules.sampling.splits import split_samples
 from datamodules.sources.columns import Encoded, encode, is_text, refuse_missing, rows_in_words
 from datamodules.sources.images import ImageFiles, check_image_size

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from datamodules.pair_data import PairData, PairDataset
+from datamodules.relations.data import PairData, PairDataset
 from datamodules.sampling.dataset import SampleDataset, Source
 from datamodules.sampling.loaders import check_loading, eval_loader, next_place, place, train_loader
 from datamodules.sampling.relation_sampler import PairSampler

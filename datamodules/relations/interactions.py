@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.pair_base import PairDataModule
-from datamodules.pair_data import PairData, Side
+from datamodules.relations.base import PairDataModule
+from datamodules.relations.data import PairData, Side
 from datamodules.sources.columns import Strings, encode, numbers, whole
 from datamodules.sources.preflight import check_given
 from datamodules.sources.tables import read_table

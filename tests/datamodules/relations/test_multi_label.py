@@ -11,7 +11,7 @@ import torch
 from pyarrow import parquet
 
 from datamodules import MultiLabelDataModule
-from datamodules.multi_label import read_labels
+from datamodules.relations.multi_label import read_labels
 from metric_module import UserError
 
 WANTED = [["a", "b"], ["b"], ["c"], ["a"]]

@@ -1,0 +1,1 @@
+"""Data modules of queries and references: captions, interactions, several labels."""
