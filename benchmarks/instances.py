@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.common import markdown, recipe
 from benchmarks.learning import fit
 from benchmarks.recipes import SIDES
-from datamodules.emoji_scenes import EmojiScenesDataModule, ScenePixels
+from datamodules.emoji.scenes_datamodule import EmojiScenesDataModule, ScenePixels
 from metric_module import Encoder
 from metric_module.encoders.base import embed
 from metric_module.evaluation import adjusted_rand_index, instance_metrics

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (made / name).write_text(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)
-        patch.setattr("datamodules.emoji.read_images", read_images_once)
+        patch.setattr("datamodules.emoji.datamodule.read_images", read_images_once)
         runpy.run_path("make_examples.py")
     return made
 

@@ -56,7 +56,7 @@ CALLS: dict[str, list[Any]] = {
     "metric_module.storage.atomic.write_whole": [PATH, "text"],
     "metric_module.cli.entry.os.mkdir": ["ran"],
     "metric_module.encoders.timm.Path.touch": [PATH],
-    "datamodules.emoji.Path.touch": [PATH],
+    "datamodules.emoji.datamodule.Path.touch": [PATH],
     "lightning.pytorch.callbacks.model_checkpoint.os.mkdir": ["ran"],
     "torch.optim.lr_scheduler.types.FunctionType.__globals__": [],
     "evil.function": [],

@@ -97,7 +97,7 @@ def test_what_is_in_the_wheel(wheel: Path, tmp_path: Path) -> None:
         *yamls,
         "metric_module/conf/__init__.py",
     }
-    assert {"metric_module/py.typed", "datamodules/py.typed", "datamodules/data/emoji.png"} < names
+    assert {"metric_module/py.typed", "datamodules/py.typed", "datamodules/emoji/data/emoji.png"} < names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"metric_module", "datamodules"}
     with tarfile.open(built(ROOT, "sdist", tmp_path / "sdist")) as archive:

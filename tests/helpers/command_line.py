@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.emoji import read_images
+from datamodules.emoji.datamodule import read_images
 from metric_module.cli import main
 
 Command = Callable[..., int]
@@ -28,7 +28,7 @@ def command_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         monkeypatch.setattr(sys, "orig_argv", ["python", "run.py", *words])
         monkeypatch.setattr(sys, "path", list(sys.path))
         monkeypatch.chdir(folder)
-        monkeypatch.setattr("datamodules.emoji.read_images", read_images_once)
+        monkeypatch.setattr("datamodules.emoji.datamodule.read_images", read_images_once)
         monkeypatch.delitem(sys.modules, "my_encoders", raising=False)
         try:
             return main()

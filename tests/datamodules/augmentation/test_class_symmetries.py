@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules.augmentation.class_symmetries import TURNS, turn_classes
-from datamodules.emoji import EmojiDataModule
+from datamodules.emoji.datamodule import EmojiDataModule
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine

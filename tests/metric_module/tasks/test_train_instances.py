@@ -18,7 +18,7 @@ from tests.metric_module.conftest import CONF
 def test_the_recipe_trains_measures_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("datamodules.emoji_scenes.read_images", read_images_once)
+    monkeypatch.setattr("datamodules.emoji.scenes_datamodule.read_images", read_images_once)
     register()
     given = ["trainer.max_steps=2", "trainer.accelerator=cpu", "datamodule.scenes=[20,3,2]", "datamodule.grid=4"]
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from datamodules import emoji
-from datamodules.emoji import FOLDER, EmojiDataModule, EmojiImages, read_images, read_index
+from datamodules.emoji import datamodule
+from datamodules.emoji.datamodule import FOLDER, EmojiDataModule, EmojiImages, read_images, read_index
 from datamodules.sources.pictures import resize
 from metric_module.errors import UserError
 
@@ -130,8 +130,10 @@ def test_bad_size() -> None:
 
 
 def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emoji, "FOLDER", tmp_path)
-    with pytest.raises(UserError, match=r"no file .*emoji\.csv: .* rebuild it with python -m datamodules\.build_emoji"):
+    monkeypatch.setattr(datamodule, "FOLDER", tmp_path)
+    with pytest.raises(
+        UserError, match=r"no file .*emoji\.csv: .* rebuild it with python -m datamodules\.emoji\.build"
+    ):
         EmojiDataModule().setup("fit")
     shutil.copy(FOLDER / "emoji.csv", tmp_path)
     with pytest.raises(UserError, match=r"no file .*emoji\.png"):

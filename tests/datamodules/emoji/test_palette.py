@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datamodules.palette import Pixels, quantise
+from datamodules.emoji.palette import Pixels, quantise
 
 
 def noise(*shape: int) -> Pixels:

@@ -1,6 +1,6 @@
 """Build the shipped emoji data set from the npm packages ``@iconify-json/<family>``.
 
-Run ``python -m datamodules.build_emoji [--packages FOLDER] [--out FOLDER]``. Needs ``resvg-py`` 0.5.0 and, without
+Run ``python -m datamodules.emoji.build [--packages FOLDER] [--out FOLDER]``. Needs ``resvg-py`` 0.5.0 and, without
 ``--packages``, ``npm``. The same packages give the same files, byte for byte.
 
 An emoji is a class, and each sample of it is the drawing of another design family. Icons are matched between families
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datamodules.palette import Pixels, quantise
+from datamodules.emoji.palette import Pixels, quantise
 from metric_module.errors import UserError
 
 VERSIONS = {

@@ -15,11 +15,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.base import PKDataModule
-from datamodules.emoji import FOLDER, read_images, read_index
+from datamodules.emoji.datamodule import FOLDER, read_images, read_index
+from datamodules.emoji.scenes import Scenes, compose, cut_out
 from datamodules.sampling.dataset import Samples, Source
 from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import SPLITS, split_samples
-from datamodules.scenes import Scenes, compose, cut_out
 from datamodules.sources.pictures import as_pictures
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from datamodules import EmojiDataModule, EmojiScenesDataModule
-from datamodules.emoji_scenes import CROP, ScenePixels
-from datamodules.scenes import LEAST_SEEN, SIZES, compose, cut_out
+from datamodules.emoji.scenes import LEAST_SEEN, SIZES, compose, cut_out
+from datamodules.emoji.scenes_datamodule import CROP, ScenePixels
 from metric_module import UserError
 from tests.helpers.command_line import read_images_once
 
@@ -20,8 +20,8 @@ cut_out_once = functools.cache(cut_out)
 
 @pytest.fixture(autouse=True)
 def decode_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datamodules.emoji_scenes.read_images", read_images_once)
-    monkeypatch.setattr("datamodules.emoji_scenes.cut_out", cut_out_once)
+    monkeypatch.setattr("datamodules.emoji.scenes_datamodule.read_images", read_images_once)
+    monkeypatch.setattr("datamodules.emoji.scenes_datamodule.cut_out", cut_out_once)
 
 
 def made(**settings: object) -> EmojiScenesDataModule:

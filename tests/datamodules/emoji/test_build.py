@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules import build_emoji
-from datamodules.build_emoji import STORED, VERSIONS, choose, draw, fetch, icon_names, main, read_package, require_resvg
-from datamodules.emoji import read_images, read_index
+from datamodules.emoji import build
+from datamodules.emoji.build import STORED, VERSIONS, choose, draw, fetch, icon_names, main, read_package, require_resvg
+from datamodules.emoji.datamodule import read_images, read_index
 from metric_module.errors import UserError
 
 SQUARE = '<path fill="#f00" d="M0 0h{side}v{side}H0z"/>'
@@ -50,9 +50,9 @@ def packages(tmp_path: Path) -> Path:
 
 def expect(monkeypatch: pytest.MonkeyPatch, classes: int, images: int, per_class: tuple[int, int]) -> None:
     """Change the counts that the build checks itself against."""
-    monkeypatch.setattr(build_emoji, "CLASSES", classes)
-    monkeypatch.setattr(build_emoji, "IMAGES", images)
-    monkeypatch.setattr(build_emoji, "PER_CLASS", per_class)
+    monkeypatch.setattr(build, "CLASSES", classes)
+    monkeypatch.setattr(build, "IMAGES", images)
+    monkeypatch.setattr(build, "PER_CLASS", per_class)
 
 
 def test_names_of_icons_and_plain_aliases() -> None:
@@ -161,13 +161,13 @@ def test_npm_fails(error: Exception, detail: str, tmp_path: Path, monkeypatch: p
 
 
 def test_another_rasteriser_would_draw_differently(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_emoji, "version", lambda name: "0.4.1")
+    monkeypatch.setattr(build, "version", lambda name: "0.4.1")
     with pytest.raises(UserError, match=r"needs resvg-py 0\.5\.0, found 0\.4\.1: pip install resvg-py==0\.5\.0"):
         require_resvg()
 
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(build_emoji, "version", missing)
+    monkeypatch.setattr(build, "version", missing)
     with pytest.raises(UserError, match=r"needs resvg-py 0\.5\.0, found none"):
         require_resvg()

@@ -1,0 +1,1 @@
+"""The emoji data set, shipped with the package, and scenes composed of it."""
