@@ -5,7 +5,7 @@ from datamodules.augmentation.pixels import Augment
 from datamodules.base import PKDataModule
 from datamodules.emoji.datamodule import EmojiDataModule
 from datamodules.emoji.scenes_datamodule import EmojiScenesDataModule
-from datamodules.glyphs import GlyphDataModule
+from datamodules.glyphs.datamodule import GlyphDataModule
 from datamodules.hugging_face import HuggingFaceDataModule
 from datamodules.idx import IDXDataModule
 from datamodules.image_folder import ImageFolderDataModule

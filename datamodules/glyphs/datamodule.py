@@ -17,7 +17,7 @@ from typing_extensions import override
 from datamodules.augmentation.class_symmetries import check_share, turn_batch
 from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.fonts import Face, Pixels, list_faces, render, script_of, twins
+from datamodules.glyphs.fonts import Face, Pixels, list_faces, render, script_of, twins
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import check_no_fractions, fold_samples
 from datamodules.sources.grey import GreyImages, check_grey

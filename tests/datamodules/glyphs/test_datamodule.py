@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from datamodules import GlyphDataModule
-from datamodules.fonts import Face, list_faces, render, twins
-from datamodules.glyphs import render_letters
+from datamodules.glyphs.datamodule import render_letters
+from datamodules.glyphs.fonts import Face, list_faces, render, twins
 from metric_module import UserError
 
 FONTS = Path(mpl.get_data_path()) / "fonts" / "ttf"

@@ -1,0 +1,1 @@
+"""Characters as drawn by the fonts of this machine."""
