@@ -10,7 +10,7 @@ from datamodules.hugging_face import HuggingFaceDataModule
 from datamodules.idx import IDXDataModule
 from datamodules.image_folder import ImageFolderDataModule
 from datamodules.manifest import ManifestDataModule
-from datamodules.published_sets import PublishedDataModule
+from datamodules.published.datamodule import PublishedDataModule
 from datamodules.relations.base import PairDataModule
 from datamodules.relations.captions import CaptionsDataModule
 from datamodules.relations.data import PairData, Side
