@@ -17,9 +17,9 @@ from metric_module import TripletCriterion, TripletModule
 from metric_module.config import conf_folder
 from metric_module.evaluation import retrieval_metrics
 from metric_module.miners import All, EasyPositive, Semihard
+from tests.cli.test_run import MLP, QUICK
 from tests.helpers.command_line import command_in
 from tests.helpers.pages import modules_of, page, written
-from tests.test_run import MLP, QUICK
 
 TEXT, FILES, COMMANDS = page("extending.md")
 MODULES = modules_of(FILES)

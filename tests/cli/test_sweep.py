@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, str(ROOT / "run.py"))
 CONF = ("-m", "--config-dir", str(ROOT / "tests" / "helpers" / "conf"), "trusted=[tests.helpers]")
 TINY = ("encoder=tiny", "datamodule=clouds", "miner=all", "trainer.accelerator=cpu", "logger=csv")

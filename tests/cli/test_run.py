@@ -14,7 +14,7 @@ import pytest
 from metric_module.config import conf_folder
 from tests.helpers.command_line import MY_ENCODERS, Command, command_in
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MLP = ["encoder=mlp", "encoder.hidden=[16]"]
 QUICK = [
     "trainer.accelerator=cpu",

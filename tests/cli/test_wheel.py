@@ -21,7 +21,7 @@ import torch
 from tests.helpers.command_line import MY_ENCODERS
 from tests.helpers.pages import page
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MODULE = (sys.executable, "-m", "metric_module")
 SCRIPT = "import sys\n\nfrom metric_module.cli import main\n\nsys.exit(main())\n"
 WHERE = (

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from metric_module.evaluation import FewShotMetric, RetrievalMetric, VerificationMetric
+from tests.cli.test_run import QUICK
 from tests.helpers.command_line import command_in
-from tests.test_run import QUICK
 
-TEXT = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from metric_module.config import conf_folder
+from tests.cli.test_run import MLP, QUICK
 from tests.helpers.command_line import command_in
-from tests.test_run import MLP, QUICK
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
 SMALL = {

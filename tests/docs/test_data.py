@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from datamodules import PKDataModule
+from tests.cli.test_run import MLP, QUICK
 from tests.helpers.command_line import command_in, read_images_once
 from tests.helpers.pages import page
-from tests.test_run import MLP, QUICK
 
 pytest.importorskip("datasets")
 TEXT, FILES, COMMANDS = page("data.md")

@@ -18,7 +18,7 @@ import torch
 from metric_module.cli.resume import with_resume
 from tests.helpers.command_line import MY_ENCODERS, Command, command_in
 
-RUN = Path(__file__).resolve().parents[1] / "run.py"
+RUN = Path(__file__).resolve().parents[2] / "run.py"
 SMALL = (
     "encoder=custom",
     "encoder._target_=my_encoders.Tiny",
