@@ -26,6 +26,7 @@ from metric_module.config import conf_folder
 from metric_module.config.checks import check
 from metric_module.config.inheritance import import_from, passed_on
 from metric_module.config.messages import explain, one_line
+from metric_module.config.renamed import rename_targets
 from metric_module.config.schema import register
 from metric_module.config.trust import check_configuration, check_found, check_task, check_words, remember
 from metric_module.storage.folders import forget_refused
@@ -105,6 +106,7 @@ def _looking_at_names() -> Iterator[None]:
         """Check, compose and check."""
         check_words(list(options.get("overrides", arguments[2] if len(arguments) > 2 else [])))
         cfg = compose(*arguments, **options)
+        rename_targets(cfg)
         check_configuration(cfg)
         return cfg
 

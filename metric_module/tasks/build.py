@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from metric_module.callbacks import BeforeTraining, MinedTriplets
 from metric_module.config.arguments import check_arguments
 from metric_module.config.messages import one_line
+from metric_module.config.renamed import rename_targets
 from metric_module.config.trust import check_configuration
 from metric_module.distances import Distance
 from metric_module.encoders import Encoder
@@ -78,6 +79,7 @@ def build(cfg: DictConfig) -> Parts:
     Raises:
         UserError: If an argument does not fit its part, or a part needs a package that is not installed.
     """
+    rename_targets(cfg)
     check_configuration(cfg)
     for message in _WEIGHED:
         warnings.filterwarnings("ignore", message)

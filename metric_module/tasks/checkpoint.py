@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from metric_module.config.renamed import rename_targets
 from metric_module.config.trust import check_configuration
 
 KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
@@ -45,5 +46,6 @@ def as_trained(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
         for key in said:
             if key.split(".")[0] in kept and "." in key and key.split(".")[0] not in said:
                 OmegaConf.update(merged, key, OmegaConf.select(cfg, key))
+    rename_targets(merged)
     check_configuration(merged)
     return merged
