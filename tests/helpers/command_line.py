@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from datamodules.emoji.datamodule import read_images
 from metric_module.cli import main
@@ -28,6 +29,7 @@ def command_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         monkeypatch.setattr(sys, "orig_argv", ["python", "run.py", *words])
         monkeypatch.setattr(sys, "path", list(sys.path))
         monkeypatch.chdir(folder)
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # undone too: the next test was not started by Hydra
         monkeypatch.setattr("datamodules.emoji.datamodule.read_images", read_images_once)
         monkeypatch.delitem(sys.modules, "my_encoders", raising=False)
         try:
