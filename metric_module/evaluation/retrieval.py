@@ -12,14 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
+from metric_module.distances import Distance, EuclideanForm
 from metric_module.errors import UserError
-from metric_module.evaluation.exact.any_distance import CustomRanks
+from metric_module.evaluation.exact.any_distance import CustomRanks, form_or_copy
 from metric_module.evaluation.exact.euclidean_ranks import EuclideanRanks
 from metric_module.evaluation.exact.matches import Matches
 from metric_module.evaluation.exact.threads import in_threads
 from metric_module.evaluation.inputs import Items, check_cutoffs, check_items, check_pair, to_device
-from metric_module.functional import full_precision, unit
+from metric_module.functional import full_precision
 
 QUERIES_AT_ONCE = 1024
 CELLS_AT_ONCE = 1 << 22
@@ -201,13 +201,11 @@ def exact_ranks(
         distance: The distance; None is Euclidean.
         order: Row of the gallery at each sorted column ``(M,)``.
     """
-    # The types themselves: a subclass may define another distance.
-    if distance is None or type(distance) in {Euclidean, SquaredEuclidean}:
-        return EuclideanRanks(query, gallery, order)
-    if type(distance) is Cosine:
-        rows = unit(query.double())  # (Q, D)
-        return EuclideanRanks(rows, rows if query is gallery else unit(gallery.double()), order)
-    return CustomRanks(distance, query, gallery, order)
+    form = form_or_copy(distance, query.device)
+    if not isinstance(form, EuclideanForm):
+        return CustomRanks(form, query, gallery, order)
+    rows = form.map(query)  # (Q, E)
+    return EuclideanRanks(rows, rows if query is gallery else form.map(gallery), order)
 
 
 def _figures(rows: Tensor, sizes: Tensor, closer: Tensor) -> PerQuery:

@@ -16,11 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
-from metric_module.evaluation.exact.any_distance import exact_distance
+from metric_module.distances import Distance, EuclideanForm
+from metric_module.evaluation.exact.any_distance import exact_distance, form_or_copy
 from metric_module.evaluation.exact.rounding import all_distances, pair_distances, products, rounding
 from metric_module.evaluation.exact.threads import in_threads
-from metric_module.functional import unit
 
 _SIDE = 1024
 _PAIRS = 1 << 18  # single pairs at a time
@@ -53,30 +52,31 @@ class Tile(NamedTuple):
 
 
 class EuclideanPairs:
-    """Euclidean distances of all pairs of samples, or their squares times a factor.
+    """Euclidean distances of all pairs of samples, for a distance that follows from them.
 
     Args:
         embeddings: The samples ``(N, D)``.
-        power: 1, or 2 for the square.
-        factor: What the square is multiplied with.
+        form: How the distance follows.
     """
 
-    def __init__(self, embeddings: Tensor, power: int = 1, factor: float = 1.0) -> None:
-        self._power, self._factor = power, factor
-        self._rows = embeddings.double()  # (N, D)
+    def __init__(self, embeddings: Tensor, form: EuclideanForm) -> None:
+        self._form = form
+        self._rows = form.map(embeddings).double()  # (N, E)
         self._centred = self._rows - self._rows.mean(dim=0)  # (N, D)
         self._norm = torch.linalg.vector_norm(self._centred, dim=1)  # (N,)
 
     def own(self, thresholds: Tensor) -> Tensor:
         """Thresholds, which are Euclidean here, as the distance that was asked for."""
-        return thresholds if self._power == 1 else self._factor * thresholds.square()
+        return self._form.of(thresholds)
 
     def inner(self, threshold: float | None) -> Tensor:
         """The other way round, for one threshold ``(1,)`` or none ``(0,)``; rounding never makes it smaller."""
         given = self._rows.new_tensor([] if threshold is None else [threshold])
-        if self._power == 1:
+        if not self._form.squared and self._form.factor == 1:
             return given
-        return torch.nextafter((given / self._factor).clamp(min=0).sqrt(), torch.full_like(given, torch.inf))
+        edge = given / self._form.factor
+        edge = edge.clamp(min=0).sqrt() if self._form.squared else edge
+        return torch.nextafter(edge, torch.full_like(given, torch.inf))
 
     def paired(self, first: Tensor, second: Tensor) -> Tensor:
         """Distances ``(P,)`` of pairs of rows."""
@@ -168,14 +168,8 @@ Pairs = EuclideanPairs | CustomPairs
 
 def pairs_of(embeddings: Tensor, distance: Distance | None) -> Pairs:
     """The pairs of samples ``(N, D)`` under a distance; None is Euclidean."""
-    # The types themselves: a subclass may define another distance.
-    if distance is None or type(distance) is Euclidean:
-        return EuclideanPairs(embeddings)
-    if type(distance) is SquaredEuclidean:
-        return EuclideanPairs(embeddings, power=2)
-    if type(distance) is Cosine:
-        return EuclideanPairs(unit(embeddings.double()), power=2, factor=0.5)
-    return CustomPairs(embeddings, distance)
+    found = form_or_copy(distance, embeddings.device)
+    return EuclideanPairs(embeddings, found) if isinstance(found, EuclideanForm) else CustomPairs(embeddings, found)
 
 
 def count_pairs(pairs: Pairs, labels: Tensor, further: Tensor, share: tuple[int, int] = (0, 1)) -> PairCounts:
