@@ -40,6 +40,8 @@ class CustomRanks:
     def __init__(self, distance: Distance, query: Tensor, gallery: Tensor, order: Tensor) -> None:
         self._measure = checked(distance)
         self._query, self._gallery, self._order = query, gallery, order
+        self.threaded = False
+        self.cells_per_query = max(1, len(gallery))
 
     def count(self, block: Block, deepest: int | None = None) -> tuple[Tensor, Tensor]:
         """Count what is as close as each positive.
