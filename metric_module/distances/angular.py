@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from metric_module.distances.base import Distance
+from metric_module.distances.base import Distance, EuclideanForm
 from metric_module.distances.euclidean import euclidean
 from metric_module.functional import unit
 
@@ -24,8 +24,13 @@ class Cosine(Distance):
 
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Cosine distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        """Compute cosine distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return euclidean(unit(query), unit(reference), squared=True) / 2
+
+    @override
+    def euclidean_form(self) -> EuclideanForm:
+        """Return the form: half the squared distance of the unit vectors."""
+        return EuclideanForm(squared=True, factor=0.5, rows=unit)
 
 
 class DotProduct(Distance):
@@ -41,5 +46,5 @@ class DotProduct(Distance):
 
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Negated inner products ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        """Compute negated inner products ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return -(query @ reference.T)
