@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metric_module.batch import is_texts
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.check_inputs import check_texts
 from metric_module.encoders.lengths import encode_by_length
-from metric_module.encoders.pretrained import freeze_parts
+from metric_module.encoders.pretrained import freeze
 from metric_module.encoders.text_folder import POOLINGS, TextFolder, find_model, read_folder
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32, unit
@@ -80,23 +80,14 @@ class TextEncoder(Encoder):
         self.normalize = normalize
         if grad_checkpointing:
             _enable_checkpointing(self.backbone)
-        self._frozen = freeze_parts(self.backbone, frozen)
+        self._frozen = freeze(self.backbone, frozen)
         self.embedding_dim = width if embedding_dim is None else embedding_dim
         self.head = None if embedding_dim is None else EmbeddingHead(width, embedding_dim, normalize)
 
     @override
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen modules stay in evaluation."""
-        super().train(mode)
-        for part in self._frozen:
-            part.eval()
-        return self
-
-    @override
     def forward(self, inputs: Sequence[str]) -> Tensor:
         """Embeddings ``(B, D)`` of B texts."""
-        if not is_texts(inputs):
-            raise UserError(f"TextEncoder: expected a list of str, got {type(inputs).__name__}")
+        check_texts(self, inputs)
         # Not Transformer.preprocess, which takes texts that are paths or addresses of pictures for pictures.
         tokens = self.tokenizer(list(inputs), truncation=True, max_length=self.max_length)
         features = encode_by_length(  # (B, H)
@@ -104,8 +95,7 @@ class TextEncoder(Encoder):
             list(map(len, tokens["input_ids"])),
         )
         if self.head is not None:
-            embeddings: Tensor = self.head(features)
-            return embeddings
+            return self.head(features)
         return unit(features) if self.normalize else features
 
     def _features(self, tokens: dict[str, list[list[int]]]) -> Tensor:

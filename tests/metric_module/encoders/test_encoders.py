@@ -115,7 +115,9 @@ def test_frozen_parts_never_change() -> None:
     assert not [name for name in changed if name.startswith(still)]
     moving = {name for name in before if not name.startswith(still)}
     assert changed == moving
-    with pytest.raises(UserError, match=r"the backbone has no part 'layer9'; at the top it has conv1, bn1, .*layer4"):
+    with pytest.raises(
+        UserError, match=r"the backbone has no module 'layer9'; at the top level it has conv1, bn1, .*layer4"
+    ):
         TimmEncoder("test_resnet", frozen=["layer9"])
 
 
@@ -167,12 +169,14 @@ def test_without_care_statistics_would_count_twice(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["dla34"])
 def test_timm_has_no_checkpointing_for_some(name: str) -> None:
-    with pytest.raises(UserError, match=rf"encoder\.grad_checkpointing: timm has none for '{name}'; expected false"):
+    with pytest.raises(
+        UserError, match=rf"encoder\.grad_checkpointing: timm does not support it for '{name}'; expected false"
+    ):
         TimmEncoder(name, grad_checkpointing=True)
 
 
 def test_timm_refuses_what_does_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"encoder\.name: timm has no model 'resnet19x'; some that it has: .*resnet"):
+    with pytest.raises(UserError, match=r"encoder\.name: timm has no model 'resnet19x'; similar names: .*resnet"):
         TimmEncoder("resnet19x")
     with pytest.raises(UserError, match="expected pretrained=true or weights=<file>, got both"):
         TimmEncoder("test_resnet", pretrained=True, weights="x")
@@ -196,7 +200,9 @@ def test_timm_refuses_what_does_not_fit(tmp_path: Path) -> None:
     name = next(iter(state))
     state[name] = torch.zeros(3)
     torch.save(state, tmp_path / "shape.pth")
-    with pytest.raises(UserError, match=rf"expected shape \[.*\] for {name}, got \[3\]"):
+    with pytest.raises(
+        UserError, match=rf"shape\.pth does not fit, first at {name}: expected \[.*\], got \[3\]; weights of"
+    ):
         TimmEncoder("test_resnet", weights=str(tmp_path / "shape.pth"))
 
 

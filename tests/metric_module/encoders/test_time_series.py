@@ -139,8 +139,11 @@ def test_it_learns_frequencies() -> None:
         ),
         (torch.zeros(2, 4, 9), r"expected a float tensor of shape \[B, 3, T\] .*, got torch.float32 \[2, 4, 9\]"),
         ([1.0], r"expected a float tensor of shape \[B, 3, T\] .*, got list"),
-        ({"values": series(), "length": LENGTHS}, r"expected inputs with values and lengths, got values, length"),
-        ({"lengths": LENGTHS}, r"expected inputs with values and lengths, got lengths"),
+        (
+            {"values": series(), "length": LENGTHS},
+            r"expected inputs with values and lengths, got a dict with keys values, length",
+        ),
+        ({"lengths": LENGTHS}, r"expected inputs with values and lengths, got a dict with keys lengths"),
         ({"values": series(), "lengths": LENGTHS[:4]}, r"lengths as integers of shape \[6\], got torch.int64 \[4\]"),
         ({"values": series(), "lengths": LENGTHS.float()}, r"integers of shape \[6\], got torch.float32 \[6\]"),
         ({"values": series(), "lengths": [1, 2]}, r"integers of shape \[6\], got list"),
