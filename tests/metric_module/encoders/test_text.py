@@ -84,12 +84,14 @@ def test_a_text_does_not_depend_on_the_others(tiny_text: str) -> None:
         torch.testing.assert_close(encoder(TEXTS), alone, rtol=1e-5, atol=1e-6)
 
 
-def test_texts_of_alike_length_go_together(tiny_text: str) -> None:
-    encoder, seen = TextEncoder(tiny_text).eval(), []
-    encoder.backbone.register_forward_pre_hook(lambda *call: seen.append(call[2]["input_ids"].shape), with_kwargs=True)
+def test_texts_of_similar_length_go_together(tiny_text: str) -> None:
+    encoder, shapes = TextEncoder(tiny_text).eval(), []
+    encoder.backbone.register_forward_pre_hook(
+        lambda *call: shapes.append(call[2]["input_ids"].shape), with_kwargs=True
+    )
     texts = [letter * length for letter in "abcdefgh" for length in (1, 1, 2, 20, 3, 11)]
     made = encoder(texts)
-    assert list(map(tuple, seen)) == [(16, 22), (16, 5), (16, 3)]
+    assert list(map(tuple, shapes)) == [(16, 22), (16, 5), (16, 3)]
     alone = torch.cat([encoder([text]) for text in texts])
     torch.testing.assert_close(made, alone, rtol=1e-5, atol=1e-6)
 
@@ -152,12 +154,12 @@ def test_grad_checkpointing_and_chunks_change_nothing(tmp_path: Path) -> None:
             hook.remove()
             calls[encoder is saving] = len(passed)
         assert all(torch.equal(found[False][name], found[True][name]) for name in found[False])
-        assert calls[True] > calls[False], "activations are computed again"
+        assert calls[True] > calls[False], "activations are recomputed"
     calm = TextEncoder(str(write_model(tmp_path / "calm", dropout=0.0)), grad_checkpointing=True).train()
-    whole, parts = gradients(calm), gradients(calm, 3)
+    whole, chunked = gradients(calm), gradients(calm, 3)
     assert max(float(value.abs().max()) for value in whole.values()) > 1e-3
     for name in whole:
-        torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(chunked[name], whole[name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_without_checkpointing(tiny_text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +175,7 @@ def test_it_starts_in_training_mode(tiny_text: str) -> None:
     assert not torch.equal(encoder(TEXTS), encoder(TEXTS))
 
 
-def test_frozen_parts_never_change(tiny_text: str) -> None:
+def test_frozen_modules_never_change(tiny_text: str) -> None:
     encoder = TextEncoder(tiny_text, frozen=["embeddings", "encoder.layer.0"]).eval().train()
     assert not encoder.backbone.get_submodule("encoder.layer.0").training
     assert encoder.backbone.get_submodule("encoder.layer.1").training
@@ -196,12 +198,12 @@ def test_the_state_dict_holds_every_weight(tiny_text: str) -> None:
     assert torch.equal(first(TEXTS), second(TEXTS))
 
 
-def test_long_texts_are_cut(tiny_text: str) -> None:
+def test_long_texts_are_truncated(tiny_text: str) -> None:
     encoder = TextEncoder(tiny_text, max_length=5).eval()
     assert torch.equal(encoder(["abcdefgh"]), encoder(["abc"]))
     assert not torch.allclose(encoder(["abc"]), encoder(["ab"]))
     whole = TextEncoder(tiny_text).eval()
-    assert torch.equal(whole(["a" * 99]), whole(["a" * 22])), "22 and two marks: there are 24 positions"
+    assert torch.equal(whole(["a" * 99]), whole(["a" * 22])), "22 and two special tokens: there are 24 positions"
 
 
 def test_lower_casing_that_a_folder_asks_for(folder: Path) -> None:
@@ -279,7 +281,7 @@ def test_the_hub_is_asked_for_plain_files_alone(tiny_text: str, monkeypatch: pyt
     assert asked == [("some/model", ["*.json", "*.txt", "*.model", "*.safetensors"])]
 
 
-def test_weights_that_are_no_safetensors_or_not_all_there(folder: Path) -> None:
+def test_weights_that_are_not_safetensors_or_incomplete(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     weights = load_file(folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Tables of embeddings, and several encoders as one."""
+"""LookupEncoder and MultiEncoder."""
 
 from __future__ import annotations
 
