@@ -96,6 +96,7 @@ class TextEncoder(Encoder):
         )
         if self.head is not None:
             return self.head(features)
+        # Not Normalize of sentence-transformers, whose gradient of a zero vector is 1e12 times that of its output.
         return unit(features) if self.normalize else features
 
     def _features(self, tokens: dict[str, list[list[int]]]) -> Tensor:

@@ -64,7 +64,7 @@ class TimmEncoder(Encoder):
         self.embedding_dim = embedding_dim
         self.backbone: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels)
         if weights is not None:
-            load_in_order(self.backbone, find_file(weights))
+            load_in_order(self.backbone, find_path("encoder.weights", weights))
         self.backbone.reset_classifier(0)  # type: ignore[operator]
         # Twice as fast for convolutions on CPUs, and no slower elsewhere.
         self.backbone.to(memory_format=torch.channels_last)
@@ -90,18 +90,6 @@ class TimmEncoder(Encoder):
         return self.head(self.backbone(inputs.contiguous(memory_format=torch.channels_last)))
 
 
-def find_file(name: str) -> Path:
-    """Locate a file by its path, or by ``package:name/path`` inside an installed package, which is not imported.
-
-    Raises:
-        UserError: If the package is not installed, or there is no such file.
-    """
-    path = find_path("encoder.weights", name)
-    if not path.is_file():
-        raise UserError(f"encoder.weights: no such file: {path}")
-    return path
-
-
 def load_in_order(model: nn.Module, path: Path) -> None:
     """Load a state dict by the names of its tensors, or by their order if the names differ.
 
@@ -110,7 +98,7 @@ def load_in_order(model: nn.Module, path: Path) -> None:
         path: A file written by ``torch.save``, or a ``.safetensors`` file, which keeps no order, so names must agree.
 
     Raises:
-        UserError: If the file is not a plain state dict, or its tensors do not fit.
+        UserError: If there is no such file, it is not a plain state dict, or its tensors do not fit.
     """
     own, tensors = model.state_dict(), _read(path)
     if set(tensors) != set(own) and path.suffix != ".safetensors":
@@ -131,6 +119,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a file without running code in it."""
     if path.suffix == ".safetensors":
         return read_tensors(path, "encoder.weights")[0]
+    if not path.is_file():
+        raise UserError(f"encoder.weights: no such file: {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -198,12 +198,14 @@ def test_the_state_dict_holds_every_weight(tiny_text: str) -> None:
     assert torch.equal(first(TEXTS), second(TEXTS))
 
 
-def test_long_texts_are_truncated(tiny_text: str) -> None:
+def test_long_texts_are_truncated(tiny_text: str, folder: Path) -> None:
     encoder = TextEncoder(tiny_text, max_length=5).eval()
     assert torch.equal(encoder(["abcdefgh"]), encoder(["abc"]))
     assert not torch.allclose(encoder(["abc"]), encoder(["ab"]))
     whole = TextEncoder(tiny_text).eval()
     assert torch.equal(whole(["a" * 99]), whole(["a" * 22])), "22 and two special tokens: there are 24 positions"
+    as_sentence_transformers(folder, {"pooling_mode": "mean"}, max_seq_length=99)
+    assert TextEncoder(str(folder)).max_length == 24, "a folder cannot ask for more tokens than there are positions"
 
 
 def test_lower_casing_that_a_folder_asks_for(folder: Path) -> None:
