@@ -19,7 +19,8 @@ from metric_module.criterion.census import shares
 from metric_module.distributed import Together, gather_batch, world_size
 from metric_module.embedding_module import EmbeddingModule
 from metric_module.encoders.base import Encoder, embed
-from metric_module.encoders.chunks import check_size, encode_in_chunks, refuse_batch_norm, warn_of_local_statistics
+from metric_module.encoders.batch_norm import refuse_batch_norm, warn_of_local_statistics
+from metric_module.encoders.chunks import check_size, encode_in_chunks
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered, RetrievalMetric
 from metric_module.functional import nonfinite_rows

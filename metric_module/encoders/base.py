@@ -1,8 +1,9 @@
-"""The base of every encoder: where a user's own model comes in."""
+"""Base class of every encoder, and the linear head of those that ship."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -33,12 +34,13 @@ class Encoder(nn.Module):
     """
 
     embedding_dim: int
+    _frozen: Sequence[nn.Module] = ()  # stay in evaluation mode when the encoder is switched to training
 
     def forward(self, inputs: Any) -> Tensor:
         """Embed a batch.
 
         Args:
-            inputs: What the data set gives, first dimension B.
+            inputs: Inputs as the data set gives them, first dimension B.
 
         Returns:
             Embeddings ``(B, D)``.
@@ -48,19 +50,27 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(inputs) -> (B, embedding_dim)")
 
+    @override
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation; frozen modules stay in evaluation."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
 
 def embed(encoder: nn.Module, inputs: Any) -> Tensor:
-    """Call an encoder, and check the shape of what it gives.
+    """Call an encoder, and check the shape of its output.
 
     Args:
         encoder: An :class:`Encoder`.
-        inputs: What it takes, first dimension B.
+        inputs: Inputs of the encoder, first dimension B.
 
     Returns:
         Embeddings ``(B, D)``.
 
     Raises:
-        UserError: If they are no tensor ``(B, embedding_dim)``.
+        UserError: If the output is not a tensor ``(B, embedding_dim)``.
     """
     embeddings = encoder(inputs)
     width = getattr(encoder, "embedding_dim", None)
@@ -72,11 +82,11 @@ def embed(encoder: nn.Module, inputs: Any) -> Tensor:
 
 
 class EmbeddingHead(nn.Module):
-    """The last layer of a shipped encoder: linear, then to unit length unless ``normalize`` is off.
+    """Last layer of a shipped encoder: linear, then scaling to unit length unless ``normalize`` is off.
 
     Args:
-        features: Size of what comes in.
-        embedding_dim: Size of what goes out, at least 1.
+        features: Size F of the features.
+        embedding_dim: Size D of an embedding, at least 1.
         normalize: Whether to scale each embedding to length one.
 
     Raises:
@@ -85,13 +95,37 @@ class EmbeddingHead(nn.Module):
 
     def __init__(self, features: int, embedding_dim: int, normalize: bool) -> None:
         super().__init__()
-        if embedding_dim < 1:
-            raise UserError(f"encoder.embedding_dim: expected an integer >= 1, got {embedding_dim}")
+        check_positive({"embedding_dim": embedding_dim})
         self.linear = nn.Linear(features, embedding_dim)
         self.normalize = normalize
+
+    if TYPE_CHECKING:
+
+        def __call__(self, features: Tensor) -> Tensor: ...  # noqa: D102  # so that calls are typed
 
     @override
     def forward(self, features: Tensor) -> Tensor:
         """Embeddings ``(B, D)`` of features ``(B, F)``."""
         embeddings: Tensor = self.linear(features)
         return unit(embeddings) if self.normalize else embeddings
+
+
+def check_positive(settings: Mapping[str, int]) -> None:
+    """Accept integer settings of an encoder, by name, that are at least 1.
+
+    Raises:
+        UserError: Naming the first that is below 1.
+    """
+    for name, value in settings.items():
+        if value < 1:
+            raise UserError(f"encoder.{name}: expected an integer >= 1, got {value}")
+
+
+def check_odd(name: str, value: int) -> None:
+    """Accept a setting of an encoder that is a positive odd integer.
+
+    Raises:
+        UserError: If it is anything else.
+    """
+    if value < 1 or value % 2 == 0:
+        raise UserError(f"encoder.{name}: expected an odd integer >= 1, got {value}")

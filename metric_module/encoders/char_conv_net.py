@@ -1,6 +1,7 @@
-"""A convolutional network over the characters of a text, from scratch.
+"""Convolutional network over the characters of a text, trained from scratch.
 
-Legend: B texts, T characters of the longest with its two marks, C channels.
+Legend: B texts, b texts of similar length, T characters of the longest with its start and end marks, C channels,
+D embedding size.
 """
 
 from __future__ import annotations
@@ -14,35 +15,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metric_module.batch import is_texts
-from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.base import EmbeddingHead, Encoder, check_odd, check_positive
+from metric_module.encoders.check_inputs import check_texts
 from metric_module.encoders.lengths import encode_by_length
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32
 
 PADDING, START, END = range(3)
-SPREAD = 2654435761  # Knuth's multiplier: neighbours in Unicode do not meet
+MULTIPLIER = 2654435761  # Knuth's multiplicative hash: neighbours in Unicode get different buckets
 
 
 class CharConvNet(Encoder):
     """Residual convolutions over the characters, then the mean and the maximum over the text, then a linear head.
 
-    Needs no vocabulary, and no pretraining: a character's code point is hashed to one of ``buckets`` vectors. Texts are
-    case-folded and decomposed first, so that é is e and an accent, and a Korean syllable its letters. Padding is masked
-    in every layer: what a text becomes does not depend on the others in the batch.
+    Needs neither a vocabulary nor pretraining: the code point of a character is hashed to one of ``buckets`` vectors.
+    Texts are case-folded and decomposed first, so that é becomes e and an accent, and a Korean syllable its letters.
+    Padding is masked in every layer, so that the embedding of a text does not depend on the others in the batch.
 
     Args:
         embedding_dim: Size D of an embedding.
         width: Channels C.
-        depth: Convolutions.
-        kernel: Characters that each of them sees, odd.
-        buckets: Vectors that characters share.
-        max_length: Most characters of a text, what follows is cut off.
-        dropout: Probability that a channel of a character is dropped in training, before each convolution.
+        depth: Number of convolutions.
+        kernel: Width of a convolution in characters, odd.
+        buckets: Number of vectors that characters share.
+        max_length: Maximum number of characters of a text; the rest is cut off.
+        dropout: Probability with which a channel of a character is dropped in training, before each convolution.
         normalize: Whether embeddings have length one.
 
     Raises:
-        UserError: If an argument is out of range; on a call, if the inputs are no list of ``str``.
+        UserError: If an argument is out of range; on a call, if the inputs are not a list of ``str``.
     """
 
     def __init__(
@@ -57,11 +58,8 @@ class CharConvNet(Encoder):
         normalize: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in {"width": width, "depth": depth, "max_length": max_length}.items():
-            if value < 1:
-                raise UserError(f"encoder.{name}: expected an integer >= 1, got {value}")
-        if kernel < 1 or kernel % 2 == 0:
-            raise UserError(f"encoder.kernel: expected an odd integer >= 1, got {kernel}")
+        check_positive({"width": width, "depth": depth, "max_length": max_length})
+        check_odd("kernel", kernel)
         if buckets <= END + 1:
             raise UserError(f"encoder.buckets: expected an integer > {END + 1}, got {buckets}")
         if not 0 <= dropout < 1:
@@ -76,21 +74,15 @@ class CharConvNet(Encoder):
 
     @override
     def forward(self, inputs: Sequence[str]) -> Tensor:
-        """Embeddings ``(B, D)`` of B texts.
-
-        Raises:
-            UserError: If they are no list of ``str``.
-        """
-        if not is_texts(inputs):
-            raise UserError(f"CharConvNet: expected a list of str, got {type(inputs).__name__}")
+        """Embeddings ``(B, D)`` of B texts."""
+        check_texts(self, inputs)
         codes = character_codes(inputs, self.buckets, self.max_length)  # (B, T)
         lengths: list[int] = (codes != PADDING).sum(dim=1).tolist()
         features = encode_by_length(lambda rows: self._features(codes[rows, : lengths[rows[0]]]), lengths)  # (B, 2 C)
-        embeddings: Tensor = self.head(features)
-        return embeddings
+        return self.head(features)
 
     def _features(self, codes: Tensor) -> Tensor:
-        """Features ``(b, 2 C)`` of texts of alike length, ``(b, T)``."""
+        """Features ``(b, 2 C)`` of the codes ``(b, T)`` of texts of similar length."""
         codes = codes.to(self.characters.weight.device)
         real = (codes != PADDING)[..., None]  # (b, T, 1)
         states = self.characters(codes)  # (b, T, C)
@@ -98,12 +90,12 @@ class CharConvNet(Encoder):
             states = block(states, real)  # (b, T, C)
         states = at_least_float32(self.norm(states))  # (b, T, C)
         mean = states.masked_fill(~real, 0).sum(dim=1) / real.sum(dim=1)  # (b, C)
-        most = states.masked_fill(~real, -torch.inf).amax(dim=1)  # (b, C)
-        return torch.cat([mean, most], dim=1)
+        largest = states.masked_fill(~real, -torch.inf).amax(dim=1)  # (b, C)
+        return torch.cat([mean, largest], dim=1)
 
 
 class _Block(nn.Module):
-    """Normalise each character, convolve, and add."""
+    """Residual block: layer normalisation of each character, dropout, convolution, GELU, and a linear layer."""
 
     def __init__(self, width: int, kernel: int, dropout: float) -> None:
         super().__init__()
@@ -114,23 +106,23 @@ class _Block(nn.Module):
 
     @override
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
-        """States ``(B, T, C)`` to the same shape; ``real`` is bool ``(B, T, 1)``, false for padding."""
-        seen = self.dropout(self.norm(states)).masked_fill(~real, 0)  # (B, T, C), zero where there is no text
-        found = self.convolution(seen.transpose(1, 2)).transpose(1, 2)  # (B, T, C)
-        result: Tensor = states + self.mix(F.gelu(found))
+        """States ``(b, T, C)`` to the same shape; ``real`` is bool ``(b, T, 1)``, false for padding."""
+        inputs = self.dropout(self.norm(states)).masked_fill(~real, 0)  # (b, T, C)
+        outputs = self.convolution(inputs.transpose(1, 2)).transpose(1, 2)  # (b, T, C)
+        result: Tensor = states + self.mix(F.gelu(outputs))
         return result
 
 
 def character_codes(texts: Sequence[str], buckets: int, max_length: int) -> Tensor:
-    """Each text's characters as buckets, between a mark of its start and one of its end, padded to the longest.
+    """Hash the characters of texts to buckets, add start and end marks, and pad to the longest text.
 
     Args:
-        texts: B of them.
-        buckets: How many there are; the first three are padding, start and end.
-        max_length: Most characters of a text, after it is case-folded and decomposed.
+        texts: The texts, B.
+        buckets: Number of buckets; the first three are padding, start and end.
+        max_length: Maximum number of characters of a text after case-folding and decomposition.
 
     Returns:
-        Int64 ``(B, T)``.
+        Codes, int64 ``(B, T)``.
 
     Example:
         >>> codes = character_codes(["Ab", "a", ""], buckets=100, max_length=9)
@@ -141,7 +133,7 @@ def character_codes(texts: Sequence[str], buckets: int, max_length: int) -> Tens
     codes = torch.full((len(texts), max(map(len, decomposed), default=0) + 2), PADDING)  # (B, T)
     for row, text in enumerate(decomposed):
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)  # (t,)
-        hashed = points * np.uint64(SPREAD) % np.uint64(2**32) % np.uint64(buckets - END - 1) + np.uint64(END + 1)
+        hashed = points * np.uint64(MULTIPLIER) % np.uint64(2**32) % np.uint64(buckets - END - 1) + np.uint64(END + 1)
         codes[row, 1 : len(text) + 1] = torch.from_numpy(hashed.astype(np.int64))
         codes[row, 0], codes[row, len(text) + 1] = START, END
     return codes

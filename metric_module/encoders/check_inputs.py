@@ -1,8 +1,8 @@
-"""What an encoder of numbers takes, and one line about anything else."""
+"""Checks of an encoder's inputs, with an error message of one line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,10 +15,10 @@ def check_floats(encoder: nn.Module, inputs: Any, shape: Sequence[int | str], se
     """Accept a float tensor of a shape.
 
     Args:
-        encoder: Whose inputs they are.
-        inputs: Whatever it was called with.
-        shape: Each size, or its letter if any size will do; ``...`` at the end is any sizes, but at least one.
-        setting: Which setting says so.
+        encoder: The encoder that was called, for the message.
+        inputs: Its inputs.
+        shape: Each size, or a letter where any size is allowed; ``...`` at the end stands for one or more dimensions.
+        setting: The setting that determines the shape, for the message.
 
     Raises:
         UserError: If they are anything else.
@@ -34,8 +34,32 @@ def check_floats(encoder: nn.Module, inputs: Any, shape: Sequence[int | str], se
         return
     expected = f"a float tensor of shape [{', '.join(map(str, shape))}]"
     where = f" ({setting})" if setting else ""
-    hint = advice(inputs) or _order(inputs, shape)
-    raise UserError(f"{type(encoder).__name__}: expected {expected}{where}, got {told(inputs)}{hint}")
+    raise UserError(
+        f"{type(encoder).__name__}: expected {expected}{where}, got {describe(inputs)}{_order(inputs, shape)}"
+    )
+
+
+def check_texts(encoder: nn.Module, inputs: Any) -> None:
+    """Accept a list or tuple of texts.
+
+    Args:
+        encoder: The encoder that was called, for the message.
+        inputs: Its inputs.
+
+    Raises:
+        UserError: If they are anything else.
+    """
+    if not is_texts(inputs):
+        raise UserError(f"{type(encoder).__name__}: expected a list of str, got {describe(inputs)}")
+
+
+def describe(inputs: Any) -> str:
+    """Describe inputs that do not fit; texts come with the names of the encoders that take them."""
+    if is_texts(inputs):
+        return f"a {type(inputs).__name__} of str; encoder=char_conv_net and encoder=text take texts"
+    if isinstance(inputs, Mapping):
+        return f"a dict with keys {', '.join(map(str, inputs))}"
+    return f"{inputs.dtype} {list(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
 
 
 def _fits(inputs: Tensor, shape: Sequence[int | str]) -> bool:
@@ -44,18 +68,6 @@ def _fits(inputs: Tensor, shape: Sequence[int | str]) -> bool:
     return inputs.ndim == len(shape) and all(
         isinstance(size, str) or own == size for own, size in zip(inputs.shape, shape, strict=True)
     )
-
-
-def told(inputs: Any) -> str:
-    """What some inputs are."""
-    if is_texts(inputs):
-        return f"a {type(inputs).__name__} of str"
-    return f"{inputs.dtype} {list(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
-
-
-def advice(inputs: Any) -> str:
-    """Which encoders take them, if they are texts."""
-    return "; encoder=char_conv_net and encoder=text take texts" if is_texts(inputs) else ""
 
 
 def _order(inputs: Any, shape: Sequence[int | str]) -> str:

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron over flattened inputs."""
+"""Multi-layer perceptron over flattened inputs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ class MLP(Encoder):
     """Fully connected layers with batch normalisation, for feature vectors or small images.
 
     Args:
-        in_features: Numbers in one flattened input; an image of 3 channels and 32 x 32 pixels has 3,072.
+        in_features: Size F of a flattened input; 3,072 for an image of 3 channels and 32 x 32 pixels.
         embedding_dim: Size D of an embedding.
         hidden: Width of each hidden layer; may be empty.
         normalize: Whether embeddings have length one.
 
     Raises:
-        UserError: On a call, if the inputs are no float tensor, or have another size.
+        UserError: If ``embedding_dim`` is below 1; on a call, if the inputs are not a float tensor or have another
+            size.
     """
 
     def __init__(
@@ -53,6 +54,4 @@ class MLP(Encoder):
                 f"encoder.in_features: expected {flat.shape[1]} for inputs of shape {list(inputs.shape[1:])}, "
                 f"got {self.in_features}"
             )
-        features: Tensor = self.body(flat)
-        embeddings: Tensor = self.head(features)
-        return embeddings
+        return self.head(self.body(flat))

@@ -1,4 +1,8 @@
-"""A small convolutional network that embeds pixels."""
+"""Convolutional network that embeds single pixels of images.
+
+Shapes: S = images, C = their channels, H x W = their resolution, B = requested pixels, F = channels of a stage,
+h x w = its resolution, D = embedding size.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,22 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
-from metric_module.encoders.check_inputs import advice, check_floats, told
+from metric_module.encoders.check_inputs import check_floats, describe
+from metric_module.encoders.conv_net import conv_layer
 from metric_module.errors import UserError
 
 
 class PixelConvNet(Encoder):
-    """Down and up again in resolution with skips between (Ronneberger et al. 2015), and a linear embedding head.
+    """A U-Net (Ronneberger et al. 2015) with a linear embedding head.
 
-    Two more channels tell each pixel where it is (Liu et al. 2018): two things that look alike are told apart by place.
-
-    Shapes: S = images, B = pixels asked for, F = channels of a stage, h x w = its resolution.
+    Two additional input channels hold each pixel's coordinates (Liu et al. 2018), so that the embeddings of two objects
+    that look alike can differ by position.
 
     Args:
         embedding_dim: Size D of an embedding.
-        widths: Channels of each stage, the first at full resolution, each next one at half of it.
+        widths: Channels F of each stage; the first has full resolution, each later one half that of the one before.
         normalize: Whether embeddings have length one.
-        in_channels: Channels of the images.
+        in_channels: Channels C of the images.
 
     Raises:
         UserError: If there is no stage, or a width is below 1; on a call, if the inputs have another form.
@@ -45,27 +49,28 @@ class PixelConvNet(Encoder):
         self.embedding_dim = embedding_dim
         self.in_channels = in_channels
         before = [in_channels + 2, *widths[:-1]]
-        self.down = nn.ModuleList(_twice(old, new) for old, new in zip(before, widths, strict=True))
-        self.up = nn.ModuleList(_twice(low + high, high) for high, low in pairwise(widths))
+        self.down = nn.ModuleList(_two_layers(old, new) for old, new in zip(before, widths, strict=True))
+        self.up = nn.ModuleList(_two_layers(low + high, high) for high, low in pairwise(widths))
         self.to(memory_format=torch.channels_last)
         self.head = EmbeddingHead(widths[0], embedding_dim, normalize)
 
     @override
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Embeddings ``(B, D)`` of some pixels of some images.
+        """Embed the requested pixels.
 
         Args:
-            inputs: ``images``, ``(S, C, H, W)``, and ``pixels``: image, row and column of each, int64 ``(B, 3)``.
+            inputs: ``images``, float ``(S, C, H, W)``, and ``pixels``: image, row and column of each, int64 ``(B, 3)``.
+
+        Returns:
+            Embeddings ``(B, D)``.
         """
         if not isinstance(inputs, Mapping) or not {"images", "pixels"} <= set(inputs):
-            got = f"keys {', '.join(map(str, inputs))}" if isinstance(inputs, Mapping) else told(inputs)
-            raise UserError(f"PixelConvNet: expected a dict of images and pixels, got {got}{advice(inputs)}")
+            raise UserError(f"PixelConvNet: expected a dict of images and pixels, got {describe(inputs)}")
         features = self.features(inputs["images"]).permute(0, 2, 3, 1)  # (S, H, W, F)
         image, row, column = inputs["pixels"].unbind(dim=1)  # (B,), (B,), (B,)
         place = (image * features.shape[1] + row) * features.shape[2] + column  # (B,)
         # The backward pass of index_select always adds in the same order; that of plain indexing need not.
-        embeddings: Tensor = self.head(features.flatten(0, 2).index_select(0, place))
-        return embeddings
+        return self.head(features.flatten(0, 2).index_select(0, place))
 
     def features(self, images: Tensor) -> Tensor:
         """Features ``(S, F, H, W)`` of every pixel of images ``(S, C, H, W)``."""
@@ -85,11 +90,5 @@ class PixelConvNet(Encoder):
         return features
 
 
-def _twice(before: int, after: int) -> nn.Sequential:
-    """Two times convolution, batch normalisation, ReLU."""
-    layers: list[nn.Module] = []
-    for channels in (before, after):
-        convolution = nn.Conv2d(channels, after, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+def _two_layers(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(*conv_layer(before, after), *conv_layer(after, after))

@@ -1,4 +1,4 @@
-"""What the encoders of pretrained models share: where their files are, and which parts never change."""
+"""Files and frozen modules of pretrained models."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from metric_module.errors import UserError
 
 
 def find_path(option: str, name: str) -> Path:
-    """A path, or what ``package:name/path`` names inside an installed package, which is not imported.
+    """Resolve a path, or ``package:name/path`` inside an installed package, which is not imported.
 
     Args:
-        option: Whose value it is, for the message.
-        name: The path; there may be nothing there.
+        option: Name of the setting, for the message.
+        name: The path, which need not exist.
+
+    Returns:
+        The path.
 
     Raises:
         UserError: If the package is not installed.
@@ -24,31 +27,30 @@ def find_path(option: str, name: str) -> Path:
     if not name.startswith("package:"):
         return Path(name)
     package, _, inside = name.removeprefix("package:").partition("/")
-    found = None if "." in package else importlib.util.find_spec(package)  # a dot would import what is before it
-    if found is None or not found.submodule_search_locations:
+    # For a name with a dot, find_spec would import the parent package.
+    spec = None if "." in package else importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         hint = package.replace("_", "-")
         raise UserError(f"{option}: package {package!r} is not installed; pip install {hint}")
-    return Path(found.submodule_search_locations[0]) / inside
+    return Path(spec.submodule_search_locations[0]) / inside
 
 
-def freeze_parts(backbone: nn.Module, names: Sequence[str]) -> list[nn.Module]:
-    """Freeze parts of a backbone, weights and statistics alike; whoever switches to training puts them back.
+def freeze(backbone: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Freeze the weights and statistics of modules of a backbone; :meth:`Encoder.train` keeps them in evaluation.
 
     Args:
         backbone: The model.
-        names: Of the parts, for example ``["embeddings", "encoder.layer.0"]``.
+        names: Names of the modules, for example ``["embeddings", "encoder.layer.0"]``.
 
     Returns:
-        The parts, in evaluation mode.
+        The modules, in evaluation mode.
 
     Raises:
-        UserError: If the backbone has no part of a name.
+        UserError: If the backbone has no module of a name.
     """
-    known: dict[str, nn.Module] = dict(backbone.named_modules())
-    parts = []
+    modules = dict(backbone.named_modules())
     for name in names:
-        if name not in known or not name:
+        if name not in modules or not name:
             top = ", ".join(child for child, _ in backbone.named_children())
-            raise UserError(f"encoder.frozen: the backbone has no part {name!r}; at the top it has {top}")
-        parts.append(known[name].requires_grad_(False).eval())
-    return parts
+            raise UserError(f"encoder.frozen: the backbone has no module {name!r}; at the top level it has {top}")
+    return [modules[name].requires_grad_(False).eval() for name in names]

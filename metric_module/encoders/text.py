@@ -1,4 +1,4 @@
-"""Any text model of the Hugging Face kind, or of sentence-transformers, as an encoder.
+"""Encoder for texts from a pretrained transformer of Hugging Face or sentence-transformers.
 
 Legend: B texts, T tokens of the longest of them, H size of the model's features, D embedding size.
 """
@@ -6,48 +6,49 @@ Legend: B texts, T tokens of the longest of them, H size of the model's features
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metric_module.batch import is_texts
 from metric_module.encoders.base import EmbeddingHead, Encoder
+from metric_module.encoders.check_inputs import check_texts
 from metric_module.encoders.lengths import encode_by_length
-from metric_module.encoders.pretrained import freeze_parts
-from metric_module.encoders.text_folder import POOLINGS, find_model, read_folder
+from metric_module.encoders.pretrained import freeze
+from metric_module.encoders.text_folder import POOLINGS, TextFolder, find_model, read_folder
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32, unit
 
 
 class TextEncoder(Encoder):
-    """A transformer over the tokens of each text, pooled to one vector.
+    """A transformer over the tokens of each text, pooled to one vector, and optionally a linear head.
 
-    Takes a folder as ``AutoModel.save_pretrained`` and ``AutoTokenizer.save_pretrained`` write it, or one of
-    sentence-transformers, whose pooling it takes over. Weights are read from safetensors, and no code that comes with a
-    model is run. Tokens are made in :meth:`forward`, so a batch's inputs are ``list[str]``;
-    texts of alike length go through the model together.
+    Takes a folder that ``save_pretrained`` of a model and its tokenizer wrote, or one of sentence-transformers, whose
+    pooling and maximum length it uses. Weights are read from safetensors only, and no code that comes with a model is
+    run. :meth:`forward` tokenizes, so the inputs of a batch are ``list[str]``. Texts of similar length go through the
+    model together.
 
     Args:
-        model: The folder; ``package:name/path`` is one inside an installed package; what is no folder here is looked up
-            on the Hugging Face hub.
-        embedding_dim: Size D of an embedding, by a linear head that starts at random; None keeps the model's own size,
-            and has no head.
+        model: The folder; ``package:name/path`` is a folder inside an installed package; a name that is not a folder is
+            downloaded from the Hugging Face hub.
+        embedding_dim: Size D of an embedding, by a linear head with random initial weights. None keeps the model's own
+            size H, without a head.
         normalize: Whether embeddings have length one.
-        pooling: ``mean`` over the tokens, ``cls`` for the first, or ``max``; None: as the folder says, else ``mean``.
-        max_length: Most tokens of a text, what follows is cut off; None: as the folder says.
-        grad_checkpointing: Whether each layer's activations are computed again when its gradient is due, instead of
-            kept: less memory for the time of a second forward pass. Goes together with ``module.encode_chunk_size``.
-        frozen: Parts of the backbone that never change, by name: for example ``["embeddings", "encoder.layer.0"]``.
+        pooling: ``mean`` over the tokens, ``cls`` for the first token, or ``max``. None: as the folder says, else
+            ``mean``.
+        max_length: Maximum number of tokens of a text; the rest is cut off. None: as the folder says.
+        grad_checkpointing: Whether the activations of each layer are recomputed for the backward pass instead of kept,
+            which saves memory at the cost of a second forward pass. Can be combined with ``module.encode_chunk_size``.
+        frozen: Names of modules of the backbone that are not trained, for example
+            ``["embeddings", "encoder.layer.0"]``.
 
     Raises:
-        UserError: If there is no such model, it is of a kind that does not fit, its weights are no safetensors or not
-            all there, an argument is out of range, or transformers is not installed; on a call, if the inputs are no
-            list of ``str``.
+        UserError: If there is no such model, its kind does not fit, its weights are incomplete or not safetensors, an
+            argument is out of range, or sentence-transformers is not installed; on a call, if the inputs are not a list
+            of ``str``.
     """
 
     def __init__(
@@ -63,119 +64,100 @@ class TextEncoder(Encoder):
         super().__init__()
         if pooling is not None and pooling not in POOLINGS:
             raise UserError(f"encoder.pooling: expected one of {', '.join(POOLINGS)} or null, got {pooling!r}")
-        if max_length is not None and max_length < 3:  # a token, and the marks before and after it
+        if max_length is not None and max_length < 3:  # one token, and the special tokens before and after it
             raise UserError(f"encoder.max_length: expected an integer >= 3 or null, got {max_length}")
-        _require_transformers()
-        found = read_folder(find_model(model))
-        self.backbone: nn.Module
-        self.backbone, self.tokenizer = load_model(found.path)
-        self.lower = found.lower
-        self.pooling = pooling or found.pooling
-        self.max_length = max_length or _longest(found.max_length, self.backbone, self.tokenizer)
+        _require_sentence_transformers()
+        from sentence_transformers.sentence_transformer.modules import Pooling
+
+        folder = read_folder(find_model(model))
+        transformer = load_transformer(folder)
+        width = int(transformer.get_embedding_dimension())
+        self.backbone: nn.Module = transformer.model
+        self.tokenizer = transformer.tokenizer
+        self.pooling = pooling or folder.pooling
+        self.pool = Pooling(width, self.pooling)
+        self.max_length = max_length or min(folder.max_length or transformer.max_seq_length, transformer.max_seq_length)
         self.normalize = normalize
         if grad_checkpointing:
-            _keep_no_activations(self.backbone)
-        self._frozen = freeze_parts(self.backbone, frozen)
-        width = int(self.backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+            _enable_checkpointing(self.backbone)
+        self._frozen = freeze(self.backbone, frozen)
         self.embedding_dim = width if embedding_dim is None else embedding_dim
         self.head = None if embedding_dim is None else EmbeddingHead(width, embedding_dim, normalize)
 
     @override
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen parts stay in evaluation."""
-        super().train(mode)
-        for part in self._frozen:
-            part.eval()
-        return self
-
-    @override
     def forward(self, inputs: Sequence[str]) -> Tensor:
         """Embeddings ``(B, D)`` of B texts."""
-        if not is_texts(inputs):
-            raise UserError(f"TextEncoder: expected a list of str, got {type(inputs).__name__}")
-        texts = [text.lower() for text in inputs] if self.lower else list(inputs)
-        tokens = self.tokenizer(texts, truncation=True, max_length=self.max_length)
+        check_texts(self, inputs)
+        # Not Transformer.preprocess, which takes texts that are paths or addresses of pictures for pictures.
+        tokens = self.tokenizer(list(inputs), truncation=True, max_length=self.max_length)
         features = encode_by_length(  # (B, H)
             lambda rows: self._features({key: [values[row] for row in rows] for key, values in tokens.items()}),
             list(map(len, tokens["input_ids"])),
         )
         if self.head is not None:
-            embeddings: Tensor = self.head(features)
-            return embeddings
+            return self.head(features)
+        # Not Normalize of sentence-transformers, whose gradient of a zero vector is 1e12 times that of its output.
         return unit(features) if self.normalize else features
 
-    def _features(self, tokens: Mapping[str, list[list[int]]]) -> Tensor:
-        """One vector for each text, ``(b, H)``, from tokens of alike length."""
+    def _features(self, tokens: dict[str, list[list[int]]]) -> Tensor:
+        """Features ``(b, H)`` of b texts of similar length, in float32 or float64."""
         padded = self.tokenizer.pad(tokens, return_tensors="pt").to(next(self.backbone.parameters()).device)
-        states: Tensor = self.backbone(**padded).last_hidden_state  # (b, T, H)
-        return pool(states, padded["attention_mask"], self.pooling)
+        states = at_least_float32(self.backbone(**padded).last_hidden_state)  # (b, T, H)
+        pooled = self.pool({"token_embeddings": states, "attention_mask": padded["attention_mask"]})
+        features: Tensor = pooled["sentence_embedding"]  # (b, H)
+        return features
 
 
-def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """One vector for each text, in float32 or better.
+def load_transformer(folder: TextFolder) -> Any:
+    """Load a transformer in float32 without its pooling layer, and its tokenizer.
 
     Args:
-        states: Of each token, ``(B, T, H)``.
-        mask: 1 for a token, 0 for padding, ``(B, T)``.
-        pooling: ``mean``, ``cls`` or ``max``; over the tokens alone.
+        folder: Location and settings of the model.
 
     Returns:
-        ``(B, H)``.
-
-    Example:
-        >>> states, mask = torch.tensor([[[1.0], [5.0], [9.0]]]), torch.tensor([[1, 1, 0]])
-        >>> [pool(states, mask, how).item() for how in ("mean", "cls", "max")]
-        [3.0, 1.0, 5.0]
-    """
-    states, real = at_least_float32(states), mask[..., None].bool()  # (B, T, H), (B, T, 1)
-    if pooling == "cls":
-        first = mask.argmax(dim=1)  # (B,); padding may come first
-        return states[torch.arange(len(states), device=states.device), first]
-    if pooling == "max":
-        return states.masked_fill(~real, -torch.inf).amax(dim=1)
-    return states.masked_fill(~real, 0).sum(dim=1) / real.sum(dim=1)
-
-
-def load_model(folder: Path) -> tuple[nn.Module, Any]:
-    """A transformer in float32, without the parts that pooling has no use for, and its tokenizer.
-
-    Args:
-        folder: What ``save_pretrained`` of both wrote.
+        A ``Transformer`` of sentence-transformers, in training mode.
 
     Raises:
-        UserError: If they cannot be read without running code, the weights are no safetensors or not all there, or the
-            model is no encoder of texts.
+        UserError: If it cannot be loaded without running code, the weights are incomplete or not safetensors, or the
+            model is not an encoder of texts.
     """
-    from transformers import AutoModel, AutoTokenizer
+    from sentence_transformers.sentence_transformer.modules import Transformer
 
     plain = {"local_files_only": True, "trust_remote_code": False}
     try:
         with _quiet():
-            backbone, info = AutoModel.from_pretrained(
-                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **plain
+            transformer = Transformer(
+                str(folder.path),
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32, **plain},
+                processor_kwargs=dict(plain),
+                config_kwargs=dict(plain),
+                do_lower_case=folder.lower,
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, **plain)
     except Exception as error:  # transformers raises many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"encoder.model: {folder} cannot be loaded as safetensors with a tokenizer: {reason}"
+            f"encoder.model: {folder.path} cannot be loaded as safetensors with a tokenizer: {reason}"
         ) from error
+    backbone = transformer.model
     if isinstance(getattr(backbone, "pooler", None), nn.Module):
-        backbone.pooler = nn.Identity()  # it would have weights without a gradient, which DDP refuses
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+        backbone.pooler = nn.Identity()  # its weights would get no gradient, which DDP rejects
+    # sentence-transformers trains weights that the file lacks from random numbers; transformers marks the others.
+    missing = [name for name, weight in backbone.named_parameters() if not hasattr(weight, "_is_hf_initialized")]
     if missing:
-        raise UserError(f"encoder.model: {folder} lacks {len(missing)} weights, the first: {missing[0]}")
-    if backbone.config.is_encoder_decoder or tokenizer.pad_token is None:
-        lack = "has a decoder" if backbone.config.is_encoder_decoder else "has a tokenizer without padding"
-        raise UserError(f"encoder.model: {type(backbone).__name__} of {folder} {lack}; expected an encoder of texts")
-    return backbone.train(), tokenizer  # from_pretrained leaves it in evaluation, and Lightning would keep that
+        raise UserError(f"encoder.model: {folder.path} lacks {len(missing)} weights, the first: {min(missing)}")
+    if backbone.config.is_encoder_decoder or getattr(transformer.tokenizer, "pad_token", None) is None:
+        lack = "has a decoder" if backbone.config.is_encoder_decoder else "has no tokenizer with padding"
+        raise UserError(
+            f"encoder.model: {type(backbone).__name__} of {folder.path} {lack}; expected an encoder of texts"
+        )
+    return transformer.train()  # the model was loaded in evaluation mode, which Lightning would keep
 
 
-def _keep_no_activations(backbone: nn.Module) -> None:
-    """Let each layer compute its activations again.
+def _enable_checkpointing(backbone: nn.Module) -> None:
+    """Recompute the activations of each layer in the backward pass.
 
     Raises:
-        UserError: If the model cannot.
+        UserError: If the model does not support it.
     """
     if not getattr(backbone, "supports_gradient_checkpointing", False):
         raise UserError(f"encoder.grad_checkpointing: {type(backbone).__name__} has none; expected false")
@@ -184,25 +166,18 @@ def _keep_no_activations(backbone: nn.Module) -> None:
     enable({"use_reentrant": False})
 
 
-def _longest(told: int | None, backbone: nn.Module, tokenizer: Any) -> int:
-    """Most tokens of a text: what the folder says, but no more than there are positions for."""
-    places = getattr(backbone.config, "max_position_embeddings", None)
-    known = [size for size in (told, places, tokenizer.model_max_length) if size is not None and size > 0]
-    return min(known)
-
-
-def _require_transformers() -> None:
-    # A loader's workers are forked after tokens were made, which the library would otherwise warn of in each of them.
+def _require_sentence_transformers() -> None:
+    # Otherwise each worker of a data loader, forked after texts were tokenized, prints a warning of the library.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        import transformers  # noqa: F401  # here, because it takes seconds that only its users should pay
+        import sentence_transformers  # noqa: F401  # here, because it takes seconds that only its users should pay
     except ImportError:
-        raise UserError("encoder: no module transformers; pip install 'lightning-triplets[text]'") from None
+        raise UserError("encoder: no module sentence_transformers; pip install 'lightning-triplets[text]'") from None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar, and no table of weights that have no use: those that are missing are an error of ours."""
+    """Suppress the progress bar of transformers and its table of missing and unused weights."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

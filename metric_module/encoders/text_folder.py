@@ -1,4 +1,4 @@
-"""A text model's folder: where it is, and what sentence-transformers wrote into it. Nothing in it is ever run."""
+"""Locate a text model, and read the settings that sentence-transformers saved with it. No code of a model is run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 class TextFolder(NamedTuple):
-    """What a folder says.
+    """Location and settings of a text model.
 
     Attributes:
-        path: Where ``config.json``, weights and tokenizer are.
+        path: Folder of ``config.json``, the weights and the tokenizer.
         pooling: ``mean``, ``cls`` or ``max``.
-        max_length: Most tokens of a text, or None.
+        max_length: Maximum number of tokens of a text, or None.
         lower: Whether texts are lower-cased before they are tokenized.
     """
 
@@ -32,15 +32,18 @@ class TextFolder(NamedTuple):
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model; one that is named as on the Hugging Face hub, and is no folder here, is fetched.
+    """Locate the folder of a model, and download it from the Hugging Face hub if there is no such folder here.
 
-    Of the hub's files only weights in safetensors, configurations and vocabularies are.
+    Only weights in safetensors, configurations and vocabularies are downloaded.
 
     Args:
         name: A folder, ``package:name/path`` inside an installed package, or a name on the hub.
 
+    Returns:
+        The folder.
+
     Raises:
-        UserError: If there is no such folder or package, or the hub does not give it.
+        UserError: If there is no such folder or package, and the download fails.
     """
     path = find_path("encoder.model", name)
     if path.is_dir():
@@ -51,58 +54,60 @@ def find_model(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except Exception as error:  # of the network, of the hub, of its names
+    except Exception as error:  # the network, the hub and invalid names raise many kinds
         raise UserError(
-            f"encoder.model: no such folder: {name}; nor does the Hugging Face hub give it ({type(error).__name__})"
+            f"encoder.model: no such folder: {name}; the download from the Hugging Face hub failed as well "
+            f"({type(error).__name__})"
         ) from error
 
 
 def read_folder(path: Path) -> TextFolder:
-    """Read a folder of a Hugging Face model, or of a sentence-transformers model whose parts are ours too.
+    """Read the settings in the folder of a model of Hugging Face or sentence-transformers.
+
+    Classes that ``modules.json`` names are never imported: only the last word of each name is compared.
 
     Args:
         path: The folder.
 
+    Returns:
+        The settings; the defaults if there is no ``modules.json``.
+
     Raises:
-        UserError: If a file is damaged, or the model has other parts than a transformer, a pooling by mean, first token
-            or maximum, and a normalisation.
+        UserError: If a file is damaged, or the model has modules other than a transformer, a pooling by mean, first
+            token or maximum, and a normalisation.
     """
     listed = path / "modules.json"
     if not listed.is_file():
         return TextFolder(path)
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
     try:
-        parts = {str(part["type"]).rpartition(".")[2]: str(part["path"]) for part in _json(listed)}
-    except (TypeError, KeyError) as error:
+        found = json.loads(listed.read_text(encoding="utf-8"))
+        modules = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in found}
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"encoder.model: {listed} is damaged: expected a list of parts, each with type and path"
+            f"encoder.model: {listed} is damaged: expected a list of modules, each with type and path"
         ) from error
-    others = sorted(set(parts) - {"Transformer", "Pooling", "Normalize"})
-    if others or "Transformer" not in parts:
+    if set(modules) - {"Transformer", "Pooling", "Normalize"} or "Transformer" not in modules:
         raise UserError(
-            f"encoder.model: {path} is made of {', '.join(parts)}; expected Transformer, Pooling and Normalize alone"
+            f"encoder.model: {path} consists of {', '.join(modules)}; expected only Transformer, Pooling and Normalize"
         )
-    folder = path / parts["Transformer"]
-    settings = folder / "sentence_bert_config.json"
-    known = _json(settings) if settings.is_file() else {}
-    pooling = _pooling(path / parts["Pooling"] / "config.json") if "Pooling" in parts else "mean"
-    return TextFolder(folder, pooling, known.get("max_seq_length"), bool(known.get("do_lower_case")))
+    settings = _load_config(Transformer, path, modules["Transformer"])
+    pooling = _load_config(Pooling, path, modules["Pooling"]).get("pooling_mode") if "Pooling" in modules else "mean"
+    if pooling not in POOLINGS:
+        raise UserError(
+            f"encoder.model: {path / modules['Pooling']} pools by {pooling}; expected one of {', '.join(POOLINGS)}"
+        )
+    lower = bool(settings.get("do_lower_case"))
+    return TextFolder(path / modules["Transformer"], pooling, settings.get("max_seq_length"), lower)
 
 
-def _pooling(path: Path) -> str:
-    """The pooling of a configuration: one word, or in older ones a switch for each kind."""
-    found = _json(path)
-    word = found.get("pooling_mode")
-    if word is None:
-        old = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
-        on = [key for key, value in found.items() if key.startswith("pooling_mode_") and value]
-        word = old.get(on[0], on[0]) if len(on) == 1 else ", ".join(on)
-    if word not in POOLINGS:
-        raise UserError(f"encoder.model: {path} pools by {word}; expected one of {', '.join(POOLINGS)}")
-    return str(word)
-
-
-def _json(path: Path) -> Any:
+def _load_config(kind: Any, path: Path, subfolder: str) -> dict[str, Any]:
+    """Read the configuration of a module of sentence-transformers; empty if it has none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = kind.load_config(str(path), subfolder=subfolder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"encoder.model: {path} cannot be read ({type(error).__name__})") from error
+        raise UserError(
+            f"encoder.model: {path / subfolder / kind.config_file_name} cannot be read ({type(error).__name__})"
+        ) from error
+    return config

@@ -1,4 +1,4 @@
-"""One encoder for each kind of input, into one space."""
+"""Encoder of several towers, one for each kind of input, into one embedding space."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import Encoder, embed
+from metric_module.encoders.check_inputs import describe
 from metric_module.errors import UserError
 
 
 class MultiEncoder(Encoder):
-    """Towers by name: users and items, images and texts. The input says which one it is for.
+    """Towers by name, such as users and items, or images and texts. The key of the input selects the tower.
 
     Args:
-        encoders: Encoders of the same ``embedding_dim``, by name.
+        encoders: Encoders by name, all with the same ``embedding_dim``.
 
     Raises:
-        UserError: If there is none, or they differ in ``embedding_dim``; on a call, if the input is anything but a dict
-            with the name of one of them as its only key.
+        UserError: If there is no encoder, or they differ in ``embedding_dim``; on a call, if the input is not a dict
+            whose only key is the name of an encoder.
 
     Example:
         >>> import torch
@@ -36,18 +37,17 @@ class MultiEncoder(Encoder):
         if not widths:
             raise UserError("encoder.encoders: expected at least one encoder by name, got none")
         if len(set(widths.values())) > 1:
-            told = ", ".join(f"{name} {width}" for name, width in widths.items())
-            raise UserError(f"encoder.encoders: expected one embedding_dim for all, got {told}")
+            got = ", ".join(f"{name} {width}" for name, width in widths.items())
+            raise UserError(f"encoder.encoders: expected one embedding_dim for all, got {got}")
         self.embedding_dim = next(iter(encoders.values())).embedding_dim
         self.encoders = nn.ModuleDict(encoders)
 
     @override
     def forward(self, inputs: Mapping[str, Any]) -> Tensor:
-        """Embeddings ``(B, D)`` of ``{name: inputs of that tower}``."""
+        """Embeddings ``(B, D)`` of ``{name: inputs of this tower}``."""
         names = ", ".join(self.encoders)
         if not isinstance(inputs, Mapping) or len(inputs) != 1:
-            got = f"keys {', '.join(map(str, inputs))}" if isinstance(inputs, Mapping) else type(inputs).__name__
-            raise UserError(f"MultiEncoder: expected a dict with one key of {names}, got {got}")
+            raise UserError(f"MultiEncoder: expected a dict with one key of {names}, got {describe(inputs)}")
         ((name, own),) = inputs.items()
         if name not in self.encoders:
             raise UserError(f"MultiEncoder: expected a key of {names}, got {name}")

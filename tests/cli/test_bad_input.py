@@ -98,7 +98,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             "Wide: expected output of shape [B, 16] (embedding_dim=16), got",
         ),
         (["datamodule.samples_per_class=9", "datamodule.short_classes=error"], "9"),
-        (["encoder=timm", "encoder.name=resnet1"], "encoder.name: timm has no model 'resnet1'; some that it has: "),
+        (["encoder=timm", "encoder.name=resnet1"], "encoder.name: timm has no model 'resnet1'; similar names: "),
         (["trainer.accelerator=abacus"], "trainer: You selected an invalid accelerator name: `accelerator='abacus'`."),
         (
             ["datamodule=image_folder", "datamodule.root=.", "datamodule.on_bad_sample=pray"],

@@ -1,4 +1,4 @@
-"""A text model of a few thousand random weights, so that nothing is downloaded."""
+"""Tiny text model with random weights, so that tests download nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PIECES += [f"##{letter}" for letter in string.ascii_lowercase]
 
 
 def write_model(folder: Path, dropout: float = 0.1) -> Path:
-    """A BERT of two layers and its WordPiece vocabulary, as a Hugging Face folder: each letter is a token."""
+    """Write a BERT of two layers and its tokenizer as a Hugging Face folder; each letter is a token."""
     from transformers import BertConfig, BertModel
 
     config = BertConfig(

@@ -197,7 +197,7 @@ def test_several_processes_are_told_what_they_do_not_share(tmp_path: Path, monke
     model = module(MLP(in_features=5, embedding_dim=3, hidden=(8, 4)))
     model.trainer = trainer(tmp_path)
     monkeypatch.setattr(Trainer, "world_size", 2)
-    told = r"MLP has BatchNorm in 2 places \(the first: body.1\): its statistics are those of each process's share"
+    told = r"MLP has BatchNorm in 2 places \(the first: body.1\): its statistics are those of each process's shard"
     with pytest.warns(UserWarning, match=told):
         model.on_fit_start()
     for part in model.encoder.modules():

@@ -1,4 +1,4 @@
-"""The network over characters: what a text becomes is its own affair."""
+"""CharConvNet: masked padding, hashed characters, and the settings and inputs that it rejects."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_text_does_not_depend_on_the_others(dtype: torch.dtype) -> None:
     torch.testing.assert_close(backwards, alone, rtol=0, atol=1e-6)
 
 
-def test_without_the_masks_it_would(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_masks_texts_depend_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = build().eval()
     alone = encoder(["a"])
     monkeypatch.setattr(torch.Tensor, "masked_fill", lambda values, *_: values)
@@ -67,7 +67,7 @@ def test_characters_are_decomposed_and_cut() -> None:
     assert character_codes(["a" * 9], buckets=500, max_length=4).shape == (1, 6)
     assert 3 <= character_codes(["\U0010ffff\ud800 x"], buckets=5, max_length=9)[0, 1:-1].min() <= 4
     many = character_codes(["".join(map(chr, range(0x4E00, 0x4E00 + 400)))], buckets=10_000, max_length=400)
-    assert len(set(many[0].tolist())) > 390, "neighbours do not meet"
+    assert len(set(many[0].tolist())) > 390, "neighbours in Unicode share no bucket"
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
         build(**settings)
 
 
-def test_inputs_that_are_no_texts() -> None:
-    with pytest.raises(UserError, match="CharConvNet: expected a list of str, got Tensor"):
+def test_inputs_that_are_not_texts() -> None:
+    with pytest.raises(UserError, match=r"CharConvNet: expected a list of str, got torch.float32 \[2, 3\]"):
         build()(torch.zeros(2, 3))
     with pytest.raises(UserError, match="CharConvNet: expected a list of str, got str"):
         build()("a text")

@@ -1,4 +1,4 @@
-"""Inputs that an encoder of numbers does not take are one line."""
+"""Error messages for inputs that an encoder does not accept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHANNELS = "; channels come before height and width: inputs.permute(0, 3, 1, 2)"
         (ConvNet(), torch.zeros(2, 8, 8, 3), f"{CONV}torch.float32 [2, 8, 8, 3]{CHANNELS}"),
         (ConvNet(), torch.zeros(2, 1, 8, 8), f"{CONV}torch.float32 [2, 1, 8, 8]"),
         (ConvNet(), torch.zeros(2, 3, 8), f"{CONV}torch.float32 [2, 3, 8]"),
-        (ConvNet(), {"images": 1}, f"{CONV}dict"),
+        (ConvNet(), {"images": 1}, f"{CONV}a dict with keys images"),
         (
             ConvNet(),
             torch.zeros(2, 3, 9, 3),
@@ -54,7 +54,11 @@ CHANNELS = "; channels come before height and width: inputs.permute(0, 3, 1, 2)"
             f"got a list of str{TEXTS}",
         ),
         (PixelConvNet(), ["a"], f"PixelConvNet: expected a dict of images and pixels, got a list of str{TEXTS}"),
-        (PixelConvNet(), {"image": 1}, "PixelConvNet: expected a dict of images and pixels, got keys image"),
+        (
+            PixelConvNet(),
+            {"image": 1},
+            "PixelConvNet: expected a dict of images and pixels, got a dict with keys image",
+        ),
         (
             PixelConvNet(),
             {"images": torch.zeros(2, 8, 8, 3), "pixels": torch.zeros(1, 3).long()},

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from metric_module import Batch, Encoder, TripletCriterion, UserError
 from metric_module.distances import Euclidean
 from metric_module.encoders import MLP
-from metric_module.encoders.chunks import encode_in_chunks, refuse_batch_norm
+from metric_module.encoders.chunks import encode_in_chunks
 from metric_module.miners import Semihard
 from tests.helpers.batches import embed
 from tests.helpers.live_memory import Live
@@ -46,7 +46,7 @@ def net(**settings: Any) -> Net:
 
 
 def gradients(encoder: nn.Module, inputs: Any, encode: Callable[..., Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Loss of the whole batch and the gradient of every parameter."""
+    """Loss of the whole batch, and the gradient of every parameter."""
     embeddings = encode(encoder, inputs)
     labels = torch.arange(len(embeddings)) % 4
     loss = TripletCriterion(Euclidean(), Semihard(), margin=0.5)(embeddings, labels).loss
@@ -75,7 +75,7 @@ def test_the_gradient_is_that_of_the_whole_batch(size: int) -> None:
 
 
 def test_dropout_is_the_same_both_times() -> None:
-    """Against the gradient through all activations of the same chunks, drawn from the same seed."""
+    """The gradient equals the one through all kept activations of the same chunks, for the same seed."""
     encoder, inputs = net(dropout=0.5), embed(24, columns=5)
 
     def kept(encoder: nn.Module, inputs: Tensor) -> Tensor:
@@ -99,15 +99,15 @@ def test_dropout_is_the_same_both_times() -> None:
 
 def test_inputs_in_tuples_and_dicts() -> None:
     inputs = embed(10, columns=5)
-    seen: list[Any] = []
+    chunks: list[Any] = []
 
-    def encode(parts: Any) -> Tensor:
-        seen.append(parts)
-        total: Tensor = parts.inputs["x"] + parts.labels if isinstance(parts, Batch) else parts[0]["y"] + parts[1]
+    def encode(chunk: Any) -> Tensor:
+        chunks.append(chunk)
+        total: Tensor = chunk.inputs["x"] + chunk.labels if isinstance(chunk, Batch) else chunk[0]["y"] + chunk[1]
         return total
 
     named = encode_in_chunks(encode, Batch({"x": inputs}, 2 * inputs, inputs), 4)
-    assert [type(parts) for parts in seen] == [Batch] * 3
+    assert [type(chunk) for chunk in chunks] == [Batch] * 3
     nested = encode_in_chunks(encode, [{"y": inputs}, 2 * inputs], 4)
     torch.testing.assert_close(named, 3 * inputs)
     torch.testing.assert_close(nested, 3 * inputs)
@@ -115,24 +115,24 @@ def test_inputs_in_tuples_and_dicts() -> None:
 
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_a_list_of_texts_is_cut_like_a_tensor(kind: type) -> None:
-    numbers, seen = embed(5, columns=2), []
+    numbers, chunks = embed(5, columns=2), []
 
-    def encode(parts: Any) -> Tensor:
-        texts, rows = parts
-        seen.append(texts)
+    def encode(chunk: Any) -> Tensor:
+        texts, rows = chunk
+        chunks.append(texts)
         made: Tensor = rows * torch.tensor([[float(text)] for text in texts])
         return made
 
     texts = kind(["1", "2", "3", "4", "5"])
     made = encode_in_chunks(encode, (texts, numbers), 2)
-    assert seen == [texts[:2], texts[2:4], texts[4:]]
+    assert chunks == [texts[:2], texts[2:4], texts[4:]]
     torch.testing.assert_close(made, numbers * torch.arange(1, 6)[:, None])
     alone = encode_in_chunks(lambda some: torch.tensor([[float(text)] for text in some]), texts, 2)
     assert alone[:, 0].tolist() == [1, 2, 3, 4, 5]
 
 
 def test_memory_is_that_of_one_chunk() -> None:
-    """The peak over forward and backward, and what waits between them."""
+    """Compare the peak of forward and backward pass, and the tensors kept between them."""
     encoder, inputs = net(depth=30), embed(96, columns=5)
     for parameter in encoder.parameters():
         parameter.requires_grad_(parameter.ndim == 0)
@@ -140,10 +140,10 @@ def test_memory_is_that_of_one_chunk() -> None:
 
     def measure(encode: Callable[..., Tensor], rows: int) -> tuple[int, int]:
         saved: list[int] = []
-        known = {tensor.untyped_storage().data_ptr() for tensor in (inputs, *encoder.parameters())}
+        own = {tensor.untyped_storage().data_ptr() for tensor in (inputs, *encoder.parameters())}
 
         def pack(tensor: Tensor) -> Tensor:
-            if tensor.untyped_storage().data_ptr() not in known:
+            if tensor.untyped_storage().data_ptr() not in own:
                 saved.append(tensor.nbytes)
             return tensor
 
@@ -217,20 +217,6 @@ def test_two_processes_average_the_gradients_of_whole_batches(tmp_path: Path) ->
             torch.testing.assert_close(loss, alone[rank][0].detach(), rtol=1e-12, atol=0)
             for one, other_one in zip(gradient, expected, strict=True):
                 assert (one - other_one).norm() <= 1e-10 * other_one.norm() and other_one.norm() > 1e-6
-
-
-def test_batch_norm_is_refused_while_it_trains(tmp_path: Path) -> None:
-    encoder = MLP(in_features=5, embedding_dim=3, hidden=(8,))
-    message = (
-        "module.encode_chunk_size: MLP.body.1 is a BatchNorm1d in training mode, whose statistics would be those of a "
-        "chunk; keep it in evaluation mode (frozen), use a norm within each sample (LayerNorm, GroupNorm)"
-    )
-    with pytest.raises(UserError, match=re.escape(message)):
-        trainer(tmp_path).fit(module(encoder, encode_chunk_size=8), loader())
-    encoder.eval()
-    refuse_batch_norm(encoder)
-    with pytest.raises(UserError, match=r"Sequential.0 is a BatchNorm1d"):
-        refuse_batch_norm(nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)).eval())
 
 
 def test_without_the_refusal_batch_norm_would_change_the_gradient() -> None:

@@ -1,4 +1,4 @@
-"""What every encoder must keep to, and what each adds."""
+"""ConvNet, MLP and TimmEncoder: the contract of an encoder, and the settings and files of each."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_timm_takes_a_local_file(tmp_path: Path, kind: str) -> None:
     torch.testing.assert_close(encoder.backbone(IMAGES), features)
 
 
-def test_frozen_parts_never_change() -> None:
+def test_frozen_modules_never_change() -> None:
     torch.manual_seed(0)
     encoder = TimmEncoder("test_resnet", frozen=["conv1", "bn1", "layer1"]).train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -115,12 +115,14 @@ def test_frozen_parts_never_change() -> None:
     assert not [name for name in changed if name.startswith(still)]
     moving = {name for name in before if not name.startswith(still)}
     assert changed == moving
-    with pytest.raises(UserError, match=r"the backbone has no part 'layer9'; at the top it has conv1, bn1, .*layer4"):
+    with pytest.raises(
+        UserError, match=r"the backbone has no module 'layer9'; at the top level it has conv1, bn1, .*layer4"
+    ):
         TimmEncoder("test_resnet", frozen=["layer9"])
 
 
-class Kept:
-    """Bytes that a forward pass keeps for its gradient."""
+class KeptBytes:
+    """Number of bytes that a forward pass keeps for its gradient."""
 
     def __init__(self, encoder: Encoder, inputs: Tensor) -> None:
         self.bytes = 0
@@ -143,7 +145,7 @@ def test_timm_keeps_fewer_activations_and_the_same_gradient(name: str, frozen: l
     sparing.load_state_dict(plain.state_dict())
     kept = []
     for encoder in (plain, sparing):
-        kept.append(Kept(encoder, inputs))
+        kept.append(KeptBytes(encoder, inputs))
         for _ in range(2):
             torch.autograd.backward(encoder(inputs)[:, 0].sum())
     torch.testing.assert_close(kept[1].embeddings, kept[0].embeddings)
@@ -155,24 +157,16 @@ def test_timm_keeps_fewer_activations_and_the_same_gradient(name: str, frozen: l
         torch.testing.assert_close(sparing.state_dict()[key], value, msg=key)  # statistics of BatchNorm among them
 
 
-def test_without_care_statistics_would_count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metric_module.encoders.timm.track_statistics_once", lambda backbone: None)
-    counts = []
-    for on in (False, True):
-        encoder: Any = TimmEncoder("test_resnet", 8, grad_checkpointing=on).train()
-        torch.autograd.backward(encoder(IMAGES)[:, 0].sum())
-        counts.append(int(encoder.backbone.layer2[0].bn1.num_batches_tracked))
-    assert counts == [1, 2]
-
-
 @pytest.mark.parametrize("name", ["dla34"])
 def test_timm_has_no_checkpointing_for_some(name: str) -> None:
-    with pytest.raises(UserError, match=rf"encoder\.grad_checkpointing: timm has none for '{name}'; expected false"):
+    with pytest.raises(
+        UserError, match=rf"encoder\.grad_checkpointing: timm does not support it for '{name}'; expected false"
+    ):
         TimmEncoder(name, grad_checkpointing=True)
 
 
 def test_timm_refuses_what_does_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"encoder\.name: timm has no model 'resnet19x'; some that it has: .*resnet"):
+    with pytest.raises(UserError, match=r"encoder\.name: timm has no model 'resnet19x'; similar names: .*resnet"):
         TimmEncoder("resnet19x")
     with pytest.raises(UserError, match="expected pretrained=true or weights=<file>, got both"):
         TimmEncoder("test_resnet", pretrained=True, weights="x")
@@ -196,7 +190,9 @@ def test_timm_refuses_what_does_not_fit(tmp_path: Path) -> None:
     name = next(iter(state))
     state[name] = torch.zeros(3)
     torch.save(state, tmp_path / "shape.pth")
-    with pytest.raises(UserError, match=rf"expected shape \[.*\] for {name}, got \[3\]"):
+    with pytest.raises(
+        UserError, match=rf"shape\.pth does not fit, first at {name}: expected \[.*\], got \[3\]; weights of"
+    ):
         TimmEncoder("test_resnet", weights=str(tmp_path / "shape.pth"))
 
 

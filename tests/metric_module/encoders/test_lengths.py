@@ -1,4 +1,4 @@
-"""Texts of alike length go together, and come back in order."""
+"""Batching of texts by length."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from metric_module.encoders.lengths import encode_by_length, parts_by_length
+from metric_module.encoders.lengths import encode_by_length, group_by_length
 
 
 @pytest.mark.parametrize(("lengths", "sizes"), [([7] * 99, [99]), ([9] * 15 + [2] * 40, [16, 39]), ([5], [1])])
-def test_parts_by_length(lengths: list[int], sizes: list[int]) -> None:
-    parts = parts_by_length(lengths)
-    assert list(map(len, parts)) == sizes
-    assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
+def test_group_by_length(lengths: list[int], sizes: list[int]) -> None:
+    groups = group_by_length(lengths)
+    assert list(map(len, groups)) == sizes
+    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
 
 
 def test_values_and_gradients_come_back_in_order() -> None:

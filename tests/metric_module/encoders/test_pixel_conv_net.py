@@ -1,4 +1,4 @@
-"""Embeddings of pixels."""
+"""PixelConvNet: embeddings of single pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_pixel_has_the_embedding_of_its_place() -> None:
     assert embeddings[0].equal(embeddings[3]) and (embeddings[0] - embeddings[1]).norm() > 1e-3
 
 
-def test_things_that_look_alike_are_told_apart_by_place() -> None:
+def test_pixels_that_look_alike_differ_by_position() -> None:
     torch.manual_seed(0)
     encoder = PixelConvNet(widths=(4, 6), normalize=False).eval()
     blank = {"images": torch.zeros(1, 3, 32, 32), "pixels": torch.tensor([[0, 10, 10], [0, 20, 20]])}

@@ -1,4 +1,4 @@
-"""Text encoders in training: they learn, stop and go on bit for bit, and their parts can be frozen or slowed down."""
+"""Text encoders in training: exact resume, frozen backbones, and learning rates by module."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LETTERS = "abcdefghij"
 
 
 class Words(PKDataModule):
-    """Ten classes, each of words of a letter of its own among others."""
+    """Ten classes of words; the words of a class share one letter."""
 
     @override
     def load(self) -> Samples:
@@ -53,7 +53,7 @@ def fit(module: TripletModule, folder: Path, *callbacks: Callback, epochs: int =
 
 @pytest.mark.parametrize("chunk", [None, 5])
 @pytest.mark.parametrize("kind", ["text", "characters"])
-def test_training_goes_on_bit_for_bit(kind: str, chunk: int | None, tiny_text: str, tmp_path: Path) -> None:
+def test_a_resumed_training_is_exact(kind: str, chunk: int | None, tiny_text: str, tmp_path: Path) -> None:
     make: Callable[[], TripletModule] = lambda: built(kind, tiny_text, encode_chunk_size=chunk)  # noqa: E731
     whole, first, rest = make(), make(), make()
     start = copy.deepcopy(whole.state_dict())

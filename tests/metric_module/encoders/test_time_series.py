@@ -1,4 +1,4 @@
-"""Series of any length: padding has no influence, series do not interact, bad input is named."""
+"""SeriesConvNet: padding has no influence, series do not interact, wrong inputs are rejected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 from metric_module import TripletCriterion, UserError
 from metric_module.distances import Euclidean
 from metric_module.encoders import SeriesConvNet
-from metric_module.encoders.chunks import encode_in_chunks, refuse_batch_norm
+from metric_module.encoders.batch_norm import refuse_batch_norm
+from metric_module.encoders.chunks import encode_in_chunks
 from metric_module.encoders.time_series import SeriesNorm
 from metric_module.evaluation import retrieval_metrics
 from metric_module.miners import All
@@ -46,7 +47,7 @@ def test_contract() -> None:
 @pytest.mark.parametrize("stride", [1, 3, 4])
 @pytest.mark.parametrize("padding", [0.0, 1e6, math.nan, math.inf])
 def test_padding_has_no_influence(stride: int, padding: float) -> None:
-    """Neither on embeddings nor on gradients: they are those of each series alone, without any padding."""
+    """Embeddings and gradients equal those of each series alone, without padding."""
     encoder = build(stem_stride=stride).double()
     values = series().double()
     for row, length in enumerate(LENGTHS.tolist()):
@@ -68,7 +69,7 @@ def test_padding_has_no_influence(stride: int, padding: float) -> None:
 
 
 def test_without_lengths_zeros_at_the_end_do_have_an_influence() -> None:
-    """The guard of the test above: it is the lengths that make the difference."""
+    """Without lengths, the test above would fail."""
     encoder, values = build(), series()
     padded = torch.cat([values, torch.zeros(6, 3, 9)], dim=2)
     assert (encoder(padded) - encoder(values)).abs().max() > 1e-2
@@ -103,7 +104,7 @@ def test_chunks_are_exact() -> None:
 
 
 def sines(count: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Noisy sines of any phase and length, a frequency for each of eight classes."""
+    """Noisy sines of random phase and length, with one frequency for each of eight classes."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 8
     phase = 2 * math.pi * torch.rand(count, 1, generator=generator)
@@ -139,8 +140,11 @@ def test_it_learns_frequencies() -> None:
         ),
         (torch.zeros(2, 4, 9), r"expected a float tensor of shape \[B, 3, T\] .*, got torch.float32 \[2, 4, 9\]"),
         ([1.0], r"expected a float tensor of shape \[B, 3, T\] .*, got list"),
-        ({"values": series(), "length": LENGTHS}, r"expected inputs with values and lengths, got values, length"),
-        ({"lengths": LENGTHS}, r"expected inputs with values and lengths, got lengths"),
+        (
+            {"values": series(), "length": LENGTHS},
+            r"expected inputs with values and lengths, got a dict with keys values, length",
+        ),
+        ({"lengths": LENGTHS}, r"expected inputs with values and lengths, got a dict with keys lengths"),
         ({"values": series(), "lengths": LENGTHS[:4]}, r"lengths as integers of shape \[6\], got torch.int64 \[4\]"),
         ({"values": series(), "lengths": LENGTHS.float()}, r"integers of shape \[6\], got torch.float32 \[6\]"),
         ({"values": series(), "lengths": [1, 2]}, r"integers of shape \[6\], got list"),
