@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from metric_module.callbacks import BeforeTraining, MinedTriplets
 from metric_module.callbacks.before_training import measure_separation
 from metric_module.config.messages import one_line
+from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.distances import Distance
 from metric_module.evaluation.metrics.base import Gathered
 from metric_module.evaluation.retrieval import PerQuery, retrieval_per_query
@@ -82,7 +83,8 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
     watched = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
     mined = watched.get(MinedTriplets)
     before, after, samples = _separations(watched.get(BeforeTraining), items, criterion.margin, distance)
-    trained_on = getattr(datamodule, "classes_trained_on", None)
+    facts = DataModuleFacts(datamodule)
+    trained_on = facts.classes_trained_on
     return Run(
         title=f"{folder.parent.name} {folder.name}",
         stage=stage,
@@ -92,8 +94,8 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
         margin=float(criterion.margin),
         distance=distance,
         trained_on=None if trained_on is None else trained_on(stage),
-        show=getattr(datamodule, "show", None),
-        name=getattr(datamodule, "class_names_of", None),
+        show=facts.show,
+        name=facts.class_names_of,
         metrics=path if (path := folder / "metrics.csv").is_file() else None,
         steps=trainer.global_step or None,
         before=before,
