@@ -1,4 +1,4 @@
-"""Each part of a report, on small data."""
+"""The sections of a report, on small data."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from metric_module import UserError
 from metric_module.evaluation.verification.metrics import roc_curve
 from metric_module.report.intervals import bootstrap, figures_table
 from metric_module.report.plots import embedding_map as maps
-from metric_module.report.plots.curves import census_plot, loss_plot, read_curves, validation_plot
+from metric_module.report.plots.curves import read_curves, training_plots
 from metric_module.report.plots.roc import at_rate, at_threshold, equal_error, roc_plot, roc_table
 from metric_module.report.plots.separation import separation_plot, shares_at
-from metric_module.report.samples.album import Seen, album, data_uri
-from metric_module.report.samples.gallery import confusions
-from metric_module.report.samples.mined import mined_list
+from metric_module.report.samples.album import Look, album, data_uri
+from metric_module.report.samples.gallery import confusions, gallery
+from metric_module.report.samples.mined import phases
 from metric_module.report.samples.neighbours import Items, nearest, whole_classes, worst_and_spread
 from metric_module.report.samples.selection import choose
 from tests.helpers.report_runs import MARGIN, csv, items, made_up, mined, show
+from tests.metric_module.report.test_page import macro
 
 
 def test_the_bootstrap_draws_classes_not_queries() -> None:
@@ -49,11 +50,14 @@ def test_classes_of_many_queries_weigh_more() -> None:
 
 
 def test_figures_with_an_interval_come_first() -> None:
-    text = figures_table(
-        {"val": {"loss": 1.0}, "test": {"loss": 0.25, "queries": 3.0, "mrr": 0.5}}, "test", {"mrr": (0.4, 0.6)}
-    )
-    assert text.index(">mrr<") < text.index(">loss<")
-    assert "0.400 to 0.600" in text and ">3<" in text and ">1.000<" in text
+    figures = {"val": {"loss": 1.0}, "test": {"loss": 0.25, "queries": 3.0, "mrr": 0.5}}
+    table = figures_table(figures, "test", {"mrr": (0.4, 0.6)})
+    assert table.header == ["figure", "test", "95 % interval", "val"]
+    assert table.rows == [
+        ["mrr", "0.500", "0.400 to 0.600", ""],
+        ["loss", "0.250", "", "1.000"],
+        ["queries", "3", "", ""],
+    ]
 
 
 def test_neighbours_leave_the_query_out_and_search_the_gallery() -> None:
@@ -68,10 +72,10 @@ def test_neighbours_leave_the_query_out_and_search_the_gallery() -> None:
 
 def test_a_cap_keeps_the_worst_and_a_spread() -> None:
     badness = torch.arange(100.0)
-    places = worst_and_spread(badness, 30).tolist()
+    places = worst_and_spread(badness, 30, 20).tolist()
     assert places[:20] == list(range(99, 79, -1))
     assert len(places) == 30 and places[20] == 79 and places[-1] == 0
-    assert len(worst_and_spread(badness, 100)) == 100
+    assert len(worst_and_spread(badness, 100, 20)) == 100
 
 
 def test_whole_classes_fit_but_two_always() -> None:
@@ -84,13 +88,13 @@ def test_the_gallery_is_worst_first_and_says_what_is_right(tmp_path: Path) -> No
     run = made_up(tmp_path)
     chosen = choose(run)
     assert len(chosen.queries) == 30
-    assert [query.figure for query in chosen.queries] == sorted(query.figure for query in chosen.queries)
+    assert [query.map_at_r for query in chosen.queries] == sorted(query.map_at_r for query in chosen.queries)
     for query in chosen.queries:
-        assert query.near[0][2] == (query.first == 1)
+        assert query.near[0][2] == query.right
         label = int(run.items.labels[query.id - 100])
         assert all(right == (int(run.items.labels[id - 100]) == label) for id, _, right in query.near)
         assert all(id != query.id for id, _, _ in query.near) and len(query.near) == 6
-    assert 0 < sum(query.first == 1 for query in chosen.queries) < 30
+    assert 0 < sum(query.right for query in chosen.queries) < 30
 
 
 def test_a_large_set_is_shown_in_part(tmp_path: Path) -> None:
@@ -103,11 +107,21 @@ def test_a_large_set_is_shown_in_part(tmp_path: Path) -> None:
     assert again.queries == chosen.queries and torch.equal(again.points, chosen.points)
 
 
+def test_ranks_that_were_not_counted_to_the_end_are_lower_bounds() -> None:
+    """With ``all_ranks=false`` the metric does not distinguish ranks beyond its largest cutoff."""
+    samples = items()
+    near = nearest(samples, torch.arange(3), 2)
+    first, figure = torch.tensor([1, 10, 11]), torch.zeros(3)
+    words = ["right at rank 1", "first right at rank 10", "first right at rank 11"]
+    assert [query.found for query in gallery(samples, near, first, figure, None)] == words
+    assert [query.found for query in gallery(samples, near, first, figure, 10)] == [*words[:2], f"{words[2]} or later"]
+
+
 def test_confused_pairs_are_counted_both_ways() -> None:
     line = torch.tensor([[0.0], [1.0], [1.1], [0.1], [9.0], [9.5]])
     samples = Items(line, torch.tensor([7, 8, 7, 8, 9, 9]), torch.arange(6), torch.arange(6))
     rows = torch.tensor([0, 1, 2, 3])
-    (pair,) = confusions(samples, rows.tolist(), nearest(samples, rows, 1), Counter({7: 2, 8: 2, 9: 2}))
+    (pair,) = confusions(samples, nearest(samples, rows, 1), Counter({7: 2, 8: 2, 9: 2}))
     assert (pair.wrong, pair.queries) == (4, 4)
     assert {int(samples.labels[pair.one]), int(samples.labels[pair.other])} == {7, 8}
 
@@ -116,13 +130,15 @@ def test_curves_stop_where_training_did(tmp_path: Path) -> None:
     curves = read_curves(csv(tmp_path), before=9)
     assert curves["train/loss"].steps == list(range(9))
     assert curves["val/loss"] == ([8], [0.4])
-    loss, census, validation = loss_plot(curves), census_plot(curves), validation_plot(curves)
-    assert loss is not None and [trace.name for trace in loss.data] == ["train", "val"]
-    assert census is not None and {trace.stackgroup for trace in census.data} == {"census"}
-    sums = [sum(values) for values in zip(*(trace.y for trace in census.data), strict=True)]
+    plots = training_plots(curves)
+    assert list(plots) == ["loss", "census", "validation"]
+    assert [trace.name for trace in plots["loss"].data] == ["train", "val"]
+    assert [trace.name for trace in plots["validation"].data] == ["map_at_r"]
+    assert [trace.name for trace in plots["census"].data] == ["hard", "semi-hard", "easy"]
+    assert {trace.stackgroup for trace in plots["census"].data} == {"shares"}
+    sums = [sum(values) for values in zip(*(trace.y for trace in plots["census"].data), strict=True)]
     assert sums == pytest.approx([100] * 9)
-    assert validation is not None
-    assert loss_plot({}) is census_plot({}) is validation_plot({}) is None
+    assert training_plots({}) == {}
 
 
 def test_long_curves_are_thinned(tmp_path: Path) -> None:
@@ -154,12 +170,18 @@ def test_roc() -> None:
     place = at_rate(curve, 0.1)
     assert place is not None and curve.far[place] <= 0.1 < curve.far[min(place + 1, len(curve.far) - 1)]
     assert at_rate(curve._replace(far=curve.far + 1), 0.1) is None
-    assert "none" in roc_table(curve._replace(far=curve.far + 1))
+    assert ["at most 0.1 false", "none", "", ""] in roc_table(curve._replace(far=curve.far + 1)).rows
     assert at_threshold(curve, float(curve.thresholds[5]) + 1e-9) == 5
     assert at_threshold(curve, -1.0) is None
-    told = roc_plot(curve, float(curve.thresholds[5])).data[1]
-    assert (told.name, told.x[0], told.y[0]) == ("best threshold of val", float(curve.far[5]), float(curve.tar[5]))
-    assert "best threshold of val" in roc_table(curve, 0.3) and "best threshold of val" not in roc_table(curve)
+    marked = roc_plot(curve, float(curve.thresholds[5])).data[1]
+    assert (marked.name, marked.x[0], marked.y[0]) == (
+        "best threshold of val",
+        float(curve.far[5]),
+        float(curve.tar[5]),
+    )
+    names = [row[0] for row in roc_table(curve).rows]
+    assert names[:2] == ["equal error", "best balanced accuracy"] and names[-1] == "at most 0.0001 false"
+    assert [row[0] for row in roc_table(curve, 0.3).rows] == ["best threshold of val", *names]
     plot = roc_plot(curve)
     assert plot.data[0].customdata[0] == pytest.approx(float(curve.thresholds[0]))
     long = type(curve)(*(torch.linspace(0, 1, 50_000, dtype=torch.float64) for _ in range(3)))
@@ -205,14 +227,15 @@ def test_pictures_are_small_and_texts_are_cut() -> None:
     assert data_uri(Image.new("RGB", (300, 200))).startswith("data:image/webp;base64,")
     assert len(data_uri(Image.new("L", (300, 200)))) < 500
     found = album([3, 1, 3], {}, lambda ids: ["long " * 100 if id == 1 else "short" for id in ids], None)
-    assert found.seen[3] == Seen("class unknown", "short", None)
-    assert found.seen[1].text is not None and len(found.seen[1].text) == 281
-    assert album([5], {5: 2}, None, None).tag(5) == (
-        '<span class="shot text" title="class 2, sample 5">sample 5, class 2</span>'
-    )
+    assert found[3] == Look("class unknown", "class unknown, sample 3", "short", None)
+    assert found[1].text is not None and len(found[1].text) == 281
+    look = album([5], {5: 2}, None, None)[5]
+    assert look == Look("class 2", "class 2, sample 5", "sample 5, class 2", None)
+    text = '<span class="shot text" title="class 2, sample 5">sample 5, class 2</span>'
+    assert macro("sample", 5, look) == text
 
 
-def test_what_no_page_can_show_is_named() -> None:
+def test_show_must_return_a_picture_or_a_text_for_each_sample() -> None:
     with pytest.raises(UserError, match=r"datamodule.show: expected 2 pictures or texts, got 1"):
         album([1, 2], {}, lambda ids: ["one"], None)
     with pytest.raises(UserError, match=r"datamodule.show: expected a PIL image or a str for each sample, got int"):
@@ -220,13 +243,20 @@ def test_what_no_page_can_show_is_named() -> None:
 
 
 def test_mined_triplets_by_phase() -> None:
-    looks = album([1, 2, 3, 4, 7, 8], {}, show, None)
-    text = mined_list(mined(), looks)
-    assert text.count('<li class="triplet card">') == 6
-    assert "step 5 of 9; Semihard, margin 0.3: 1 semi-hard, 1 hard" in text
+    start, middle, end = phases(mined())
+    assert (start.title, middle.title, end.title) == ("At the start", "In the middle", "At the end")
+    assert middle.about == "step 5 of 9; Semihard, margin 0.3: 1 semi-hard, 1 hard"
+    assert [triplet.kind for triplet in middle.triplets] == ["semi-hard", "hard"]
+    assert middle.triplets[0].samples == [("anchor", 1, ""), ("positive", 2, "d = 0.50"), ("negative", 7, "d = 0.70")]
+    text = macro("mined", middle, album([1, 2, 3, 4, 7, 8], {}, show, None))
+    assert text.count('<li class="triplet card">') == 2 and text.count("<figcaption>") == 6
+
+
+def test_steps_without_mined_triplets_say_why() -> None:
     kept = mined()
     del kept["middle"]
     kept["end"] = {**kept["end"], "ids": torch.zeros(0, 3).long(), "distances": torch.zeros(0, 2), "steps": None}
-    text = mined_list(kept, looks)
-    assert "Training did not take this step" in text
-    assert "step 9; Semihard, margin 0.3: the miner found no triplet" in text
+    _, middle, end = phases(kept)
+    assert middle.about == "Training did not reach this step, or passed it before the recording began."
+    assert end.about == "step 9; Semihard, margin 0.3: the miner found no triplet"
+    assert middle.triplets == end.triplets == []

@@ -1,4 +1,4 @@
-"""The page of a sweep says who won, how sure that is, and what went wrong."""
+"""The page of a sweep: the best setting, its interval, all settings, and failed and missing jobs."""
 
 from __future__ import annotations
 

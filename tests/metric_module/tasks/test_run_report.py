@@ -80,7 +80,7 @@ def test_a_checkpoint_that_is_evaluated(small: Compose, tmp_path: Path) -> None:
     evaluate(small(f"ckpt_path='{tmp_path}/run/checkpoints/best.ckpt'", "task=evaluate", folder="again"))
     found = parts(tmp_path / "again" / "report.html")
     assert "This run trained nothing." in found["Training"] and "This run trained nothing." in found["Mined triplets"]
-    assert "12 samples of test. What they looked like before training was not kept" in found["Distances"]
+    assert "12 samples of test. Their distances before training were not recorded" in found["Distances"]
     assert "cloud 15, sample 60" in found["Queries"]
 
 
