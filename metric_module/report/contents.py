@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from metric_module.distances import Distance
 from metric_module.evaluation.retrieval import PerQuery
 from metric_module.evaluation.separation import Separation
 from metric_module.report.samples.album import Name, Show
 from metric_module.report.samples.neighbours import Items
+
+_NONE, _NO_FIGURES = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
+NO_ITEMS = Items(torch.zeros(0, 1), _NONE, _NONE, _NONE)
+NO_QUERIES = PerQuery(_NONE, _NONE, _NO_FIGURES, _NO_FIGURES, _NO_FIGURES)
 
 
 class Run(NamedTuple):
@@ -20,9 +26,9 @@ class Run(NamedTuple):
         title: Title of the page.
         stage: The set that was evaluated last and that ``items`` describes, ``"val"`` or ``"test"``.
         figures: The figures by stage and name.
+        margin: The criterion's margin, in units of the distance.
         items: The embeddings of that set.
         queries: The figures of each of its queries, by row of ``items``.
-        margin: The criterion's margin, in units of the distance.
         distance: The criterion's distance; None is Euclidean.
         ranked_to: Ranks in ``queries`` beyond this one are lower bounds; None if every rank is exact.
         trained_on: Number of its classes that were trained on; None if the data module does not say.
@@ -42,9 +48,9 @@ class Run(NamedTuple):
     title: str
     stage: str
     figures: Mapping[str, Mapping[str, float]]
-    items: Items
-    queries: PerQuery
     margin: float
+    items: Items = NO_ITEMS
+    queries: PerQuery = NO_QUERIES
     distance: Distance | None = None
     ranked_to: int | None = None
     trained_on: int | None = None

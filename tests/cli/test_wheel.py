@@ -149,7 +149,7 @@ def test_a_sweep_and_its_continuation(unpacked: Path, here: Path) -> None:
     done = run(here, unpacked, *MODULE, *words, code=1)
     assert_imported(done.stdout, unpacked, 1)
     hint = f"{shlex.join(MODULE)} resume_sweep=sweep"
-    assert done.stderr.endswith(f"to run what is missing or failed: {hint}\n")
+    assert done.stderr.endswith(f"to run the missing and failed jobs: {hint}\n")
     assert hint in (here / "sweep/sweep.html").read_text()
     assert [json.loads((here / f"sweep/{job}/job.json").read_text())["exit_code"] for job in range(2)] == [0, 2]
     again = run(here, unpacked, *MODULE, "resume_sweep=sweep", "trusted=[my_encoders]", code=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TypedDict
 
 from PIL import Image, features
 
@@ -19,8 +19,8 @@ Show = Callable[[Sequence[int]], Sequence[Image.Image | str]]
 Name = Callable[[Sequence[int]], Sequence[str]]
 
 
-class Look(NamedTuple):
-    """The look of a sample.
+class Look(TypedDict):
+    """The look of a sample, a dict for the script of the page.
 
     Attributes:
         name: Its class, in words.
@@ -59,7 +59,8 @@ def album(ids: Iterable[int], labels: Mapping[int, int], show: Show | None, name
         if len(shown) != len(part):
             raise UserError(f"datamodule.show: expected {len(part)} pictures or texts, got {len(shown)}")
         for id, word, one in zip(part, names, shown, strict=True):
-            found[id] = Look(word, f"{word}, sample {id}", *_text_or_picture(one))
+            text, picture = _text_or_picture(one)
+            found[id] = Look(name=word, title=f"{word}, sample {id}", text=text, picture=picture)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,16 @@ def test_every_section_is_there_and_every_picture_once(tmp_path: Path) -> None:
     assert "None of these classes was trained on." in text
     assert not re.search(r'(?:src|href)="(?!#)', run_page(run).split("</head>")[1])
     assert not (tmp_path / ".report.html").exists()
+
+
+def test_the_script_finds_every_sample_by_its_id(tmp_path: Path) -> None:
+    text = run_page(made_up(tmp_path))
+    found = re.search(r'id="album">(.*?)</script>', text)
+    assert found is not None
+    album = json.loads(found[1])
+    assert set(re.findall(r'<img class="shot" data-id="(\d+)"', text)) <= set(album)
+    assert album["104"]["title"] == "animal 0, sample 104" and album["104"]["text"] is None
+    assert album["104"]["picture"].startswith("data:image/webp;base64,")
 
 
 def test_text_from_outside_is_not_read_as_html(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from metric_module import UserError
 from metric_module.distances import Euclidean
-from metric_module.evaluation.metrics.base import Gathered
+from metric_module.evaluation import VerificationMetric
 from metric_module.tasks import evaluate, train
 from metric_module.tasks.run_report import read_items
 
@@ -110,12 +110,14 @@ def test_a_report_that_fails_loses_nothing(
 
 
 def test_queries_and_a_gallery_of_their_own() -> None:
-    """The queries are the even rows, and are looked for among the odd ones."""
+    """The queries are the even rows, and the odd rows are searched."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(4).repeat_interleave(6)
     embeddings = torch.randn(24, 3, generator=generator) + labels[:, None]
     asked = torch.arange(24) % 2 == 0
-    items, found = read_items(Gathered(embeddings, labels, torch.arange(24) + 50, None, asked), Euclidean())
+    metric = VerificationMetric()
+    metric.update(embeddings, labels, torch.arange(24) + 50, queries=asked)
+    items, found = read_items(metric, Euclidean())
     assert items.gallery.tolist() == list(range(1, 24, 2))
     assert found.rows.tolist() == list(range(0, 24, 2))
     ranks = torch.cdist(embeddings[asked], embeddings[~asked]).argsort(dim=1)
