@@ -5,15 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from metric_module.evaluation.verification.metrics import roc_curve
 from metric_module.report.contents import Run
-from metric_module.report.intervals import RESAMPLES
+from metric_module.report.intervals import RESAMPLES, bootstrap, figures_table
 from metric_module.report.page import Table, render
 from metric_module.report.plots.curves import read_curves, training_plots
+from metric_module.report.plots.embedding_map import map_plot, pca, umap
+from metric_module.report.plots.roc import roc_plot, roc_table
+from metric_module.report.plots.separation import margins_plot, separation_plot, shares_at
 from metric_module.report.samples.album import album
 from metric_module.report.samples.mined import phases
-from metric_module.report.samples.selection import WORST_QUERIES, choose
-from metric_module.report.sections import figures_of, map_of, roc_of, separation_of
+from metric_module.report.samples.neighbours import whole_classes
+from metric_module.report.samples.selection import WORST_QUERIES, Chosen, choose
 from metric_module.storage.atomic import write_whole
+
+PAIRWISE = 4000
+"""Most samples of the ROC curve, which compares every pair of them."""
 
 
 def write_report(path: Path, run: Run) -> None:
@@ -34,7 +43,7 @@ def run_page(run: Run) -> str:
     values: dict[str, Any] = {
         "run": run,
         "about": about(run),
-        "figures": figures_of(run),
+        "figures": _figures(run),
         "resamples": RESAMPLES,
         "curves": training_plots(read_curves(run.metrics, run.steps)) if run.metrics and run.steps else {},
         "versions": Table("versions", ["package", "version"], [*run.versions.items()]),
@@ -46,10 +55,10 @@ def run_page(run: Run) -> str:
             "chosen": chosen,
             "worst": WORST_QUERIES,
             "album": album(chosen.ids(run), labels, run.show, run.name),
-            "separation": separation_of(run),
+            "separation": _separation(run),
             "phases": phases(run.mined),
-            "map": map_of(run, chosen),
-            "roc": roc_of(run),
+            "map": _map(run, chosen),
+            "roc": _roc(run),
         }
     return render("run", run.title, values)
 
@@ -65,3 +74,48 @@ def about(run: Run) -> str:
         0: "None of these classes was trained on.",
     }.get(run.trained_on, f"{run.trained_on} of these classes were trained on.")
     return f"Read on {run.stage}{steps}: {len(run.items.ids):,} samples of {classes:,} classes. {trained}"
+
+
+def _figures(run: Run) -> Table:
+    """Return the figures of all stages, some with the interval of a bootstrap over classes."""
+    if run.pairs:
+        return figures_table(run.figures, run.stage, {})
+    found = run.queries
+    values = {"recall_at_1": (found.first == 1).double(), "map_at_r": found.map_at_r, "r_precision": found.r_precision}
+    values["mrr"] = found.first.double().reciprocal()
+    ends = bootstrap(torch.stack([*values.values()], dim=1), run.items.labels[found.rows])  # (2, F)
+    intervals = {name: (low, high) for name, low, high in zip(values, *ends.tolist(), strict=True)}
+    return figures_table(run.figures, run.stage, intervals)
+
+
+def _separation(run: Run) -> dict[str, Any] | None:
+    """Return the distances of pairs before and after training; None without pairs of both kinds."""
+    if run.after is None:
+        return None
+    panels = [("", run.after)] if run.before is None else [("before training", run.before), ("after", run.after)]
+    return {
+        "plot": separation_plot(panels, run.margin),
+        "shares": "; ".join(f"{title or 'now'}: {shares_at(part, run.margin)}" for title, part in panels),
+        "margins": margins_plot(run.after, run.margin),
+    }
+
+
+def _map(run: Run, chosen: Chosen) -> dict[str, Any]:
+    """Return the chosen embeddings in two dimensions, by PCA and, where umap-learn is installed, by UMAP."""
+    plane, share = pca(run.items.embeddings, chosen.points)
+    folded = umap(run.items.embeddings[chosen.points])
+    planes = {"PCA": plane} if folded is None else {"PCA": plane, "UMAP": folded}
+    plot = map_plot(planes, run.items.ids[chosen.points].tolist(), chosen.right)
+    return {"plot": plot, "share": share, "umap": folded is not None}
+
+
+def _roc(run: Run) -> dict[str, Any] | None:
+    """Return the ROC curve over all pairs of at most 4,000 samples; None without pairs of both kinds."""
+    items = run.items
+    rows = whole_classes(items.labels, PAIRWISE)
+    sizes = torch.unique(items.labels[rows], return_counts=True)[1]
+    if len(sizes) < 2 or int(sizes.max()) < 2:
+        return None
+    best = run.figures.get("val", {}).get("best_threshold") if run.stage != "val" else None
+    curve = roc_curve(items.embeddings[rows], items.labels[rows], items.ids[rows], distance=run.distance)
+    return {"plot": roc_plot(curve, best), "table": roc_table(curve, best), "samples": len(rows)}

@@ -151,15 +151,12 @@ def label(job: Job, keys: Sequence[str]) -> str:
 
 def ledger(jobs: Sequence[Job]) -> str:
     """Write the jobs as CSV, one row each, with a column for every swept key and for every figure."""
-    keys = swept_keys(jobs)
     names = sorted({name for job in jobs for name in job.figures})
+    header = ["job", "folder", "status", "exit_code", "seconds", *swept_keys(jobs), *names]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["job", "folder", "status", "exit_code", "seconds", *keys, *names])
-    for job in jobs:
-        row = values(job)
-        record = [job.number, job.folder, job.status, job.exit_code, job.seconds]
-        writer.writerow([*record, *(row.get(key, "") for key in keys), *(job.figures.get(name) for name in names)])
+    writer = csv.DictWriter(text, header, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**values(job), **job.figures, **job._asdict(), "job": job.number} for job in jobs)
     return text.getvalue()
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metric_module.report.run_page import about, run_page, write_report
-from metric_module.report.sections import PAIRWISE
+from metric_module.report.run_page import PAIRWISE, about, run_page, write_report
 from tests.helpers.report_runs import EVIL, items, made_up
 
 SECTIONS = ["figures", "training", "distances", "queries", "confused-classes", "mined-triplets", "map"]
