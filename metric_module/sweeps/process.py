@@ -165,10 +165,8 @@ def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         received.append(number)
         process.send_signal(number)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.signal(number, forward) for number in _SIGNALS}
+    main = threading.current_thread() is threading.main_thread()  # only this one may handle signals
+    before = {number: signal.signal(number, forward) for number in _SIGNALS} if main else {}
     try:
         yield received
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import plotly.graph_objects as go
 
@@ -14,11 +13,8 @@ from metric_module.report.plots.shares import add_shares
 MOST_POINTS = 1500
 
 
-class Curve(NamedTuple):
-    """A figure over steps."""
-
-    steps: list[int]
-    values: list[float]
+Curve = list[tuple[int, float]]
+"""Step and value of each point."""
 
 
 def read_curves(path: Path, before: int | None = None) -> dict[str, Curve]:
@@ -34,13 +30,12 @@ def read_curves(path: Path, before: int | None = None) -> dict[str, Curve]:
     """
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if before is None or int(row["step"]) < before]
-    points: dict[str, list[tuple[int, float]]] = {}
+    curves: dict[str, Curve] = {}
     for row in rows:
         for name, value in row.items():
             if value and name not in {"step", "epoch"}:
-                points.setdefault(name, []).append((int(row["step"]), float(value)))
-    thinned = {name: every[:: max(1, len(every) // MOST_POINTS)] for name, every in points.items()}
-    return {name: Curve([step for step, _ in some], [value for _, value in some]) for name, some in thinned.items()}
+                curves.setdefault(name, []).append((int(row["step"]), float(value)))
+    return {name: curve[:: max(1, len(curve) // MOST_POINTS)] for name, curve in curves.items()}
 
 
 def training_plots(curves: Mapping[str, Curve]) -> dict[str, go.Figure]:
@@ -56,14 +51,14 @@ def training_plots(curves: Mapping[str, Curve]) -> dict[str, go.Figure]:
     loss, census, validation = go.Figure(), go.Figure(), go.Figure()
     for name in ("train/loss", "val/loss", "val/recall_at_1", "val/map_at_r", "val/r_precision"):
         if name in curves:
+            steps, values = zip(*curves[name], strict=True)
             stage, _, figure = name.partition("/")
             plot, label = (loss, stage) if figure == "loss" else (validation, figure)
-            mode = "lines" if stage == "train" else "lines+markers"
-            plot.add_scatter(x=curves[name].steps, y=curves[name].values, name=label, mode=mode)
+            plot.add_scatter(x=steps, y=values, name=label, mode="lines" if stage == "train" else "lines+markers")
     for kind in ("hard", "semi-hard", "easy"):
         curve = curves.get(f"train/{kind.replace('-', '')}")
         if curve is not None:
-            add_shares(census, kind, curve.steps, curve.values)
+            add_shares(census, kind, *zip(*curve, strict=True))
     loss.update_layout(yaxis_title="loss", yaxis_rangemode="tozero")
     validation.update_layout(yaxis_title="val")
     plots = {"loss": loss, "census": census, "validation": validation}
