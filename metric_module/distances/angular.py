@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from metric_module.distances.base import Distance
+from metric_module.distances.base import Distance, EuclideanForm
 from metric_module.distances.euclidean import euclidean
 from metric_module.functional import unit
 
@@ -26,6 +26,11 @@ class Cosine(Distance):
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Cosine distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return euclidean(unit(query), unit(reference), squared=True) / 2
+
+    @override
+    def euclidean_form(self) -> EuclideanForm:
+        """Half the squared distance of the unit vectors."""
+        return EuclideanForm(squared=True, factor=0.5, rows=unit)
 
 
 class DotProduct(Distance):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
-from metric_module.distances.base import Distance
+from metric_module.distances.base import Distance, EuclideanForm
 from metric_module.functional import at_least_float32
 
 # Pairs whose squared distance is below this share of the sum of their squared norms lose too many digits to
@@ -38,6 +38,11 @@ class SquaredEuclidean(Distance):
         """Squared distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return euclidean(query, reference, squared=True)
 
+    @override
+    def euclidean_form(self) -> EuclideanForm:
+        """The square."""
+        return EuclideanForm(squared=True)
+
 
 class Euclidean(Distance):
     """Euclidean distance, ``|q - r|``; its gradient at ``q = r`` is zero.
@@ -51,6 +56,11 @@ class Euclidean(Distance):
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return euclidean(query, reference, squared=False)
+
+    @override
+    def euclidean_form(self) -> EuclideanForm:
+        """The Euclidean distance itself."""
+        return EuclideanForm()
 
 
 def euclidean(query: Tensor, reference: Tensor, *, squared: bool) -> Tensor:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
+from metric_module.distances import Distance, EuclideanForm
 from metric_module.errors import UserError
+from metric_module.evaluation.exact.any_distance import form_or_copy
 from metric_module.evaluation.inputs import check_items
-from metric_module.functional import unit
 
 
 def clustering_metrics(
@@ -58,13 +58,13 @@ def clustering_metrics(
         raise UserError("clustering: needs scikit-learn; pip install 'lightning-triplets[clustering]'") from None
     check_runs(runs)
     samples = check_items(embeddings, labels, None, None)
-    if distance is not None and type(distance) not in {Euclidean, SquaredEuclidean, Cosine}:
+    form = form_or_copy(distance, torch.device("cpu"))
+    if not isinstance(form, EuclideanForm):
         raise UserError(
-            f"clustering: k-means knows Euclidean, SquaredEuclidean and Cosine, got {type(distance).__name__}"
+            "clustering: expected a distance that follows from the Euclidean one, such as Euclidean, SquaredEuclidean "
+            f"or Cosine, for k-means, got {type(distance).__name__}"
         )
-    rows = samples.embeddings.double().cpu()  # (N, D)
-    if type(distance) is Cosine:
-        rows = unit(rows)
+    rows = form.map(samples.embeddings.double().cpu())  # (N, E)
     classes, truth = torch.unique(samples.labels.cpu(), return_inverse=True)
     if len(classes) < 2:
         raise UserError(f"clustering: expected at least 2 classes, got {len(classes)}")

@@ -1,16 +1,17 @@
-"""What a retrieval evaluation is given, checked.
+"""Checks of embeddings, labels, ids and groups.
 
 Shapes: Q = queries, M = gallery items, D = embedding size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from metric_module.checks import check_labels
 from metric_module.errors import UserError
 from metric_module.functional import at_least_float32, float64_device, nonfinite_rows
 
@@ -23,18 +24,23 @@ class Items(NamedTuple):
     ids: Tensor | None
     groups: Tensor | None
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> Items:
+        """Apply a function to every tensor that is given."""
+        ids, groups = (None if part is None else change(part) for part in (self.ids, self.groups))
+        return Items(change(self.embeddings), change(self.labels), ids, groups)
+
 
 def check_items(
     embeddings: Tensor, labels: Tensor, ids: Tensor | None, groups: Tensor | None, *, prefix: str = ""
 ) -> Items:
-    """Bring embeddings and what belongs to them into one form, on one device.
+    """Check embeddings with their labels, ids and groups, and bring them to one device.
 
     Args:
         embeddings: Rows ``(N, D)``. float16 and bfloat16 become float32.
         labels: Integers ``(N,)``.
         ids: Integers ``(N,)``, or None.
         groups: Integers ``(N,)``, or None.
-        prefix: What the names of the arguments begin with in a message.
+        prefix: Beginning of the arguments' names in a message.
 
     Returns:
         The items, detached, on the device of the embeddings (on the CPU if that device has no float64).
@@ -60,19 +66,65 @@ def check_items(
     return checked
 
 
-def to_device(items: Items, device: torch.device) -> Items:
-    """The items on another device."""
-    ids, groups = (None if part is None else part.to(device) for part in (items.ids, items.groups))
-    return Items(items.embeddings.to(device), items.labels.to(device), ids, groups)
+def check_sides(
+    embeddings: Tensor,
+    labels: Tensor,
+    ids: Tensor | None,
+    groups: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    gallery_ids: Tensor | None,
+    gallery_groups: Tensor | None,
+) -> tuple[Items, Items]:
+    """Check queries and gallery, and that they fit together.
 
+    Args:
+        embeddings: Queries ``(Q, D)``.
+        labels: Integers ``(Q,)``.
+        ids: Integers ``(Q,)``, or None: the row number without a gallery, nothing with one.
+        groups: Integers ``(Q,)``, or None.
+        gallery: Items to search ``(M, D)``, or None: the queries are their own gallery.
+        gallery_labels: Integers ``(M,)``, or None.
+        gallery_ids: Integers ``(M,)``, or None.
+        gallery_groups: Integers ``(M,)``, or None.
 
-def check_pair(query: Items, gallery: Items) -> None:
-    """Check that queries and gallery fit together.
+    Returns:
+        The queries and the gallery, on one device; the same object twice if the queries are their own gallery.
 
     Raises:
-        UserError: If widths differ, only one side has ids or groups, an id comes twice in the gallery, or one id has
-            two labels.
+        UserError: If a shape, type or number is wrong, only one side has labels, ids or groups, an id comes twice in
+            the gallery, or one id has two labels.
     """
+    query = check_items(embeddings, labels, ids, groups)
+    if gallery is None or gallery_labels is None:
+        given = {"gallery": gallery, "gallery_labels": gallery_labels}
+        given |= {"gallery_ids": gallery_ids, "gallery_groups": gallery_groups}
+        names = [name for name, value in given.items() if value is not None]
+        if names:
+            raise UserError(f"gallery and gallery_labels: expected both or neither, got only {', '.join(names)}")
+        rows = torch.arange(len(query.labels), device=query.labels.device)
+        query = items = query if ids is not None else query._replace(ids=rows)
+    else:
+        items = check_items(gallery, gallery_labels, gallery_ids, gallery_groups, prefix="gallery_")
+        items = items.each(lambda part: part.to(query.embeddings.device))
+    _check_together(query, items)
+    return query, items
+
+
+def check_cutoffs(recall_at: Sequence[int]) -> tuple[int, ...]:
+    """Check the cut-offs k of recall at k.
+
+    Raises:
+        UserError: If one is not a positive integer, or comes twice.
+    """
+    cutoffs = tuple(recall_at)
+    whole = all(isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in cutoffs)
+    if not whole or len(set(cutoffs)) != len(cutoffs):
+        raise UserError(f"recall_at: expected different integers, 1 or more, got {list(cutoffs)}")
+    return cutoffs
+
+
+def _check_together(query: Items, gallery: Items) -> None:
     if query.embeddings.shape[1] != gallery.embeddings.shape[1]:
         expected, got = query.embeddings.shape[1], gallery.embeddings.shape[1]
         raise UserError(f"gallery: expected shape [M, {expected}], as wide as the queries, got [M, {got}]")
@@ -100,27 +152,8 @@ def check_pair(query: Items, gallery: Items) -> None:
         )
 
 
-def check_cutoffs(recall_at: Sequence[int]) -> tuple[int, ...]:
-    """Check the cut-offs k of recall at k.
-
-    Raises:
-        UserError: If one is not a positive integer, or comes twice.
-    """
-    cutoffs = tuple(recall_at)
-    whole = all(isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in cutoffs)
-    if not whole or len(set(cutoffs)) != len(cutoffs):
-        raise UserError(f"recall_at: expected different integers, 1 or more, got {list(cutoffs)}")
-    return cutoffs
-
-
 def _integers(name: str, values: Tensor, rows: Tensor) -> Tensor:
-    """Int64 ``(N,)``: a label goes through no float on its way."""
-    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-    if not isinstance(values, Tensor) or values.ndim != 1 or len(values) != len(rows):
-        raise UserError(f"{name}: expected a tensor of shape [{len(rows)}], one integer per embedding, got {shape}")
-    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
-        raise UserError(f"{name}: expected integers, got {values.dtype}")
-    return values.detach().to(rows.device, torch.int64)
+    return check_labels(name, values, len(rows)).detach().to(rows.device)
 
 
 def _check_finite(name: str, items: Items) -> None:

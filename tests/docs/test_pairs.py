@@ -81,10 +81,11 @@ def test_what_needs_classes_says_so(
     assert command(*words, "task=census", "evaluation=pair_retrieval", *SHORT) == 2
     assert "error: task=census: expected classes, and InteractionsDataModule has pairs" in capsys.readouterr().err
     assert command(*words, *SHORT, "trainer.max_steps=1") == 2
-    told = (
-        "error: evaluation: RetrievalMetric looks at classes, and this data has pairs; give evaluation=pair_retrieval"
+    message = (
+        "error: evaluation: RetrievalMetric measures classes, and this data has relations; give "
+        "evaluation=pair_retrieval"
     )
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (folder / "run").exists(), "refused before the first step"
 
 
@@ -93,10 +94,11 @@ def test_data_of_classes_is_not_looked_at_by_pairs(
 ) -> None:
     command = command_in(tmp_path, monkeypatch)
     assert command("evaluation=pair_retrieval", *SHORT) == 2
-    told = (
-        "error: evaluation: PairRetrievalMetric looks for pairs, and this data has classes; give evaluation=retrieval"
+    message = (
+        "error: evaluation: PairRetrievalMetric measures relations, and this data has classes; give "
+        "evaluation=retrieval"
     )
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not any(tmp_path.iterdir()), "refused before the first step"
 
 

@@ -6,17 +6,16 @@ Shapes: Q = queries, M = gallery items, A = queries in a block, T = columns in a
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from metric_module.distances import Cosine, Distance, Euclidean, SquaredEuclidean
+from metric_module.distances import Distance, EuclideanForm
+from metric_module.distances.base import Measure
 from metric_module.errors import UserError
 from metric_module.evaluation.exact.counting import count_at_least
 from metric_module.evaluation.exact.matches import Block, Listed, nearest_first, own_class
 from metric_module.evaluation.exact.rounding import all_distances
-from metric_module.functional import unit
 
 _TILE = 2048  # columns of the gallery handed to the distance at once
 # A float64 product may differ in its last bits from block to block; what a float32 cannot tell apart is a tie.
@@ -27,20 +26,22 @@ _OF_LARGEST = 2.0**-40
 class CustomRanks:
     """Counts other classes' items within the distance of each positive, for any distance.
 
-    A copy of the distance works in float64. Two distances of a query count as equal, and so as a miss, when they differ
+    Two distances of a query count as equal, and so as a miss, when they differ
     by less than ``2^-24`` of themselves plus ``2^-40`` of the query's largest. That is far more than float64 loses, so
     that neither blocks nor the order of rows show, and exact duplicates tie whatever the formula.
 
     Args:
-        distance: The distance.
+        distance: The distance, in float64, from :func:`form_or_copy`.
         query: Queries ``(Q, D)``.
         gallery: Gallery ``(M, D)``.
         order: Row of the gallery at each sorted column ``(M,)``.
     """
 
     def __init__(self, distance: Distance, query: Tensor, gallery: Tensor, order: Tensor) -> None:
-        self._measure = float64_distance(distance, query.device)
+        self._measure = checked(distance)
         self._query, self._gallery, self._order = query, gallery, order
+        self.threaded = False
+        self.cells_per_query = max(1, len(gallery))
 
     def count(self, block: Block, deepest: int | None = None) -> tuple[Tensor, Tensor]:
         """Count what is as close as each positive.
@@ -100,23 +101,35 @@ def _reach(matrix: Tensor, columns: Tensor, positive: Tensor) -> Tensor:
     return limit + _RELATIVE * limit.abs() + _OF_LARGEST * largest
 
 
-def float64_distance(distance: Distance, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """A copy of a distance that works in float64, and whose every matrix is checked.
+def form_or_copy(distance: Distance | None, device: torch.device) -> EuclideanForm | Distance:
+    """Return how a distance follows from the Euclidean one, or, if it does not, a copy of it that works in float64.
 
     Args:
-        distance: The distance, which stays as it is.
-        device: Where to work.
+        distance: The distance, which is not changed; None is Euclidean.
+        device: Device of the rows to measure.
+    """
+    if distance is None:
+        return EuclideanForm()
+    # Moved first: not every device has float64.
+    copied = copy.deepcopy(distance).to(device).double().eval().requires_grad_(False)
+    return copied.euclidean_form() or copied
+
+
+def checked(distance: Distance) -> Measure:
+    """Return a distance as a function that checks the shape and the values of each matrix.
+
+    Args:
+        distance: The distance.
 
     Returns:
         A function of query rows ``(A, D)`` and gallery rows ``(T, D)``. It raises a ``UserError`` if the distance gives
         another shape than ``(A, T)``, or is not finite.
     """
-    copied = copy.deepcopy(distance).to(device).double().eval()  # moved first: not every device has float64
     name = type(distance).__name__
 
     def measure(query: Tensor, gallery: Tensor) -> Tensor:
-        """Distances ``(A, T)``."""
-        got = copied(query, gallery)
+        """Compute distances ``(A, T)``."""
+        got = distance(query, gallery)
         if not isinstance(got, Tensor) or got.shape != (len(query), len(gallery)):
             shape = list(got.shape) if isinstance(got, Tensor) else type(got).__name__
             raise UserError(f"{name}: expected distances of shape [{len(query)}, {len(gallery)}], got {shape}")
@@ -128,22 +141,18 @@ def float64_distance(distance: Distance, device: torch.device) -> Callable[[Tens
     return measure
 
 
-def exact_distance(distance: Distance | None, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """A distance whose value for a pair does not depend on the other rows, so that equal pairs tie.
+def exact_distance(distance: Distance | None, device: torch.device) -> Measure:
+    """Return a distance whose value for a pair does not depend on the other rows, so that equal pairs tie.
 
     Args:
-        distance: The distance; None is Euclidean. Others than that, its square and the cosine are rounded to float32.
-        device: Where to work.
+        distance: The distance; None is Euclidean. One without a Euclidean form is rounded to float32.
+        device: Device of the rows to measure.
 
     Returns:
-        A function of float64 rows ``(A, D)`` and ``(T, D)`` that gives ``(A, T)``, float64.
+        A function of float64 rows ``(A, D)`` and ``(T, D)`` that returns ``(A, T)``, float64.
     """
-    # The types themselves: a subclass may define another distance.
-    if distance is None or type(distance) is Euclidean:
-        return all_distances
-    if type(distance) is SquaredEuclidean:
-        return lambda query, gallery: all_distances(query, gallery).square()
-    if type(distance) is Cosine:
-        return lambda query, gallery: all_distances(unit(query), unit(gallery)).square() / 2
-    measure = float64_distance(distance, device)
+    form = form_or_copy(distance, device)
+    if isinstance(form, EuclideanForm):
+        return lambda query, gallery: form.of(all_distances(form.map(query), form.map(gallery)))
+    measure = checked(form)
     return lambda query, gallery: measure(query, gallery).float().double()

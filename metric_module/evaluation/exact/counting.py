@@ -1,4 +1,4 @@
-"""How many values of a row reach a threshold: the one pass over all pairs that evaluation makes.
+"""Counts of the values in a row that reach a threshold: the one pass over all pairs that evaluation makes.
 
 Shapes: A = rows, T = values in a row, K = thresholds of a row.
 """
@@ -36,7 +36,7 @@ def count_at_least(values: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def _by_comparison(values: Tensor, thresholds: Tensor) -> Tensor:
-    # A few rows at a time stay in the cache, and numbers compare and add faster than bools. Sums of ones are exact.
+    # A few rows at a time stay in the cache; numbers compare and add faster than bools. Sums of ones are exact.
     rows = max(1, _CELLS_AT_ONCE // max(1, values.shape[1]))
     reached = torch.empty(min(rows, len(values)), values.shape[1], dtype=values.dtype, device=values.device)  # (a, T)
     counts = torch.empty_like(thresholds)  # (A, K)
@@ -49,15 +49,17 @@ def _by_comparison(values: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def _by_sorting(values: Tensor, thresholds: Tensor) -> Tensor:
-    below = torch.searchsorted(_sort_rows(values), thresholds.contiguous())  # (A, K)
+    below = torch.searchsorted(ascending(values), thresholds.contiguous())  # (A, K)
     return values.shape[1] - below
 
 
-def _sort_rows(values: Tensor) -> Tensor:
-    """Ascending rows; NumPy sorts numbers without their indices many times faster than torch does on a CPU."""
+def ascending(values: Tensor) -> Tensor:
+    """Sort values ``(P,)`` or each row of ``(A, T)``; on a CPU NumPy does so many times faster than torch."""
     if values.device.type != "cpu":
-        return values.sort(dim=1).values
-    threads = max(1, min(torch.get_num_threads(), len(values)))
+        return values.sort(dim=-1).values
+    threads = min(torch.get_num_threads(), len(values)) if values.ndim == 2 else 1
+    if threads < 2:
+        return torch.from_numpy(np.sort(values.numpy()))
     with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(lambda part: np.sort(part, axis=1), np.array_split(values.numpy(), threads)))
+        parts = list(pool.map(np.sort, np.array_split(values.numpy(), threads)))
     return torch.from_numpy(np.concatenate(parts))

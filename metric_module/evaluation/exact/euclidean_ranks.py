@@ -65,6 +65,8 @@ class EuclideanRanks:
     def __init__(self, query: Tensor, gallery: Tensor, order: Tensor) -> None:
         self._query, self._gallery = rescale(query, gallery)
         self._order = order
+        self.threaded = query.device.type == "cpu"
+        self.cells_per_query = 1
         self._center = self._gallery.mean(dim=0, dtype=torch.float64)  # (D,)
         self._prepared: dict[torch.dtype, _Rows] = {}
         self._lock = RLock()

@@ -5,6 +5,7 @@ Shapes: Q = queries, M = gallery items, A = queries in a block, L = largest clas
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -72,15 +73,7 @@ class Matches:
         Returns:
             First and one past the last query of each block.
         """
-        size = (self._stop - self._start).cpu()  # ascending
-        spans, first = [], 0
-        while first < len(size):
-            last = min(first + queries, len(size))
-            widths = size[first:last] * torch.arange(1, last - first + 1)
-            last = first + max(1, int((widths <= cells).sum()))
-            spans.append((first, last))
-            first = last
-        return spans
+        return list(cut((self._stop - self._start).cpu(), queries, cells))
 
     def block(self, first: int, last: int) -> Block:
         """Those of the sorted queries from ``first`` to ``last`` that have a positive."""
@@ -94,6 +87,26 @@ class Matches:
             positive &= self._groups[columns] != self._query.groups[rows, None]
         keep = positive.any(dim=1)  # (A,)
         return Block(rows[keep], start[keep], stop[keep], columns[keep], positive[keep])
+
+
+def cut(widths: Tensor, most: int, cells: int) -> Iterator[tuple[int, int]]:
+    """Cut rows of different widths into blocks.
+
+    Args:
+        widths: Width of each row, int64 ``(N,)``.
+        most: Most rows in a block.
+        cells: Most cells in a block (rows times the widest of them), except that a single row may have more.
+
+    Yields:
+        First and one past the last row of each block.
+    """
+    first = 0
+    while first < len(widths):
+        part = widths[first : first + most]
+        needed = part.cummax(0).values * torch.arange(1, len(part) + 1)
+        last = first + max(1, int((needed <= cells).sum()))
+        yield first, last
+        first = last
 
 
 def nearest_first(distances: Tensor, positive: Tensor) -> Tensor:

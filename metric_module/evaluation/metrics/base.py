@@ -1,4 +1,4 @@
-"""Embeddings collected batch by batch, over every process; what is made of them is each metric's own."""
+"""Base class of the metrics: embeddings collected batch by batch, over every process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.evaluation.inputs import check_items
 from metric_module.evaluation.relation_retrieval import Sought
+from metric_module.evaluation.retrieval import PerQuery
 
 
 class Gathered(NamedTuple):
@@ -24,26 +25,28 @@ class Gathered(NamedTuple):
     labels: Tensor  # (N,) int64
     ids: Tensor  # (N,) int64
     groups: Tensor | None  # (N,) int64
-    queries: Tensor | None  # (N,) bool: a query, or else an item of the gallery
+    queries: Tensor | None  # (N,) bool: True for a query, False for an item of the gallery
 
 
 class EmbeddingMetric(Metric):
-    """Figures of a whole set of embeddings, each sample once; a subclass says which in :meth:`figures`.
+    """Figures of a whole set of embeddings, each sample once; a subclass computes them in :meth:`figures`.
 
-    Samples are told apart by their ids: what a sampler pads is dropped, and figures do not depend on the order in which
-    batches come. Call :meth:`update` for each batch and :meth:`compute` at the end.
+    Samples are identified by their ids: duplicates from a sampler's padding are dropped, and figures do not depend on
+    the order in which batches come. Call :meth:`update` for each batch and :meth:`compute` at the end.
 
     Args:
-        distance: The distance; None is Euclidean. It stays where its owner keeps it, outside this metric's state.
+        distance: The distance; None is Euclidean. It stays with its owner, outside this metric's state.
 
     Attributes:
-        threshold: A distance up to which two samples count as the same, found on other data; None if there is none.
-        pairs: Pairs of ids that verification looks at, int64 ``(P, 2)``; None is all pairs.
-        folds: Which fold each pair is of, int64 ``(P,)``; None is none.
-        sought: Which samples are looked for from which, in data of pairs; None in data of classes.
+        threshold: Distance up to which two samples count as one class, found on other data; None if there is none.
+        pairs: Pairs of ids for verification, int64 ``(P, 2)``; None is all pairs.
+        folds: Fold of each pair, int64 ``(P,)``; None is none.
+        sought: The retrieval task in data of relations; None in data of classes.
+        per_query: Retrieval figures of each query, whose ``rows`` are rows of :meth:`gathered`, the same on every
+            process; None until :meth:`compute` of a metric that has them, and again after :meth:`reset`.
     """
 
-    by_pairs = False  # whether figures are of what is sought, and not of classes
+    by_pairs = False  # whether the figures are of a relation, and not of classes
 
     is_differentiable = False
     higher_is_better = True
@@ -56,13 +59,14 @@ class EmbeddingMetric(Metric):
     queries: list[Tensor]
 
     def __init__(self, distance: Distance | None = None) -> None:
-        # compute() calls gathered(), which brings the processes together once for all.
+        # compute() calls gathered(), which gathers over processes once for all metrics.
         super().__init__(sync_on_compute=False)
-        self._distance = (distance,)  # in a tuple, or torch would make it a part of this module
+        self._distance = (distance,)  # in a tuple, or torch would register it as a submodule
         self.threshold: float | None = None
         self.pairs: Tensor | None = None
         self.folds: Tensor | None = None
         self.sought: Sought | None = None
+        self.per_query: PerQuery | None = None
         self._optional: dict[str, bool] | None = None
         self._gathered: Gathered | None = None
         for name in ("embeddings", "labels", "ids", "groups", "queries"):
@@ -75,9 +79,9 @@ class EmbeddingMetric(Metric):
 
     @abstractmethod
     def figures(self, samples: Gathered) -> dict[str, float]:
-        """The figures by name.
+        """Compute the figures by name.
 
-        Every process calls this with the same samples, and must get the same figures.
+        Every process calls this with the same samples, and must return the same figures.
 
         Args:
             samples: Every sample of all processes.
@@ -92,15 +96,15 @@ class EmbeddingMetric(Metric):
         groups: Tensor | None = None,
         queries: Tensor | None = None,
     ) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Args:
             embeddings: Rows ``(B, D)``.
             labels: Integers ``(B,)``.
-            ids: Integers ``(B,)``: which sample of the data set each row is.
+            ids: Integers ``(B,)``: id of each sample in its data set.
             groups: Integers ``(B,)``. In every batch or in none.
-            queries: Bools ``(B,)``: whether a sample is a query, or else an item of the gallery. In every batch or in
-                none; without them every sample is both.
+            queries: Bools ``(B,)``: True for a query, False for an item of the gallery. In every batch or in none;
+                without them every sample is both.
 
         Raises:
             UserError: If a shape, type or number is wrong, or only some batches have groups or queries.
@@ -109,15 +113,13 @@ class EmbeddingMetric(Metric):
         given = {"groups": groups is not None, "queries": queries is not None}
         for name, now in given.items():
             if self._optional is not None and self._optional[name] != now:
-                told = ("given", "not") if now else ("missing", "given")
-                raise UserError(
-                    f"{name}: expected them in every batch or in none, got them {told[0]} here, {told[1]} before"
-                )
+                got = "given here, not before" if now else "missing here, given before"
+                raise UserError(f"{name}: expected them in every batch or in none, got them {got}")
         if queries is not None and (queries.dtype != torch.bool or queries.shape != labels.shape):
             raise UserError(
                 f"queries: expected a bool tensor of shape [{len(labels)}], got {tuple(queries.shape)} {queries.dtype}"
             )
-        self._optional, self._gathered = given, None
+        self._optional, self._gathered, self.per_query = given, None, None
         empty = torch.zeros_like(items.labels)
         self.embeddings.append(items.embeddings)
         self.labels.append(items.labels)
@@ -127,39 +129,40 @@ class EmbeddingMetric(Metric):
 
     @override
     def compute(self) -> dict[str, float]:
-        """The figures of everything that was taken in; every process must call it.
+        """Compute the figures of all batches; every process must call it.
 
         Raises:
-            UserError: If nothing was taken in, one id has two labels, or the samples do not allow the figures.
+            UserError: If there was no batch, one id has two labels, or the samples do not allow the figures.
         """
         self.check_sought()
         return self.figures(self.gathered())
 
     def check_sought(self) -> None:
-        """Accept data of classes, or of pairs, whichever the figures are of.
+        """Check that the data has what the figures are of: classes, or a relation.
 
         Raises:
             UserError: If the data is of the other kind.
         """
         if (self.sought is not None) != self.by_pairs:
-            name = type(self).__name__
-            told = (
-                "looks for pairs, and this data has classes; give evaluation=retrieval"
-                if self.by_pairs
-                else "looks at classes, and this data has pairs; give evaluation=pair_retrieval"
+            kinds = (
+                ("relations", "classes", "retrieval") if self.by_pairs else ("classes", "relations", "pair_retrieval")
             )
-            raise UserError(f"evaluation: {name} {told}")
+            expected, got, advice = kinds
+            name = type(self).__name__
+            raise UserError(
+                f"evaluation: {name} measures {expected}, and this data has {got}; give evaluation={advice}"
+            )
 
     def gathered(self) -> Gathered:
-        """What all processes took in, each sample once, in order of id.
+        """Gather the batches of all processes: each sample once, in order of id.
 
-        Every process must call this or :meth:`compute`; the second call uses what the first brought together.
+        Every process must call this or :meth:`compute`; a second call returns the result of the first.
 
         Returns:
             Embeddings ``(N, D)``, labels, ids, groups and queries ``(N,)``.
 
         Raises:
-            UserError: If nothing was taken in, or one id has two labels.
+            UserError: If there was no batch, or one id has two labels.
         """
         if self._gathered is None:
             if not self.ids:
@@ -175,7 +178,7 @@ class EmbeddingMetric(Metric):
 
     @override
     def forward(self, *batch: Tensor | None) -> None:
-        """Refuse: figures are of a whole set, never of a batch.
+        """Reject the call: figures are of a whole set, never of a batch.
 
         Raises:
             UserError: Always.
@@ -185,12 +188,12 @@ class EmbeddingMetric(Metric):
 
     @override
     def reset(self) -> None:
-        """Forget every batch."""
+        """Remove every batch, and :attr:`per_query`."""
         super().reset()
-        self._optional, self._gathered = None, None
+        self._optional, self._gathered, self.per_query = None, None, None
 
     def _each_once(self) -> Gathered:
-        """The state sorted by id, the first of equal ids kept."""
+        """Sort the state by id, and keep the first of equal ids."""
         ids, order = torch.sort(dim_zero_cat(self.ids), stable=True)  # (N,), (N,)
         labels = dim_zero_cat(self.labels)[order]  # (N,)
         again = torch.zeros_like(ids, dtype=torch.bool)  # (N,)

@@ -1,33 +1,36 @@
-"""The figures as metrics, for Lightning and for any loop: they share the collecting and differ in what they compute."""
+"""Metrics of classes, for Lightning and for any loop: they share how samples are collected.
+
+Shapes: N = samples, Q = queries.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from metric_module.distances import Distance
-from metric_module.distributed import gather_rows, row_counts, share, sum_over_ranks, world_size
+from metric_module.distributed import share
 from metric_module.errors import UserError
 from metric_module.evaluation.clustering import check_runs, clustering_metrics
 from metric_module.evaluation.few_shot import check_episodes, few_shot_metrics
 from metric_module.evaluation.inputs import Items, check_cutoffs
 from metric_module.evaluation.instances import instance_metrics
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
-from metric_module.evaluation.retrieval import PerQuery, retrieval_means, retrieval_per_query
-from metric_module.evaluation.verification.metrics import verification_metrics
-from metric_module.evaluation.verification.pair_counts import PairCounts, count_pairs, pairs_of
-from metric_module.evaluation.verification.rates import check_rates, rates
-from metric_module.functional import full_precision
+from metric_module.evaluation.queries import gather_queries
+from metric_module.evaluation.retrieval import measure_queries, retrieval_means
+from metric_module.evaluation.verification.metrics import measure_pairs
+from metric_module.evaluation.verification.rates import check_rates
 
 
 class RetrievalMetric(EmbeddingMetric):
-    """:func:`retrieval_metrics` over all batches of all processes, each of which looks at its share of the queries.
+    """:func:`retrieval_metrics` over all batches of all processes, each of which measures its shard of the queries.
 
-    With groups, the figures across groups come beside the plain ones, under their names after ``cross_group_``. With
-    queries, these look among the other samples alone.
+    With groups, the figures across groups are added under their names after ``cross_group_``. With queries, these
+    search among the other samples only. ``compute`` keeps the figures of each query in :attr:`per_query`.
 
     Args:
         distance: The distance; None is Euclidean.
@@ -62,32 +65,25 @@ class RetrievalMetric(EmbeddingMetric):
         return figures
 
     def _figures(self, samples: Gathered, groups: Tensor | None) -> dict[str, float]:
-        query, gallery = Items(samples.embeddings, samples.labels, samples.ids, groups), None
+        query = gallery = Items(samples.embeddings, samples.labels, samples.ids, groups)
+        rows = torch.arange(len(samples.ids))  # (Q,)
         if samples.queries is not None:
-            query, gallery = _take(query, samples.queries), _take(query, ~samples.queries)
-        found = retrieval_per_query(
-            *query[:3],
-            gallery=None if gallery is None else gallery.embeddings,
-            gallery_labels=None if gallery is None else gallery.labels,
-            gallery_ids=None if gallery is None else gallery.ids,
-            groups=query.groups,
-            gallery_groups=None if gallery is None else gallery.groups,
-            distance=self.distance,
-            share=share(),
-            deepest=None if self.all_ranks else max(self.recall_at, default=1),
-        )
-        if world_size() > 1:
-            device = samples.embeddings.device
-            sizes = row_counts(found.rows.to(device))
-            found = PerQuery(*(gather_rows(part.to(device), sizes).cpu() for part in found))
+            asked = samples.queries.to(query.labels.device)  # (N,)
+            query, gallery = query.each(lambda part: part[asked]), query.each(lambda part: part[~asked])
+            rows = rows[asked.cpu()]
+        deepest = None if self.all_ranks else max(self.recall_at, default=1)
+        found = measure_queries(query, gallery, self.distance, shard=share(), deepest=deepest)
+        found = gather_queries(found, samples.embeddings.device)
+        if groups is None:
+            self.per_query = found._replace(rows=rows[found.rows])
         return retrieval_means(found, len(query.labels), self.recall_at, groups is not None, self.all_ranks)
 
 
 class VerificationMetric(EmbeddingMetric):
-    """:func:`verification_metrics` over all batches of all processes, each of which looks at its share of the pairs.
+    """:func:`verification_metrics` over all batches of all processes, each of which counts its shard of the pairs.
 
-    Attributes ``threshold``, ``pairs`` and ``folds`` are handed on. Pairs count in a set that has all of their samples;
-    in any other set, all pairs of its own are looked at.
+    Attributes ``threshold``, ``pairs`` and ``folds`` are passed on. The listed pairs are used in a set that has all of
+    their samples; in any other set, all pairs of its samples are.
 
     Args:
         distance: The distance; None is Euclidean.
@@ -105,22 +101,11 @@ class VerificationMetric(EmbeddingMetric):
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`verification_metrics`."""
-        if self.pairs is not None and bool(torch.isin(self.pairs.to(samples.ids.device), samples.ids).all()):
-            return verification_metrics(
-                *samples[:3],
-                distance=self.distance,
-                far=self.far,
-                threshold=self.threshold,
-                pairs=self.pairs,
-                folds=self.folds,
-            )
-        with torch.no_grad(), full_precision(samples.embeddings.device.type):
-            pairs = pairs_of(samples.embeddings, self.distance)
-            mine = count_pairs(pairs, samples.labels, pairs.inner(self.threshold), share())
-            closer, within = sum_over_ranks(torch.stack([mine.closer, mine.within]))
-            different = int(sum_over_ranks(torch.tensor(mine.different, device=closer.device)))
-        counts = PairCounts(mine.thresholds, mine.same, closer, within, different)
-        return rates(counts, pairs, self.far, self.threshold)
+        pairs = self.pairs
+        if pairs is not None and not bool(torch.isin(pairs.to(samples.ids.device), samples.ids).all()):
+            pairs = None
+        items = Items(*samples[:3], None)
+        return measure_pairs(items, self.distance, self.far, self.threshold, pairs, self.folds, share())
 
 
 class FewShotMetric(EmbeddingMetric):
@@ -128,11 +113,11 @@ class FewShotMetric(EmbeddingMetric):
 
     Args:
         distance: The distance; None is Euclidean.
-        ways: How many classes an episode has.
-        shots: How many samples of each are shown.
+        ways: Number of classes in an episode.
+        shots: Numbers of support samples of each class; each gives figures of its own.
         queries: Most queries of a class in an episode.
-        episodes: How many episodes.
-        seed: Which episodes.
+        episodes: Number of episodes.
+        seed: Seed of the episodes.
 
     Raises:
         UserError: If a number is too small; from ``compute`` if there are too few classes.
@@ -149,21 +134,14 @@ class FewShotMetric(EmbeddingMetric):
     ) -> None:
         super().__init__(distance)
         check_episodes(ways, shots, queries, episodes)
-        self.ways, self.shots, self.queries_per_class = ways, tuple(shots), queries
-        self.episodes, self.seed = episodes, seed
+        self._measure = partial(
+            few_shot_metrics, ways=ways, shots=tuple(shots), queries=queries, episodes=episodes, seed=seed
+        )
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`few_shot_metrics`."""
-        return few_shot_metrics(
-            *samples[:3],
-            distance=self.distance,
-            ways=self.ways,
-            shots=self.shots,
-            queries=self.queries_per_class,
-            episodes=self.episodes,
-            seed=self.seed,
-        )
+        return self._measure(*samples[:3], distance=self.distance)
 
 
 class ClusteringMetric(EmbeddingMetric):
@@ -171,8 +149,8 @@ class ClusteringMetric(EmbeddingMetric):
 
     Args:
         distance: The distance; None is Euclidean.
-        runs: How many starts of k-means.
-        seed: Of the starts.
+        runs: Number of starts of k-means.
+        seed: Seed of the starts.
 
     Raises:
         UserError: If there is no start; from ``compute`` if scikit-learn is missing, or cannot use the distance.
@@ -181,12 +159,12 @@ class ClusteringMetric(EmbeddingMetric):
     def __init__(self, distance: Distance | None = None, runs: int = 1, seed: int = 0) -> None:
         super().__init__(distance)
         check_runs(runs)
-        self.runs, self.seed = runs, seed
+        self._measure = partial(clustering_metrics, runs=runs, seed=seed)
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`clustering_metrics`."""
-        return clustering_metrics(*samples[:3], distance=self.distance, runs=self.runs, seed=self.seed)
+        return self._measure(*samples[:3], distance=self.distance)
 
 
 class InstanceMetric(EmbeddingMetric):
@@ -199,14 +177,13 @@ class InstanceMetric(EmbeddingMetric):
         UserError: From ``compute`` if samples have no groups, or scikit-learn is missing.
     """
 
-    def __init__(self, distance: Distance | None = None) -> None:
-        super().__init__(distance)
-
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`instance_metrics`."""
         if samples.groups is None:
-            raise UserError("instances: expected samples with groups, got none; the data module's groups say which")
+            raise UserError(
+                "instances: expected samples with groups, got none; give the data module the attribute groups"
+            )
         return instance_metrics(*samples[:3], groups=samples.groups, distance=self.distance, threshold=self.threshold)
 
 
@@ -228,14 +205,14 @@ class MetricGroup(EmbeddingMetric):
 
     @override
     def check_sought(self) -> None:
-        """Each of them looks for itself."""
+        """Check each of the metrics."""
         for metric in self.metrics:
             metric.sought = self.sought
             metric.check_sought()
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
-        """The figures of all of them."""
+        """Compute the figures of all metrics."""
         figures: dict[str, float] = {}
         for metric in self.metrics:
             metric.threshold, metric.pairs, metric.folds = self.threshold, self.pairs, self.folds
@@ -244,9 +221,6 @@ class MetricGroup(EmbeddingMetric):
             if twice:
                 raise UserError(f"evaluation: two metrics give {min(twice)}; expected different names")
             figures |= found
+            if metric.per_query is not None:
+                self.per_query, metric.per_query = metric.per_query, None
         return figures
-
-
-def _take(items: Items, which: Tensor) -> Items:
-    """Some of the items."""
-    return Items(*(None if part is None else part[which] for part in items))  # type: ignore[arg-type]

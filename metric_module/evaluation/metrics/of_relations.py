@@ -1,6 +1,6 @@
-"""Retrieval of pairs as a metric, for Lightning and for any loop.
+"""Retrieval in a relation as a metric, for Lightning and for any loop.
 
-Shapes: Q = queries, M = references, n = samples at hand.
+Shapes: Q = queries, M = references, n = samples that were read, or links between them.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.distances import Distance
-from metric_module.distributed import gather_rows, row_counts, share, world_size
+from metric_module.distributed import share
 from metric_module.errors import UserError
 from metric_module.evaluation.inputs import check_cutoffs
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
-from metric_module.evaluation.relation_retrieval import PairRanks, Sought, pair_means, pair_ranks
+from metric_module.evaluation.queries import gather_queries
+from metric_module.evaluation.relation_retrieval import Sought, pair_means, pair_ranks
 from metric_module.relations import Links, Relation
 
 
 class PairRetrievalMetric(EmbeddingMetric):
-    """:func:`pair_retrieval_metrics` over all batches of all processes, each of which looks at a share of the queries.
+    """:func:`pair_retrieval_metrics` over all batches of all processes, each of which measures a shard of the queries.
 
     :attr:`sought` says which samples are queries, which are references, and what belongs together; the module takes it
-    from the data module. Of a set that was read in part (``trainer.limit_val_batches``) the figures are those of that
-    part. Labels are not looked at.
+    from the data module. If only a part of a set was read (``trainer.limit_val_batches``), the figures are those of
+    that part. Labels are not used.
 
     Args:
         distance: The distance; None is Euclidean.
         at: The cut-offs k.
-        both_ways: Whether references also look for their queries among all queries, as images look for their captions:
-            these figures come beside the others, under their names after ``reverse_``. A distance that is not symmetric
-            is then from reference to query.
+        both_ways: Whether references also search for their queries among all queries, as images for their captions:
+            these figures are added under their names after ``reverse_``. A distance that is not symmetric is then
+            measured from reference to query.
 
     Raises:
         UserError: If a value of ``at`` is not a positive integer; from ``compute`` if no query has a positive.
@@ -58,7 +59,7 @@ class PairRetrievalMetric(EmbeddingMetric):
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`pair_retrieval_metrics`."""
-        assert self.sought is not None  # compute() has looked
+        assert self.sought is not None  # checked by compute()
         ids, device = samples.ids.cpu(), samples.embeddings.device
         sought = present(self.sought, ids)
         query, reference = (
@@ -72,7 +73,7 @@ class PairRetrievalMetric(EmbeddingMetric):
         return figures
 
     def _one_way(self, query: Tensor, reference: Tensor, sought: Sought) -> dict[str, float]:
-        """Figures of the queries ``(Q, D)``, of which every process looks at a share."""
+        """Compute the figures of queries ``(Q, D)`` among references ``(M, D)``, a shard of them in every process."""
         found = pair_ranks(
             query,
             reference,
@@ -80,20 +81,17 @@ class PairRetrievalMetric(EmbeddingMetric):
             ignored=sought.ignored,
             distance=self.distance,
             at=self.at,
-            share=share(),
+            shard=share(),
         )
-        if world_size() > 1:
-            sizes = row_counts(found.rows.to(query.device))
-            found = PairRanks(*(gather_rows(part.to(query.device), sizes).cpu() for part in found))
-        return pair_means(found, len(query), self.at)
+        return pair_means(gather_queries(found, query.device), len(query), self.at)
 
 
 def present(sought: Sought, ids: Tensor) -> Sought:
-    """What is sought among some of the samples; the same object if these are all.
+    """Restrict a retrieval task to some of the samples; return the same object if these are all.
 
     Args:
-        sought: What is sought among all.
-        ids: Which samples there are, ascending, int64 ``(n,)``.
+        sought: The task among all samples.
+        ids: Ids of the samples that were read, ascending, int64 ``(n,)``.
 
     Raises:
         UserError: If there is no query or no reference among them.
@@ -110,7 +108,7 @@ def present(sought: Sought, ids: Tensor) -> Sought:
     place[references] = torch.arange(len(references))
 
     def part(relation: Relation) -> Links:
-        """The links among those that are there."""
+        """Keep the links among the samples that were read."""
         row, column = relation.lists(queries).pairs()  # (n,), (n,)
         kept = place[column] >= 0
         return Links.of(row[kept], place[column[kept]], len(queries))

@@ -1,4 +1,4 @@
-"""Verification figures: whether two samples are of one class, judged by their distance alone.
+"""Verification: whether two samples are of one class, decided by their distance alone.
 
 Shapes: N = samples, T = thresholds, P = pairs, F = folds, D = embedding size.
 """
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from metric_module.distances import Distance
-from metric_module.evaluation.inputs import check_items
+from metric_module.evaluation.inputs import Items, check_items
 from metric_module.evaluation.verification.listed import count_listed, fold_accuracy, listed_distances
-from metric_module.evaluation.verification.pair_counts import count_pairs, pairs_of
+from metric_module.evaluation.verification.pair_counts import count_pairs, pairs_of, sum_counts
 from metric_module.evaluation.verification.rates import accept_rates, check_rates, rates
 from metric_module.functional import full_precision
 
 
 class RocCurve(NamedTuple):
-    """What is accepted up to each distance at which a pair of one class lies, float64 ``(T,)``.
+    """Accept rates at each different distance of a pair of one class, float64 ``(T,)``.
 
     Attributes:
         thresholds: The distances, ascending.
@@ -44,7 +44,7 @@ def verification_metrics(
     pairs: Tensor | None = None,
     folds: Tensor | None = None,
 ) -> dict[str, float]:
-    r"""How well a threshold on the distance tells pairs of one class from pairs of two.
+    r"""Measure how well a threshold on the distance separates pairs of one class from pairs of two classes.
 
     Over all pairs of different samples, or over the given ones; a pair is accepted if its distance is at most t:
 
@@ -53,10 +53,10 @@ def verification_metrics(
     - ``tar_at_far_x`` = max of TAR(t) over the t with FAR(t) <= x
     - ``best_threshold``: the smallest t with the largest ``balanced_accuracy`` = (TAR(t) + 1 - FAR(t)) / 2, rounded up
       to float32
-    - with a threshold from elsewhere (from other classes, say): ``balanced_accuracy_at_threshold``,
+    - with a threshold that was found on other data: ``balanced_accuracy_at_threshold``,
       ``tar_at_threshold`` and ``far_at_threshold``
-    - with F folds of pairs: ``accuracy_F_fold``, the mean over folds of the share of right answers at the threshold
-      with most of them in the other folds, and ``accuracy_F_fold_standard_error``, as on LFW (Huang et al. 2007).
+    - with F folds of pairs: ``accuracy_F_fold``, the mean over folds of the accuracy at the threshold that is best on
+      the other folds, and ``accuracy_F_fold_standard_error``, as on LFW (Huang et al. 2007).
 
     The counts are exact, those of float64 distances, and depend neither on the order of rows nor on blocks. Memory is
     O(N D), plus the number of pairs of one class.
@@ -67,9 +67,9 @@ def verification_metrics(
         ids: Integers ``(N,)``, each once; the default is the row number.
         distance: The distance; None is Euclidean.
         far: The false accept rates x, each in (0, 1).
-        threshold: A distance.
-        pairs: Ids of pairs ``(P, 2)``; None looks at all.
-        folds: Which fold each pair is of, integers ``(P,)``.
+        threshold: A distance, or None.
+        pairs: Ids of pairs ``(P, 2)``; None is all pairs.
+        folds: Fold of each pair, integers ``(P,)``, or None.
 
     Returns:
         The figures, and the numbers of pairs, ``same_pairs`` and ``different_pairs``.
@@ -86,11 +86,39 @@ def verification_metrics(
     """
     check_rates(far)
     samples = check_items(embeddings, labels, ids, None)
+    return measure_pairs(samples, distance, far, threshold, pairs, folds)
+
+
+def measure_pairs(
+    samples: Items,
+    distance: Distance | None,
+    far: Sequence[float],
+    threshold: float | None,
+    pairs: Tensor | None,
+    folds: Tensor | None,
+    shard: tuple[int, int] = (0, 1),
+) -> dict[str, float]:
+    """Compute the figures of :func:`verification_metrics` from checked samples.
+
+    Args:
+        samples: The samples.
+        distance: The distance; None is Euclidean.
+        far: The false accept rates x, each in (0, 1).
+        threshold: A distance, or None.
+        pairs: Ids of pairs ``(P, 2)``; None is all pairs.
+        folds: Fold of each pair, integers ``(P,)``, or None.
+        shard: ``(rank, world_size)``. With more than one process, each counts in every world_size-th tile of all pairs,
+            and every process must call this.
+
+    Raises:
+        UserError: If a shape, type or number is wrong, or there are no pairs of one class, or of two.
+    """
     with torch.no_grad(), full_precision(samples.embeddings.device.type):
         measured = pairs_of(samples.embeddings, distance)
         further = measured.inner(threshold)  # (0,) or (1,)
         if pairs is None:
-            return rates(count_pairs(measured, samples.labels, further), measured, far, threshold)
+            counts = count_pairs(measured, samples.labels, further, shard)
+            return rates(counts if shard[1] == 1 else sum_counts(counts), measured, far, threshold)
         found, same = listed_distances(samples, measured, pairs)
     figures = rates(count_listed(found, same, further), measured, far, threshold)
     return figures if folds is None else figures | fold_accuracy(found, same, folds)
@@ -99,7 +127,7 @@ def verification_metrics(
 def roc_curve(
     embeddings: Tensor, labels: Tensor, ids: Tensor | None = None, *, distance: Distance | None = None
 ) -> RocCurve:
-    """The curve behind :func:`verification_metrics`, over all pairs.
+    """Compute the curve whose figures :func:`verification_metrics` returns, over all pairs.
 
     Args:
         embeddings: Samples ``(N, D)``, floating point.

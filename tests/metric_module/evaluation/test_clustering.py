@@ -47,7 +47,9 @@ def test_mistakes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = cloud()
     with pytest.raises(UserError, match="runs: expected an integer >= 1, got 0"):
         clustering_metrics(x, labels, runs=0)
-    with pytest.raises(UserError, match=r"clustering: k-means knows Euclidean, .* got Manhattan"):
+    with pytest.raises(
+        UserError, match=r"clustering: expected a distance that follows from the Euclidean one, .* got Manhattan"
+    ):
         clustering_metrics(x, labels, distance=Manhattan())
     with pytest.raises(UserError, match="clustering: expected at least 2 classes, got 1"):
         clustering_metrics(x, labels * 0)

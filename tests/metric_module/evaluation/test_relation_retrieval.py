@@ -141,8 +141,8 @@ def test_classes_and_pairs_are_told_apart() -> None:
     pairs, classes = PairRetrievalMetric(), RetrievalMetric()
     classes.sought = sought(torch.arange(53))
     for metric, told in (
-        (pairs, "looks for pairs, and this data has classes"),
-        (classes, "looks at classes, and this"),
+        (pairs, "measures relations, and this data has classes; give evaluation=retrieval"),
+        (classes, "measures classes, and this data has relations; give evaluation=pair_retrieval"),
     ):
         metric.update(x, ids // 2, ids)
         with pytest.raises(UserError, match=f"^evaluation: {type(metric).__name__} {told}"):

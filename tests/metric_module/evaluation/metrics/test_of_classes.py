@@ -13,7 +13,15 @@ from torch import Tensor, distributed
 
 from metric_module import UserError, evaluation
 from metric_module.distances import Distance, Manhattan
-from metric_module.evaluation import Gathered, RetrievalMetric, retrieval_metrics
+from metric_module.evaluation import (
+    Gathered,
+    MetricGroup,
+    PerQuery,
+    RetrievalMetric,
+    VerificationMetric,
+    retrieval_metrics,
+    retrieval_per_query,
+)
 
 ROWS = 21
 
@@ -110,6 +118,50 @@ def test_a_copy_works_alone() -> None:
     assert clone.compute() == revived.compute() == expected(Manhattan()) != metric.compute()
 
 
+def check_per_query(found: PerQuery | None, rows: Tensor | None = None, gallery: Tensor | None = None) -> None:
+    """Compare with the function on the samples in order of id, of which ``rows`` are the queries."""
+    embeddings, labels, ids, _ = samples()
+    order = ids.argsort()
+    x, y, names = embeddings[order], labels[order], ids[order]
+    if rows is None or gallery is None:
+        expected = retrieval_per_query(x, y, names)
+    else:
+        expected = retrieval_per_query(
+            x[rows], y[rows], names[rows], gallery=x[gallery], gallery_labels=y[gallery], gallery_ids=names[gallery]
+        )
+        expected = expected._replace(rows=rows[expected.rows])
+    assert found is not None
+    assert len(expected.first.unique()) > 1
+    for got, want in zip(found, expected, strict=True):
+        assert torch.equal(got, want)
+
+
+def test_figures_of_each_query_are_kept_until_reset() -> None:
+    metric = fill(RetrievalMetric(), torch.arange(ROWS), 8)
+    assert metric.per_query is None
+    metric.compute()
+    check_per_query(metric.per_query)
+    fill(metric, torch.tensor([0]), 1)
+    assert metric.per_query is None, "another batch came"
+    metric.compute()
+    metric.reset()
+    assert metric.per_query is None
+
+
+def test_a_group_keeps_them_in_its_own_attribute() -> None:
+    member = RetrievalMetric()
+    group = MetricGroup([VerificationMetric(), member])
+    embeddings, labels, ids, _ = samples()
+    queries = torch.arange(ROWS) % 3 == 0
+    group.update(embeddings, labels, ids, queries=queries)
+    group.compute()
+    asked = queries[ids.argsort()]
+    check_per_query(group.per_query, asked.nonzero()[:, 0], (~asked).nonzero()[:, 0])
+    assert member.per_query is None
+    group.reset()
+    assert group.per_query is None
+
+
 def _rank(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
@@ -121,7 +173,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
     gathered = metric.gathered()
     left = len(torch.cat(metric.ids))
     figures = metric.compute()
-    torch.save((gathered, figures, local, left), f"{folder}/{rank}.pt")
+    torch.save((gathered, figures, local, left, metric.per_query), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -133,7 +185,8 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert other.exitcode == 0
     alone = fill(RetrievalMetric(), torch.arange(ROWS), 7).gathered()
     for rank in range(2):
-        gathered, figures, local, left = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        gathered, figures, local, left, per_query = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        check_per_query(per_query)
         assert figures == expected()
         assert local == left == 11
         for name, want in alone._asdict().items():
