@@ -19,6 +19,7 @@ from metric_module.config.messages import one_line
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.distances import Distance
 from metric_module.evaluation.metrics.base import EmbeddingMetric
+from metric_module.evaluation.metrics.of_classes import MetricGroup, RetrievalMetric
 from metric_module.evaluation.retrieval import PerQuery, retrieval_per_query
 from metric_module.evaluation.separation import Separation
 from metric_module.report.contents import Run
@@ -93,17 +94,22 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
     )
     if run.pairs:
         return run
-    items, queries = read_items(module.metric, distance)
+    items, queries, ranked_to = read_items(module.metric, distance)
     before, after, samples = _separations(callbacks.get(BeforeTraining), items, criterion.margin, distance)
-    return run._replace(items=items, queries=queries, before=before, after=after, samples=samples)
+    return run._replace(items=items, queries=queries, ranked_to=ranked_to, before=before, after=after, samples=samples)
 
 
-def read_items(metric: EmbeddingMetric, distance: Distance) -> tuple[Items, PerQuery]:
+def read_items(metric: EmbeddingMetric, distance: Distance) -> tuple[Items, PerQuery, int | None]:
     """Return the evaluated set on the CPU, and the figures of each query by row of the set.
+
+    The figures are those of the retrieval metric. Without one (``evaluation=verification``), they are computed here.
 
     Args:
         metric: The module's metric, after ``compute``.
         distance: The criterion's distance, on the CPU.
+
+    Returns:
+        The set, the figures, and the rank beyond which ranks are lower bounds; None if every rank is exact.
     """
     gathered = metric.gathered()
     embeddings, labels, ids = (part.detach().cpu() for part in gathered[:3])  # (N, D), (N,), (N,)
@@ -111,6 +117,13 @@ def read_items(metric: EmbeddingMetric, distance: Distance) -> tuple[Items, PerQ
     if gathered.queries is not None:
         asked = gathered.queries.cpu()  # (N,)
         rows, gallery = rows[asked], rows[~asked]  # (Q,), (G,)
+    items = Items(embeddings, labels, ids, gallery)
+    if metric.per_query is not None:
+        metrics = metric.metrics if isinstance(metric, MetricGroup) else (metric,)
+        limits = [
+            max(one.recall_at, default=1) for one in metrics if isinstance(one, RetrievalMetric) and not one.all_ranks
+        ]
+        return items, metric.per_query, min(limits, default=None)
     found = retrieval_per_query(
         embeddings[rows],
         labels[rows],
@@ -120,7 +133,7 @@ def read_items(metric: EmbeddingMetric, distance: Distance) -> tuple[Items, PerQ
         gallery_ids=ids[gallery],
         distance=distance,
     )
-    return Items(embeddings, labels, ids, gallery), found._replace(rows=rows[found.rows])
+    return items, found._replace(rows=rows[found.rows]), None
 
 
 def _separations(
