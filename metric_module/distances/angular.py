@@ -24,12 +24,12 @@ class Cosine(Distance):
 
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Cosine distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        """Compute cosine distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return euclidean(unit(query), unit(reference), squared=True) / 2
 
     @override
     def euclidean_form(self) -> EuclideanForm:
-        """Half the squared distance of the unit vectors."""
+        """Return the form: half the squared distance of the unit vectors."""
         return EuclideanForm(squared=True, factor=0.5, rows=unit)
 
 
@@ -46,5 +46,5 @@ class DotProduct(Distance):
 
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Negated inner products ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        """Compute negated inner products ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return -(query @ reference.T)

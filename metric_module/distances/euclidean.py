@@ -35,12 +35,12 @@ class SquaredEuclidean(Distance):
 
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Squared distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        """Compute squared distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return euclidean(query, reference, squared=True)
 
     @override
     def euclidean_form(self) -> EuclideanForm:
-        """The square."""
+        """Return the form: the square."""
         return EuclideanForm(squared=True)
 
 
@@ -54,19 +54,27 @@ class Euclidean(Distance):
 
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        """Compute distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return euclidean(query, reference, squared=False)
 
     @override
     def euclidean_form(self) -> EuclideanForm:
-        """The Euclidean distance itself."""
+        """Return the form: the Euclidean distance itself."""
         return EuclideanForm()
 
 
 def euclidean(query: Tensor, reference: Tensor, *, squared: bool) -> Tensor:
-    """Euclidean or squared Euclidean distances between rows ``(A, D)`` and ``(M, D)``: ``(A, M)``.
+    """Compute Euclidean or squared Euclidean distances.
 
-    One matrix product on rows centred at the reference mean; close pairs, values and gradients, in the direct form.
+    One matrix product on rows centred at the reference mean; values and gradients of close pairs use the direct form.
+
+    Args:
+        query: Rows ``(A, D)``.
+        reference: Rows ``(M, D)``.
+        squared: Whether to return the squares.
+
+    Returns:
+        Distances ``(A, M)``, in float32 or float64.
     """
     result: Tensor = _EuclideanFunction.apply(at_least_float32(query), at_least_float32(reference), squared)
     return result
@@ -89,8 +97,8 @@ class _EuclideanFunction(torch.autograd.Function):
         result = torch.addmm(reference_norm[None, :], centered_query, centered_reference.T, alpha=-2)  # (A, M)
         result.add_(query_norm[:, None])
         rows, columns = _close_pairs(result, query_norm, reference_norm, first)  # (C,), (C,)
-        for part in _parts(len(rows)):
-            row, column = rows[part], columns[part]
+        for portion in _portions(len(rows)):
+            row, column = rows[portion], columns[portion]
             direct = (query.index_select(0, row) - reference.index_select(0, column)).square().sum(dim=1)  # (C,)
             result[row, column] = direct
         if not squared:
@@ -104,7 +112,7 @@ class _EuclideanFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
         query, reference, centered_query, centered_reference, distance, rows, columns = ctx.saved_tensors
-        # Zero distances are among the close pairs or on the diagonal, so what they divide to is overwritten.
+        # Zero distances are among the close pairs or on the diagonal, so that these weights are overwritten.
         weight = 2 * grad_outputs[0] if ctx.squared else grad_outputs[0] / distance  # (A, M)
         close = weight[rows, columns] if len(rows) else weight.new_zeros(0)  # (C,)
         if len(rows):
@@ -116,25 +124,25 @@ class _EuclideanFunction(torch.autograd.Function):
         grad_query.addmm_(weight, centered_reference, alpha=-1)
         grad_reference = weight.sum(dim=0)[:, None] * centered_reference  # (M, D)
         grad_reference.addmm_(weight.T, centered_query, alpha=-1)
-        for part in _parts(len(rows)):
-            row, column = rows[part], columns[part]
+        for portion in _portions(len(rows)):
+            row, column = rows[portion], columns[portion]
             difference = query.index_select(0, row) - reference.index_select(0, column)  # (C, D)
-            pull = close[part, None] * difference  # (C, D)
+            pull = close[portion, None] * difference  # (C, D)
             grad_query.index_add_(0, row, pull)
             grad_reference.index_add_(0, column, -pull)
         return grad_query, grad_reference, None
 
 
-def _parts(count: int) -> Iterator[slice]:
-    """Cut close pairs into parts of bounded memory."""
+def _portions(count: int) -> Iterator[slice]:
+    """Cut close pairs into portions of bounded memory."""
     for start in range(0, count, _PAIRS_AT_ONCE):
         yield slice(start, start + _PAIRS_AT_ONCE)
 
 
 def _first_own_row(query: Tensor, reference: Tensor) -> int | None:
-    """Where the queries start among the references if they are rows of the very same memory, else None.
+    """Find the row of the references at which the queries start, if they share memory; None if they do not.
 
-    Then one diagonal is zero by definition. Knowing it spares a search for close pairs that would find it in each row.
+    Then one diagonal is zero by definition, and need not be found by the search for close pairs in each row.
     """
     same = query.untyped_storage().data_ptr() == reference.untyped_storage().data_ptr()
     if not same or query.stride() != reference.stride() or query.dtype != reference.dtype or not query.numel():
@@ -146,9 +154,12 @@ def _first_own_row(query: Tensor, reference: Tensor) -> int | None:
 def _close_pairs(
     squared: Tensor, query_norm: Tensor, reference_norm: Tensor, first: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the pairs too close for the product form; zeroes the diagonal that starts at ``first``.
+    """Find the pairs too close for the product form, and set the diagonal that starts at ``first`` to zero.
 
-    One cheap pass finds the rows that have any, and an exact filter keeps to the bound of each pair.
+    One cheap pass finds the rows that have any; an exact filter then applies the bound of each pair.
+
+    Returns:
+        Rows and columns of the pairs, int64 ``(C,)`` each.
     """
     if not squared.numel():
         none = torch.zeros(0, dtype=torch.int64, device=squared.device)

@@ -1,4 +1,4 @@
-"""The sum of absolute differences."""
+"""Manhattan distance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metric_module.distances.base import Distance
 
 
 class Manhattan(Distance):
-    """Manhattan distance, ``sum_k |q_k - r_k|``; where a coordinate is equal its gradient is zero.
+    """Manhattan distance, ``sum_k |q_k - r_k|``; its gradient is zero in coordinates that are equal.
 
     Example:
         >>> Manhattan()(torch.zeros(1, 2), torch.tensor([[3.0, -4.0]])).tolist()
@@ -19,5 +19,5 @@ class Manhattan(Distance):
 
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Manhattan distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        """Compute Manhattan distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return torch.cdist(query, reference, p=1)

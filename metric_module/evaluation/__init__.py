@@ -1,4 +1,4 @@
-"""Figures of an embedding, computed exactly from embeddings, labels and ids."""
+"""Evaluation figures, computed exactly from embeddings, labels and ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clustering figures: whether groups found without labels are the classes.
+"""Clustering figures: whether clusters that k-means finds without labels agree with the classes.
 
 Shapes: N = samples, D = embedding size.
 """
@@ -23,27 +23,28 @@ def clustering_metrics(
     runs: int = 1,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Agreement of k-means clusters, as many as there are classes, with the classes.
+    """Measure how well k-means clusters, one for each class, agree with the classes.
 
     ``nmi`` is the mutual information over the arithmetic mean of the entropies; ``ami`` is corrected for chance (Vinh,
-    Epps and Bailey 2010). ``nmi`` grows with the number of clusters also for random ones: compare it between models on
-    the same samples alone. k-means is scikit-learn's, on samples in order of their coordinates, so that the order of
-    rows does not show.
+    Epps and Bailey 2010). ``nmi`` grows with the number of clusters even for random clusters: compare it only between
+    models on the same samples. scikit-learn's k-means runs on samples in order of their coordinates, so that the order
+    of rows does not matter.
 
     Args:
         embeddings: Samples ``(N, D)``, floating point.
         labels: Integers ``(N,)``.
-        ids: Not used; there so that all evaluations are called alike.
-        distance: ``Euclidean``, ``SquaredEuclidean`` or ``Cosine`` (k-means of unit vectors); None is Euclidean.
-        runs: How many starts; the one with the smallest sum of squares counts.
-        seed: Of the starts.
+        ids: Not used; all evaluations have the same first three arguments.
+        distance: A distance with a Euclidean form, such as ``Euclidean``, ``SquaredEuclidean`` or ``Cosine`` (k-means
+            of unit vectors); None is Euclidean.
+        runs: Number of starts; the one with the smallest sum of squares is used.
+        seed: Seed of the starts.
 
     Returns:
         ``nmi`` and ``ami``.
 
     Raises:
-        UserError: If a shape, type or number is wrong, the distance is another one, there are fewer than two classes,
-            or scikit-learn is not installed.
+        UserError: If a shape, type or number is wrong, the distance has no Euclidean form, there are fewer than two
+            classes, or scikit-learn is not installed.
 
     Example:
         >>> points = torch.tensor([[0.0], [1.0], [20.0], [21.0]])

@@ -1,4 +1,4 @@
-"""Few-shot figures: N classes never seen, K samples of each, and which of them another sample belongs to.
+"""Few-shot figures: classification among classes of which only a few samples are given.
 
 Shapes: N = samples, E = episodes, W = ways, S = support samples (shots), Q = queries of a class, D = embedding size.
 """
@@ -30,26 +30,26 @@ def few_shot_metrics(
     episodes: int = 600,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Accuracy of W-way S-shot classification by the nearest class mean (Snell et al. 2017, equation 1).
+    """Measure W-way S-shot classification by the nearest class mean (Snell et al. 2017, equation 1).
 
-    An episode draws W classes, of each S support samples and up to ``queries`` others. A query is right if the mean of
-    its class's support is closer than all others: a tie is a miss. Which episodes are drawn depends on the seed, the
-    labels and the ids alone, so that two models are compared on the same ones.
+    An episode draws W classes, and from each class S support samples and up to ``queries`` other samples. A query is
+    right if the mean of its class's support is closer than all other means: a tie is a miss. The episodes depend on the
+    seed, the labels and the ids only, so that two models are compared on the same ones.
 
     Args:
         embeddings: Samples ``(N, D)``, floating point.
         labels: Integers ``(N,)``.
         ids: Integers ``(N,)``, each once; the default is the row number.
         distance: The distance from a query to a mean; None is Euclidean.
-        ways: W, how many classes.
+        ways: Number of classes in an episode, W.
         shots: Values of S; each gives figures of its own.
         queries: Most queries of a class in an episode.
-        episodes: How many episodes.
-        seed: Which episodes.
+        episodes: Number of episodes.
+        seed: Seed of the episodes.
 
     Returns:
-        For each S ``accuracy_W_way_S_shot``, the mean over episodes, in [0, 1], and ``..._interval``, half of the 95 %
-        confidence interval of that mean.
+        For each S ``accuracy_W_way_S_shot``, the mean over episodes, in [0, 1], and ``..._interval``, half the width of
+        the 95 % confidence interval of that mean.
 
     Raises:
         UserError: If a shape, type or number is wrong, or fewer than W classes have more than S samples.
@@ -91,7 +91,13 @@ def few_shot_metrics(
 
 
 def check_episodes(ways: int, shots: Sequence[int], queries: int, episodes: int) -> None:
-    """Check what episodes are made of.
+    """Check the arguments that describe the episodes.
+
+    Args:
+        ways: Number of classes in an episode, at least 2.
+        shots: Numbers of support samples of a class, different and at least 1.
+        queries: Most queries of a class, at least 1.
+        episodes: Number of episodes, at least 2.
 
     Raises:
         UserError: If a number is too small, or a number of shots comes twice.
@@ -104,12 +110,15 @@ def check_episodes(ways: int, shots: Sequence[int], queries: int, episodes: int)
 
 
 def _choose(keys: Tensor, size: Tensor, most: int) -> Tensor:
-    """Up to so many different places in [0, size) for each key, in random order: ``(W, most)``, -1 where it has fewer.
+    """Draw up to ``most`` different places in [0, size) for each key, in random order.
 
     Args:
-        keys: ``(W,)``.
-        size: ``(W,)``.
-        most: How many.
+        keys: Random keys ``(W,)``.
+        size: Number of places of each key ``(W,)``.
+        most: Most places to draw.
+
+    Returns:
+        Places, int64 ``(W, K)`` with K <= most, -1 where a key has fewer.
     """
     largest = int(size.max())
     drawn = keyed_uniform(keys, largest)  # (W, largest)
@@ -119,10 +128,10 @@ def _choose(keys: Tensor, size: Tensor, most: int) -> Tensor:
 
 
 def _accuracy(embeddings: Tensor, rows: Tensor, shot: int, measure: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Share of right answers in one episode, whose rows are ``(W, S + Q)``, -1 where there is none."""
+    """Compute the share of right answers in one episode with rows ``(W, S + Q)``, -1 where a class has fewer."""
     means = embeddings[rows[:, :shot]].double().mean(dim=1)  # (W, D)
     truth, place = (rows[:, shot:] >= 0).nonzero(as_tuple=True)  # (q,), (q,)
     distances = measure(embeddings[rows[truth, shot + place]].double(), means)  # (q, W)
     own = distances.gather(1, truth[:, None])  # (q, 1)
-    closer = (distances <= own).sum(dim=1)  # (q,) its own mean among them
+    closer = (distances <= own).sum(dim=1)  # (q,), including its own mean
     return float((closer == 1).double().mean())

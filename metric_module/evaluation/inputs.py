@@ -112,7 +112,10 @@ def check_sides(
 
 
 def check_cutoffs(recall_at: Sequence[int]) -> tuple[int, ...]:
-    """Check the cut-offs k of recall at k.
+    """Check the cut-offs k of recall at k, and return them as a tuple.
+
+    Args:
+        recall_at: The values of k, different integers of 1 or more.
 
     Raises:
         UserError: If one is not a positive integer, or comes twice.

@@ -1,4 +1,4 @@
-"""Instance figures: whether the members of a group (pixels of a scene) fall into its instances, however many there are.
+"""Instance figures: whether the samples of a group (pixels of a scene) cluster into its instances.
 
 Shapes: N = samples, n = samples of a group, T = thresholds, D = embedding size.
 """
@@ -32,26 +32,26 @@ def instance_metrics(
     distance: Distance | None = None,
     threshold: float | None = None,
 ) -> dict[str, float]:
-    """Agreement of clusters within each group with its instances; how many instances there are is not used.
+    """Measure how well clusters within each group agree with its instances, without using the number of instances.
 
     Each group is clustered on its own: clusters are joined, the two with the smallest mean distance first, up to the
     threshold (average linkage). ``ari`` is the mean over groups of the adjusted Rand index (Hubert and Arabie 1985)
-    of all samples of the group: 1 for the same partition, 0 on average for a random one.
+    of all samples of the group: 1 for equal partitions, 0 on average for a random one.
 
     Args:
         embeddings: Samples ``(N, D)``, floating point.
-        labels: Instance of each, integers ``(N,)``.
-        ids: Not used; there so that all evaluations are called alike.
-        groups: Group of each, integers ``(N,)``. Samples of two groups are never compared.
+        labels: Instance of each sample, integers ``(N,)``.
+        ids: Not used; all evaluations have the same first three arguments.
+        groups: Group of each sample, integers ``(N,)``. Samples of two groups are never compared.
         distance: The distance; None is Euclidean. One that is not symmetric is averaged over both directions.
-        threshold: Where to stop, found on other data. None: the one of 64 with the best mean, which is then told, and
-            makes ``ari`` a little better than it would be on new data.
+        threshold: Distance at which to stop, found on other data. None tries 64 and uses the one with the best mean,
+            which makes ``ari`` a little better than it would be on new data.
 
     Returns:
-        ``ari``, ``groups``, how many it is a mean over, and without a threshold ``best_threshold``.
+        ``ari``, ``groups``, the number of groups it is averaged over, and without a threshold ``best_threshold``.
 
     Raises:
-        UserError: If a shape, type or number is wrong, or scikit-learn, which brings scipy, is not installed.
+        UserError: If a shape, type or number is wrong, or scikit-learn, which installs scipy, is missing.
 
     Example:
         >>> points = torch.tensor([[0.0], [1.0], [20.0], [21.0], [0.0], [30.0]])
@@ -81,14 +81,17 @@ def instance_metrics(
 
 
 def adjusted_rand_index(truth: Integers, found: Integers) -> float:
-    """Agreement of two partitions of the same samples, corrected for chance (Hubert and Arabie 1985, equation 5).
+    """Compare two partitions of the same samples, corrected for chance (Hubert and Arabie 1985, equation 5).
+
+    scikit-learn's ``adjusted_rand_score`` returns the same number, but its checks take so long that
+    :func:`instance_metrics`, which needs 64 values for each group, would take five times as long.
 
     Args:
-        truth: A number for each sample, ``(n,)``; equal ones are together.
-        found: The other partition, ``(n,)``.
+        truth: Number of the part that each sample belongs to, ``(n,)``.
+        found: The same for the other partition, ``(n,)``.
 
     Returns:
-        At most 1, which is the same partition; 0 on average for random ones.
+        1 for equal partitions, 0 on average for random ones.
 
     Example:
         >>> adjusted_rand_index(np.array([0, 0, 1, 1]), np.array([5, 5, 5, 7]))
@@ -107,19 +110,19 @@ def adjusted_rand_index(truth: Integers, found: Integers) -> float:
 
 
 def _members(groups: Tensor) -> Iterator[Tensor]:
-    """Rows of each group, int64 ``(n,)``, in order of group and of row."""
+    """List the rows of each group, int64 ``(n,)``, in order of group and of row."""
     order = groups.argsort(stable=True)  # (N,)
     sizes = torch.unique(groups, return_counts=True)[1]
     yield from torch.split(order, sizes.tolist())
 
 
 def _agreement(hierarchy: Any, tree: Any, truth: Integers, height: float) -> float:
-    """The index of a group whose tree is cut at some height; a group of one sample has no tree."""
+    """Compute the index of a group whose tree is cut at ``height``; a group of one sample has no tree."""
     return 1.0 if tree is None else adjusted_rand_index(truth, hierarchy.fcluster(tree, height, "distance"))
 
 
 def _hierarchy() -> Any:
-    """Hierarchical clustering of scipy."""
+    """Import scipy's hierarchical clustering."""
     try:
         from scipy.cluster import hierarchy
     except ModuleNotFoundError:

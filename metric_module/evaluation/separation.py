@@ -1,4 +1,4 @@
-"""How far apart classes lie, and where a margin bites: distances of pairs and shares of triplets, over a whole set.
+"""Separation of classes over a whole set: distances of pairs, and shares of easy, semi-hard and hard triplets.
 
 Shapes: N = samples, A = anchors in a block, K = most positives of an anchor, M = margins, H = bins, D = embedding size.
 """
@@ -20,7 +20,7 @@ from metric_module.evaluation.inputs import check_items
 from metric_module.functional import full_precision
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-_FINE = 64  # parts of a bin, for the quantiles
+_FINE = 64  # subdivisions of a bin, for the quantiles
 _CELLS = 1 << 22
 
 
@@ -29,15 +29,15 @@ class Separation(NamedTuple):
 
     Attributes:
         edges: Ends of the bins, ``(H + 1,)`` float64.
-        positive: Pairs of one class in each bin, int64 ``(H,)``; the first and last bin take what is outside.
+        positive: Pairs of one class in each bin, int64 ``(H,)``; the first and last bin include what is outside.
         negative: Pairs of two classes in each bin, int64 ``(H,)``.
         positive_quantiles: :data:`QUANTILES` of d_ap, ``(7,)``, to 1/64 of a bin.
-        negative_quantiles: The same of d_an, ``(7,)``.
-        margins: ``(M,)`` float64.
+        negative_quantiles: :data:`QUANTILES` of d_an, ``(7,)``, to 1/64 of a bin.
+        margins: The margins ``(M,)``, float64.
         easy: Share of triplets with d_an > d_ap + margin, ``(M,)`` float64.
         semihard: Share with d_ap < d_an <= d_ap + margin, ``(M,)``.
-        hard: Share with d_an <= d_ap, ``(M,)``; the same for every margin.
-        triplets: How many there are, int64 ``()``.
+        hard: Share with d_an <= d_ap, ``(M,)``; equal for every margin.
+        triplets: Number of triplets, int64 ``()``.
     """
 
     edges: Tensor
@@ -61,16 +61,16 @@ def separation(
     bins: int = 100,
     anchors: Tensor | None = None,
 ) -> Separation:
-    """Look at all pairs and all triplets of a set.
+    """Measure all pairs and all triplets of a set.
 
-    Memory is that of a block of anchors; time is twice the distances of all pairs, in float64.
+    Memory is that of a block of anchors; the distances of all pairs are computed twice, in float64.
 
     Args:
         embeddings: Samples ``(N, D)``, floating point.
         labels: Integers ``(N,)``.
-        margins: Margins to look at, M.
+        margins: The margins, M of them, each at least 0.
         distance: The distance; None is Euclidean.
-        bins: H, how many bins.
+        bins: Number of bins, H.
         anchors: Rows that serve as anchors, int64; None is all.
 
     Raises:
@@ -88,13 +88,13 @@ def separation(
     device = samples.embeddings.device
     rows = torch.arange(len(samples.labels), device=device) if anchors is None else anchors.to(device)
     with torch.no_grad(), full_precision(device.type):
-        look = _Look(samples.embeddings.double(), samples.labels, rows, len(margins), distance)
-        edges = look.edges(bins)
+        blocks = _AnchorBlocks(samples.embeddings.double(), samples.labels, rows, len(margins), distance)
+        edges = blocks.edges(bins)
         shifts = torch.tensor([0.0, *margins], dtype=torch.float64, device=device)  # (M + 1,)
         fine = torch.zeros(2, bins * _FINE, dtype=torch.int64, device=device)
         within = torch.zeros(len(shifts), dtype=torch.int64, device=device)  # (M + 1,)
         total = 0
-        for block, positive, negative in look:
+        for block, positive, negative in blocks:
             for row, wanted in zip(fine, (positive, negative), strict=True):
                 row += _histogram(block[wanted], edges, bins * _FINE)
             limit = nearest_first(block, positive)  # (A, K)
@@ -114,8 +114,8 @@ def separation(
     return Separation(*(part.cpu() for part in parts))
 
 
-class _Look:
-    """Goes through the anchors, block by block."""
+class _AnchorBlocks:
+    """Distances of the anchors to all samples, block by block."""
 
     def __init__(self, rows: Tensor, labels: Tensor, anchors: Tensor, margins: int, distance: Distance | None) -> None:
         self._rows, self._labels, self._anchors = rows, labels, anchors
@@ -124,14 +124,14 @@ class _Look:
         self._size = max(1, _CELLS // max(1, len(rows), largest * (margins + 1)))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Distances, and which are of positives and of negatives, each ``(A, N)``."""
+        """Yield distances, and masks of the positives and of the negatives, each ``(A, N)``."""
         place = torch.arange(len(self._rows), device=self._rows.device)
         for anchors in torch.split(self._anchors, self._size):
             same = self._labels[anchors, None] == self._labels  # (A, N)
             yield self._measure(self._rows[anchors], self._rows), same & (anchors[:, None] != place), ~same
 
     def edges(self, bins: int) -> Tensor:
-        """Ends of bins that hold every distance, ``(H + 1,)``."""
+        """Choose the ends of bins that hold every distance, ``(H + 1,)``."""
         low, high = torch.inf, 0.0
         for block, positive, negative in self:
             wanted = block[positive | negative]
@@ -141,14 +141,14 @@ class _Look:
 
 
 def _histogram(values: Tensor, edges: Tensor, bins: int) -> Tensor:
-    """How many values lie in each of so many bins of one width."""
+    """Count the values in each of ``bins`` bins of equal width, int64 ``(bins,)``."""
     low, high = edges[0], edges[-1]
     place = ((values - low) / (high - low) * bins).long().clamp(0, bins - 1)
     return place.bincount(minlength=bins)
 
 
 def _quantiles(counts: Tensor, edges: Tensor) -> Tensor:
-    """Quantiles ``(7,)`` of what was counted in fine bins."""
+    """Estimate the quantiles ``(7,)`` of distances that were counted in fine bins."""
     total = counts.cumsum(0)
     wanted = torch.tensor(QUANTILES, dtype=torch.float64, device=counts.device) * total[-1]
     place = torch.searchsorted(total.double(), wanted)

@@ -1,4 +1,4 @@
-"""Ranks under any distance, from the matrix that the distance itself gives in float64.
+"""Ranks under any distance, from its own float64 matrices.
 
 Shapes: Q = queries, M = gallery items, A = queries in a block, T = columns in a tile, K = most positives, D = size.
 """
@@ -18,17 +18,21 @@ from metric_module.evaluation.exact.matches import Block, Listed, nearest_first,
 from metric_module.evaluation.exact.rounding import all_distances
 
 _TILE = 2048  # columns of the gallery handed to the distance at once
-# A float64 product may differ in its last bits from block to block; what a float32 cannot tell apart is a tie.
+# A float64 product may differ in its last bits from block to block; distances that are equal in float32 tie.
 _RELATIVE = 2.0**-24
 _OF_LARGEST = 2.0**-40
 
 
 class CustomRanks:
-    """Counts other classes' items within the distance of each positive, for any distance.
+    """Counts of other classes' items within the distance of each positive, for any distance.
 
-    Two distances of a query count as equal, and so as a miss, when they differ
-    by less than ``2^-24`` of themselves plus ``2^-40`` of the query's largest. That is far more than float64 loses, so
-    that neither blocks nor the order of rows show, and exact duplicates tie whatever the formula.
+    Two distances of a query count as equal, and so as a miss, when they differ by less than ``2^-24`` of themselves
+    plus ``2^-40`` of the query's largest. That is far more than the rounding errors of float64, so that figures do not
+    depend on blocks or on the order of rows, and exact duplicates tie whatever the formula.
+
+    Attributes:
+        threaded: Whether several threads may count blocks at once.
+        cells_per_query: Numbers that a query of a block needs in memory.
 
     Args:
         distance: The distance, in float64, from :func:`form_or_copy`.
@@ -44,11 +48,11 @@ class CustomRanks:
         self.cells_per_query = max(1, len(gallery))
 
     def count(self, block: Block, deepest: int | None = None) -> tuple[Tensor, Tensor]:
-        """Count what is as close as each positive.
+        """Count the items of other classes that are as close as each positive.
 
         Args:
             block: The queries.
-            deepest: Not used: the matrix is there anyway.
+            deepest: Not used: the whole matrix is computed in any case.
 
         Returns:
             For the positives of each query, nearest first: their number ``(A,)``, and how many items of other classes
@@ -67,7 +71,7 @@ class CustomRanks:
         return sizes, count_at_least(matrix.neg_(), -limit.masked_fill(~real, -torch.inf))
 
     def count_listed(self, block: Listed) -> Tensor:
-        """Count what is as close as each positive, of the items that are not listed.
+        """Count the items that are as close as each positive and in no list of the query.
 
         Args:
             block: The queries, and their positive and ignored items. The gallery is not sorted.
@@ -86,7 +90,7 @@ class CustomRanks:
         return count_at_least(matrix.neg_(), -limit.masked_fill(limit.isinf(), -torch.inf))
 
     def _matrix(self, query: Tensor) -> Tensor:
-        """Distances ``(A, M)`` to the sorted gallery."""
+        """Compute the distances ``(A, M)`` to the sorted gallery."""
         matrix = torch.empty(len(query), len(self._order), dtype=torch.float64, device=query.device)  # (A, M)
         for first in range(0, len(self._order), _TILE):
             order = self._order[first : first + _TILE]
@@ -95,7 +99,7 @@ class CustomRanks:
 
 
 def _reach(matrix: Tensor, columns: Tensor, positive: Tensor) -> Tensor:
-    """Up to which distance an item is as close as each positive, ``(A, K)``, infinite where there is none."""
+    """Compute the distance ``(A, K)`` up to which an item is as close as each positive, infinite for padding."""
     limit = nearest_first(matrix.gather(1, columns), positive)  # (A, K)
     largest = matrix.abs().amax(dim=1, keepdim=True)  # (A, 1)
     return limit + _RELATIVE * limit.abs() + _OF_LARGEST * largest

@@ -1,12 +1,12 @@
 """Exact ranks under Euclidean distance: products decide the clear cases, differences the rest.
 
-The distance of a pair is, by definition here, what :func:`pair_distances` gives: float64, from differences, one pair at
-a time. A product ``q.g - |g|^2 / 2`` orders the gallery in the same way up to a bound on its rounding. What lies within
-that bound of a positive is settled by the definition, so that no figure depends on how the products were blocked. Where
-that would be too many pairs, float32 products give way to float64 ones, and those to the distances of all pairs.
+The distance of a pair is defined here as the result of :func:`pair_distances`: float64, from differences, one pair at a
+time. A product ``q.g - |g|^2 / 2`` orders the gallery in the same way up to a bound on its rounding error. Items within
+that bound of a positive are measured by the definition, so that no figure depends on how the products were blocked. If
+these are too many, float32 products are replaced by float64 products, and those by the distances of all pairs.
 
-Shapes: Q = queries, M = gallery items, A = queries at hand, T = columns in a tile, K = most positives, D = size,
-W = columns in a segment of a row, S = segments at hand.
+Shapes: Q = queries, M = gallery items, A = queries in a block, T = columns in a tile, K = most positives, D = size,
+W = columns in a segment of a row, S = segments with a candidate.
 """
 
 from __future__ import annotations
@@ -22,44 +22,48 @@ from metric_module.evaluation.exact.counting import count_at_least
 from metric_module.evaluation.exact.matches import Block, Listed, nearest_first, own_class
 from metric_module.evaluation.exact.rounding import all_distances, outward, pair_distances, products, rescale, rounding
 
-_CELLS_AT_ONCE = 1 << 18  # about what stays in a cache
+_CELLS_AT_ONCE = 1 << 18  # about the size of a cache
 _TILE = 2048  # columns in a tile where there are few positives; whole segments
 _SEGMENT = 256
 _MANY = 24  # from this many positives on, sorted rows of float64 products are cheaper than comparisons
 
 
 class _Rows(NamedTuple):
-    rows: Tensor  # (M', D) the sorted gallery about its mean, filled up with zeros to whole segments
-    half: Tensor  # (M',) minus half of the squared norms, and minus infinity for what was filled up
+    rows: Tensor  # (M', D) the sorted gallery minus its mean, padded with zeros to whole segments
+    half: Tensor  # (M',) minus half of the squared norms, minus infinity for padding
     norm: Tensor  # (M',) norms, float64
 
 
 class _Queries(NamedTuple):
     rows: Tensor  # (A, D)
-    centred: Tensor  # (A, D) about the mean of the gallery, float64
+    centred: Tensor  # (A, D) minus the mean of the gallery, float64
     limit: Tensor  # (A, K) distances of the positives, ascending, infinite where there are fewer; float64
     start: Tensor  # (A,) first column of the query's class
     stop: Tensor  # (A,) one past its last
 
     def take(self, which: Tensor | slice) -> _Queries:
-        """Some of the queries."""
+        """Select some of the queries."""
         return _Queries(*(part[which] for part in self))
 
 
 def _enough(sizes: Tensor, most: int, deepest: int) -> Tensor:
-    """From how many misses on the rank of each positive ``(A, K)`` is beyond what is looked at."""
+    """Compute the number of misses from which the rank of each positive ``(A, K)`` no longer affects a figure."""
     enough = (sizes[:, None] - torch.arange(most, device=sizes.device)).clamp(min=1)  # (A, K)
     enough[:, 0].clamp_(min=deepest)
     return enough
 
 
 class EuclideanRanks:
-    """Counts other classes' items within the distance of each positive.
+    """Counts of other classes' items within the distance of each positive.
 
     Args:
         query: Queries ``(Q, D)``, float32 or float64.
         gallery: Gallery ``(M, D)``.
         order: Row of the gallery at each sorted column ``(M,)``.
+
+    Attributes:
+        threaded: Whether several threads may count blocks at once.
+        cells_per_query: Numbers that a query of a block needs in memory: 1, as the gallery is read in tiles.
     """
 
     def __init__(self, query: Tensor, gallery: Tensor, order: Tensor) -> None:
@@ -72,16 +76,16 @@ class EuclideanRanks:
         self._lock = RLock()
 
     def count(self, block: Block, deepest: int | None = None) -> tuple[Tensor, Tensor]:
-        """Count what is as close as each positive.
+        """Count the items of other classes that are as close as each positive.
 
         Args:
             block: The queries.
-            deepest: A positive may be given up when its rank is sure to be beyond the number of positives, and, for the
-                nearest, beyond this too. None counts to the end.
+            deepest: Stop counting for a positive once its rank is beyond the number of positives and, for the nearest
+                one, beyond this too. None counts to the end.
 
         Returns:
             For the positives of each query, nearest first: their number ``(A,)``, and how many items of other classes
-            are at their distance or closer ``(A, K)``, or at least so many if it was given up. Both int64.
+            are at their distance or closer ``(A, K)``, a lower bound where counting stopped. Both int64.
         """
         rows = self._query.index_select(0, block.rows)  # (A, D)
         limit = nearest_first(self._own_distances(rows, block), block.positive)  # (A, K)
@@ -91,7 +95,7 @@ class EuclideanRanks:
         return sizes, self._count(queries, enough)
 
     def count_listed(self, block: Listed) -> Tensor:
-        """Count what is as close as each positive, of the items that are not listed.
+        """Count the items that are as close as each positive and in no list of the query.
 
         Args:
             block: The queries, and their positive and ignored items. The gallery is not sorted.
@@ -109,7 +113,7 @@ class EuclideanRanks:
         return (self._count(queries, None) - own).clamp_(min=0)
 
     def _count(self, queries: _Queries, enough: Tensor | None) -> Tensor:
-        """How many items beyond the query's class are within each limit, int64 ``(A, K)``, or ``enough`` of them."""
+        """Count the items of other classes within each limit, int64 ``(A, K)``; stop at ``enough`` if given."""
         rows, limit = queries.rows, queries.limit
         few = limit.shape[1] < _MANY
         dtype = torch.float32 if few else torch.float64
@@ -121,14 +125,14 @@ class EuclideanRanks:
             counts[:, :width] += self._count_tile(queries, dtype, first, min(first + tile, size))
             if enough is not None:
                 limit = limit.masked_fill(counts >= enough, torch.inf)
-                width = int(limit.isfinite().any(dim=0).sum())  # the nearest positives are given up last
+                width = int(limit.isfinite().any(dim=0).sum())  # the nearest positives stop last
                 if not width:
                     break
                 queries = queries._replace(limit=limit[:, :width])
         return counts
 
     def _count_tile(self, queries: _Queries, dtype: torch.dtype, first: int, last: int) -> Tensor:
-        """Counts ``(A, K)`` within some columns, from products in one type."""
+        """Count ``(A, K)`` within the columns from ``first`` to ``last``, from products in one type."""
         gallery, limit = self._rows(dtype), queries.limit
         score = products(queries.centred.to(dtype), gallery.rows[first:last], gallery.half[first:last])  # (A, T)
         mask = own_class(queries.start, queries.stop, first, last)  # (A, T)
@@ -147,7 +151,7 @@ class EuclideanRanks:
         return counts
 
     def _count_scores(self, queries: _Queries, score: Tensor, above: Tensor, below: Tensor, first: int) -> Tensor:
-        """Counts ``(A, K)`` from scores ``(A, T)``, of which only segments with a candidate are looked at again."""
+        """Count ``(A, K)`` from scores ``(A, T)``; only segments with a candidate are read again."""
         width = _SEGMENT if above.shape[1] < _MANY else score.shape[1]
         segments = score.view(-1, width)  # (A * T / W, W)
         peaks = segments.amax(dim=1).view(len(score), -1)  # (A, T / W)
@@ -177,13 +181,13 @@ class EuclideanRanks:
         return counts
 
     def _count_again(self, queries: _Queries, dtype: torch.dtype, first: int, last: int) -> Tensor:
-        """Counts ``(A, K)`` by the next better means."""
+        """Count ``(A, K)`` by the next more precise method."""
         if dtype == torch.float32:
             return self._count_tile(queries, torch.float64, first, last)
         last = min(last, len(self._order))
         with self._lock:
-            twins = self._twins[first:last]  # (T,)
-        distinct, place = torch.unique(twins, return_inverse=True)  # (U,), (T,); equal rows are measured once
+            columns = self._representatives[first:last]  # (T,)
+        distinct, place = torch.unique(columns, return_inverse=True)  # (U,), (T,); equal rows are measured once
         gallery = self._gallery.index_select(0, self._order[distinct])  # (U, D)
         distances = all_distances(queries.rows, gallery).index_select(1, place)  # (A, T)
         mask = own_class(queries.start, queries.stop, first, last)  # (A, T)
@@ -193,7 +197,7 @@ class EuclideanRanks:
         return count_at_least(distances.neg_(), -reach)
 
     def _own_distances(self, query: Tensor, block: Block) -> Tensor:
-        """Distances ``(A, L)`` to the query's class."""
+        """Compute the distances ``(A, L)`` to the query's class."""
         first, last = int(block.start.min()), int(block.stop.max())
         if last - first > 4 * block.columns.shape[1]:
             rows = torch.arange(len(query), device=query.device)[:, None].expand_as(block.columns)
@@ -202,13 +206,13 @@ class EuclideanRanks:
         return distances.gather(1, block.columns - first)
 
     def _listed_distances(self, query: Tensor, columns: Tensor, valid: Tensor) -> Tensor:
-        """Distances ``(A, K)`` to listed items, infinite where there is none."""
+        """Compute the distances ``(A, K)`` to listed items, infinite where there is none."""
         distances = torch.full(valid.shape, torch.inf, dtype=torch.float64, device=query.device)
         distances[valid] = self._pairs(query, valid.nonzero()[:, 0], columns[valid])
         return distances
 
     def _pairs(self, query: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Distances ``(N,)`` of pairs of a row of ``query`` and a sorted column, a cacheful at a time."""
+        """Compute the distances ``(N,)`` of pairs of a row of ``query`` and a sorted column."""
         step = max(1, _CELLS_AT_ONCE // query.shape[1])
         found = [torch.empty(0, dtype=torch.float64, device=query.device)]
         for first in range(0, len(rows), step):
@@ -217,7 +221,7 @@ class EuclideanRanks:
         return torch.cat(found)
 
     def _rows(self, dtype: torch.dtype) -> _Rows:
-        """The sorted gallery for products of one type, made on first use."""
+        """Return the sorted gallery for products of one type, prepared on first use."""
         with self._lock:
             if dtype not in self._prepared:
                 self._prepared[dtype] = self._prepare(dtype)
@@ -237,8 +241,8 @@ class EuclideanRanks:
         return _Rows(rows, half, norm)
 
     @cached_property
-    def _twins(self) -> Tensor:
-        """For each sorted column the column ``(M,)`` of one gallery row, always the same, that equals it."""
+    def _representatives(self) -> Tensor:
+        """One sorted column ``(M,)`` for each group of equal gallery rows, at all of their sorted columns."""
         inverse = torch.unique(self._gallery, dim=0, return_inverse=True)[1][self._order]  # (M,)
         chosen = torch.empty_like(inverse)
         chosen[inverse] = torch.arange(len(inverse), device=inverse.device)

@@ -1,4 +1,4 @@
-"""Which gallery items match which query: classes as spans of a sorted gallery, queries in blocks.
+"""Positives of each query: classes as spans of a sorted gallery, queries in blocks.
 
 Shapes: Q = queries, M = gallery items, A = queries in a block, L = largest class in a block, K = most positives.
 """
@@ -15,30 +15,30 @@ from metric_module.evaluation.inputs import Items
 
 
 class Block(NamedTuple):
-    """Queries that each have a positive, and where their class lies in the sorted gallery."""
+    """Queries that each have a positive, and the span of their class in the sorted gallery."""
 
     rows: Tensor  # (A,) rows of the queries
     start: Tensor  # (A,) first column of the query's class
     stop: Tensor  # (A,) one past its last column
-    columns: Tensor  # (A, L) the columns of the class, any column where the class is smaller
-    positive: Tensor  # (A, L) whether that is a positive: not the query itself, not ignored
+    columns: Tensor  # (A, L) the columns of the class; padding may be any column
+    positive: Tensor  # (A, L) whether a column is a positive: not the query itself, not ignored
 
 
 class Listed(NamedTuple):
-    """Queries, and lists of their items side by side: rows of the gallery, and which of these are real."""
+    """Queries with padded lists of gallery rows, and masks of the rows that are no padding."""
 
     rows: Tensor  # (A,) rows of the queries
     positive: tuple[Tensor, Tensor]  # (A, K) int64, (A, K) bool
     ignored: tuple[Tensor, Tensor]  # (A, I) int64, (A, I) bool
 
     def to(self, device: torch.device) -> Listed:
-        """The same on a device."""
+        """Move the block to a device."""
         (near, real), (out, there) = self.positive, self.ignored
         return Listed(self.rows.to(device), (near.to(device), real.to(device)), (out.to(device), there.to(device)))
 
 
 class Matches:
-    """Sorts queries and gallery by class, small classes first, so that a block of queries is uniform and compact.
+    """Queries and gallery sorted by class, small classes first, so that a block of queries is uniform and compact.
 
     Args:
         query: The queries.
@@ -57,10 +57,10 @@ class Matches:
         self._ids = None if gallery.ids is None else gallery.ids[self.order]
         self._groups = None if gallery.groups is None else gallery.groups[self.order]
 
-        known = torch.isin(query.labels, classes).nonzero().flatten()
-        mine = place[torch.searchsorted(classes, query.labels[known])]  # place of each query's class
+        present = torch.isin(query.labels, classes).nonzero().flatten()
+        mine = place[torch.searchsorted(classes, query.labels[present])]  # place of each query's class
         mine, by_class = mine.sort(stable=True)
-        self._rows = known[by_class]
+        self._rows = present[by_class]
         self._start, self._stop = stop[mine] - size[mine], stop[mine]
 
     def spans(self, queries: int, cells: int) -> list[tuple[int, int]]:
@@ -76,7 +76,7 @@ class Matches:
         return list(cut((self._stop - self._start).cpu(), queries, cells))
 
     def block(self, first: int, last: int) -> Block:
-        """Those of the sorted queries from ``first`` to ``last`` that have a positive."""
+        """Return those of the sorted queries from ``first`` to ``last`` that have a positive."""
         rows, start, stop = self._rows[first:last], self._start[first:last], self._stop[first:last]
         columns = start[:, None] + torch.arange(int((stop - start).max()), device=rows.device)  # (A, L)
         positive = columns < stop[:, None]  # (A, L)
@@ -110,11 +110,11 @@ def cut(widths: Tensor, most: int, cells: int) -> Iterator[tuple[int, int]]:
 
 
 def nearest_first(distances: Tensor, positive: Tensor) -> Tensor:
-    """Distances of the positives in ascending order.
+    """Sort the distances of the positives.
 
     Args:
         distances: Distances to the query's class ``(A, L)``.
-        positive: Which are positives ``(A, L)``.
+        positive: Mask of the positives ``(A, L)``.
 
     Returns:
         Ascending distances ``(A, K)``, infinite where a query has fewer than K positives.
@@ -124,16 +124,16 @@ def nearest_first(distances: Tensor, positive: Tensor) -> Tensor:
 
 
 def own_class(start: Tensor, stop: Tensor, first: int, last: int) -> Tensor | None:
-    """Which columns are of the query's class.
+    """Mask the columns that belong to the query's class.
 
     Args:
         start: First column of each query's class ``(A,)``.
-        stop: One past its last ``(A,)``.
-        first: The first column to look at.
-        last: One past the last.
+        stop: One past its last column ``(A,)``.
+        first: First column of the mask.
+        last: One past the last column of the mask.
 
     Returns:
-        A mask ``(A, last - first)``, or None if there is none at all.
+        A mask ``(A, last - first)``, or None if no column belongs to a class.
     """
     if last <= int(start.min()) or first >= int(stop.max()):
         return None

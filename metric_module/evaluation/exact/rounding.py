@@ -1,4 +1,4 @@
-"""The numbers behind exact ranks: distances that depend on one pair alone, and how far a product may be from them.
+"""Numerics of exact ranks: distances that depend on one pair only, and bounds on the rounding error of products.
 
 Shapes: Q = queries, M = gallery items, A = queries in a block, N = pairs, K = most positives, D = embedding size.
 """
@@ -14,7 +14,7 @@ _FINE = torch.finfo(torch.float64).eps / 2
 
 
 def all_distances(query: Tensor, gallery: Tensor) -> Tensor:
-    """Euclidean distances of all pairs from their differences, in float64: the numbers of :func:`pair_distances`.
+    """Compute Euclidean distances of all pairs from their differences, in float64, equal to :func:`pair_distances`.
 
     Args:
         query: Rows ``(A, D)``.
@@ -27,14 +27,14 @@ def all_distances(query: Tensor, gallery: Tensor) -> Tensor:
 
 
 def pair_distances(query: Tensor, gallery: Tensor) -> Tensor:
-    """Euclidean distances of paired rows from their differences, in float64: ``|q - g|``.
+    """Compute Euclidean distances of paired rows from their differences, in float64: ``|q - g|``.
 
     Args:
         query: Rows ``(N, D)``.
         gallery: Rows ``(N, D)``.
 
     Returns:
-        Distances ``(N,)``; each depends on its own two rows alone, to the last bit.
+        Distances ``(N,)``; each depends on its own two rows only, to the last bit.
 
     Example:
         >>> pair_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])).tolist()
@@ -44,12 +44,12 @@ def pair_distances(query: Tensor, gallery: Tensor) -> Tensor:
 
 
 def products(query: Tensor, gallery: Tensor, half: Tensor) -> Tensor:
-    """Scores ``q.g + h``, a stretch of coordinates after the other, which keeps the bound on their rounding small.
+    """Compute scores ``q.g + h``, a few coordinates at a time, which keeps the bound on the rounding error small.
 
     Args:
         query: Rows ``(A, D)``.
         gallery: Rows ``(T, D)``.
-        half: What to add to each column ``(T,)``.
+        half: The number h to add to each column ``(T,)``.
 
     Returns:
         Scores ``(A, T)``.
@@ -61,10 +61,10 @@ def products(query: Tensor, gallery: Tensor, half: Tensor) -> Tensor:
 
 
 def rounding(query: Tensor, gallery: Tensor, width: int, dtype: torch.dtype) -> Tensor:
-    """How far the score ``q.g - |g|^2 / 2`` of :func:`products` may be from that of the float64 distance.
+    """Bound the difference of the score ``q.g - |g|^2 / 2`` of :func:`products` and that of the float64 distance.
 
-    The bound holds for any order of summation within a stretch, with fused multiplication or without: Higham, "Accuracy
-    and Stability of Numerical Algorithms" (2002), section 3.1. It adds the rounding of the inputs to the type, of
+    The bound holds for any order of summation, with fused multiplication or without: Higham, "Accuracy and Stability of
+    Numerical Algorithms" (2002), section 3.1. It includes the rounding of the inputs to the type, the rounding of
     float64 itself, and underflow.
 
     Args:
@@ -78,7 +78,7 @@ def rounding(query: Tensor, gallery: Tensor, width: int, dtype: torch.dtype) -> 
     """
     product = query * gallery + gallery.square() / 2  # (A, 1)
     unit = torch.finfo(dtype).eps / 2
-    additions = min(width, _WIDTH) + width // _WIDTH + 8  # that one term goes through, and what else rounds
+    additions = min(width, _WIDTH) + width // _WIDTH + 8  # roundings of one term
     exact = 4 * (width + 8) * _FINE * (query + gallery).square()  # (A, 1)
     return 1.01 * (additions * unit * product + exact) + width * 2.0**-120
 
@@ -88,9 +88,9 @@ def outward(edge: Tensor, limit: Tensor, dtype: torch.dtype, towards: float) -> 
 
     Args:
         edge: The edges ``(A, K)``, float64.
-        limit: Distances of the positives ``(A, K)``, infinite where there is none; nothing reaches the edge there.
+        limit: Distances of the positives ``(A, K)``, infinite where there is none; the edge is infinite there.
         dtype: The type.
-        towards: The infinity that is outwards.
+        towards: The infinity in the outward direction.
 
     Returns:
         The edges ``(A, K)``.
@@ -101,7 +101,7 @@ def outward(edge: Tensor, limit: Tensor, dtype: torch.dtype, towards: float) -> 
 
 
 def rescale(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring numbers near the ends of their type's range to its middle, by a power of two: no rank changes.
+    """Scale numbers near the ends of their type's range to its middle, by a power of two, which changes no rank.
 
     Args:
         query: Rows ``(Q, D)``, float32 or float64.

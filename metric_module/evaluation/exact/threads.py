@@ -1,4 +1,4 @@
-"""Work in threads of Python's: each waits for no other, where torch's own would meet after every small operation."""
+"""Independent work in Python threads, which do not wait for one another as torch's do after every small operation."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TypeVar
 
 import torch
 
-_MOST = 8  # more threads than this wait for the interpreter instead
+_MOST = 8  # more threads than this wait for the interpreter
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def in_threads(work: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-    """Do independent pieces of work, without gradients, on as many threads as torch may use.
+    """Run independent tasks, without gradients, on as many threads as torch may use.
 
     Args:
-        work: What to do with one task. It must be safe to call from several threads.
+        work: Function of one task. It must be safe to call from several threads.
         tasks: The tasks.
 
     Returns:
@@ -31,7 +31,7 @@ def in_threads(work: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Re
     inference = torch.is_inference_mode_enabled()
 
     def without_gradients(task: Task) -> Result:
-        """These modes are each thread's own, and Lightning evaluates in inference mode."""
+        """Set the modes of this thread: they are not inherited, and Lightning evaluates in inference mode."""
         with torch.inference_mode(inference), torch.no_grad():
             return work(task)
 
@@ -40,7 +40,7 @@ def in_threads(work: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Re
     if workers < 2:
         return [without_gradients(task) for task in tasks]
     try:
-        # The number is each thread's own, but also the default of every thread that starts later: hence the finally.
+        # set_num_threads also changes the default of every thread that starts later: hence the finally.
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
             return list(pool.map(without_gradients, tasks))
     finally:

@@ -1,4 +1,4 @@
-"""Verification of pairs that a protocol lists, and its folds.
+"""Verification of the pairs that a protocol such as LFW lists, and its folds.
 
 Shapes: N = samples, P = pairs, T = different thresholds, F = folds.
 """
@@ -16,18 +16,18 @@ from metric_module.evaluation.verification.pair_counts import PairCounts, Pairs
 
 
 def listed_distances(samples: Items, pairs: Pairs, listed: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances of pairs of ids.
+    """Measure the distances of pairs of ids.
 
     Args:
         samples: The samples.
-        pairs: Their distances.
+        pairs: The samples' pairs, which measure distances.
         listed: Ids ``(P, 2)``.
 
     Returns:
         Distances ``(P,)`` as the pairs measure them, and whether each pair is of one class, bool ``(P,)``.
 
     Raises:
-        UserError: If there is no such sample, or the shape or type is wrong.
+        UserError: If an id belongs to no sample, or the shape or type is wrong.
     """
     if listed.ndim != 2 or listed.shape[1] != 2 or listed.dtype != torch.int64:
         raise UserError(f"pairs: expected an int64 tensor of shape [P, 2], got {tuple(listed.shape)} {listed.dtype}")
@@ -35,20 +35,20 @@ def listed_distances(samples: Items, pairs: Pairs, listed: Tensor) -> tuple[Tens
     ids, order = (rows if samples.ids is None else samples.ids).sort()  # (N,), (N,)
     listed = listed.to(ids.device).contiguous()
     place = torch.searchsorted(ids, listed).clamp(max=max(0, len(ids) - 1))  # (P, 2)
-    strange = listed[ids[place] != listed]
-    if len(strange):
-        raise UserError(f"pairs: expected ids of samples, got {int(strange[0])} ({len(strange)} unknown)")
+    unknown = listed[ids[place] != listed]
+    if len(unknown):
+        raise UserError(f"pairs: expected ids of samples, got {int(unknown[0])} ({len(unknown)} unknown)")
     first, second = order[place].unbind(1)
     return pairs.paired(first, second), samples.labels[first] == samples.labels[second]
 
 
 def count_listed(distances: Tensor, same: Tensor, further: Tensor) -> PairCounts:
-    """Count over listed pairs.
+    """Count listed pairs by distance.
 
     Args:
-        distances: Of the pairs, ``(P,)``.
+        distances: Distances of the pairs, ``(P,)``.
         same: Whether a pair is of one class, bool ``(P,)``.
-        further: Thresholds beside those distances, ``(n,)``.
+        further: Thresholds in addition to the distances of pairs of one class, ``(n,)``.
     """
     positive, negative = distances[same].sort().values, distances[~same].sort().values
     thresholds = torch.unique(torch.cat([positive, further]))  # (T,)
@@ -58,12 +58,12 @@ def count_listed(distances: Tensor, same: Tensor, further: Tensor) -> PairCounts
 
 
 def fold_accuracy(distances: Tensor, same: Tensor, folds: Tensor) -> dict[str, float]:
-    """Share of right answers on each fold, at the threshold with most of them on the others.
+    """Compute the accuracy on each fold, at the threshold that is best on the others.
 
     Args:
-        distances: Of the pairs, ``(P,)``.
+        distances: Distances of the pairs, ``(P,)``.
         same: Whether a pair is of one class, bool ``(P,)``.
-        folds: Which fold each pair is of, integers ``(P,)``.
+        folds: Fold of each pair, integers ``(P,)``.
 
     Returns:
         ``accuracy_F_fold``, the mean over the F folds, and its standard error.
@@ -87,7 +87,7 @@ def fold_accuracy(distances: Tensor, same: Tensor, folds: Tensor) -> dict[str, f
 
 
 def _most_right(distances: Tensor, same: Tensor) -> float:
-    """The smallest threshold with the most right answers."""
+    """Find the smallest threshold with the most right answers."""
     ordered, order = distances.sort()
     right = torch.cat([same.new_zeros(1, dtype=torch.int64), torch.where(same[order], 1, -1).cumsum(0)])
     last_of_its_value = torch.cat([same.new_ones(1), ordered[1:] != ordered[:-1], same.new_ones(1)])

@@ -18,6 +18,9 @@ from metric_module.evaluation.verification.pair_counts import PairCounts, Pairs
 def check_rates(far: Sequence[float]) -> None:
     """Check false accept rates.
 
+    Args:
+        far: The rates, different and in (0, 1).
+
     Raises:
         UserError: If one is not in (0, 1), or comes twice.
     """
@@ -26,10 +29,10 @@ def check_rates(far: Sequence[float]) -> None:
 
 
 def accept_rates(counts: PairCounts) -> tuple[Tensor, Tensor]:
-    """True and false accept rates ``(T,)``, float64, on the CPU.
+    """Compute true and false accept rates ``(T,)``, float64, on the CPU.
 
     Args:
-        counts: Of all pairs.
+        counts: Counts of all pairs.
 
     Raises:
         UserError: If there are no pairs of one class, or of two.
@@ -43,11 +46,11 @@ def accept_rates(counts: PairCounts) -> tuple[Tensor, Tensor]:
 
 
 def rates(counts: PairCounts, pairs: Pairs, far: Sequence[float], threshold: float | None) -> dict[str, float]:
-    """The figures of :func:`verification_metrics` that need no folds.
+    """Compute the figures of :func:`verification_metrics` that need no folds.
 
     Args:
-        counts: Of all pairs; the threshold is among theirs.
-        pairs: Whose thresholds they are.
+        counts: Counts of all pairs; their thresholds include ``threshold``.
+        pairs: The pairs that were counted.
         far: The false accept rates.
         threshold: A distance, or None.
 
@@ -77,7 +80,7 @@ def _area(counts: PairCounts) -> float:
 
 
 def _equal_error(counts: PairCounts) -> float:
-    """Where the line through the points of the curve meets that of equal errors."""
+    """Intersect the line through the points of the curve with the line of equal errors."""
     false = torch.stack([counts.closer, counts.within], dim=1).flatten().double() / counts.different  # (2 T,)
     accepted = counts.same.cumsum(0)  # (T,)
     true = torch.stack([accepted - counts.same, accepted], dim=1).flatten().double() / accepted[-1]  # (2 T,)
@@ -88,13 +91,13 @@ def _equal_error(counts: PairCounts) -> float:
 
 
 def _spell(rate: float) -> str:
-    """A rate as a name: 0.001 is 1e-3."""
+    """Write a rate as it appears in a name: 0.001 as 1e-3."""
     digits, exponent = f"{rate:e}".split("e")
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def _up(value: float) -> float:
-    """The smallest float32 that is not below."""
+    """Round up to a float32."""
     rounded = torch.tensor(value, dtype=torch.float32)
     if float(rounded) < value:
         rounded = torch.nextafter(rounded, torch.tensor(math.inf))
