@@ -66,8 +66,8 @@ def finish_sweep() -> int:
         folder, _ = _running.popitem()
         failed = [job for job in _write(folder) if job.status == FAILED]
         for job in failed:
-            what = f"job {job.number} ({' '.join(job.overrides)}) failed with exit code {job.exit_code}"
-            print(f"error: {what}: {folder / job.folder}", file=sys.stderr)
+            problem = f"job {job.number} ({' '.join(job.overrides)}) failed with exit code {job.exit_code}"
+            print(f"error: {problem}: {folder / job.folder}", file=sys.stderr)
         if failed:
             code = 1
             print(_hint(folder), file=sys.stderr)

@@ -67,8 +67,8 @@ def run_child(command: Sequence[str], inherit: Sequence[int] = ()) -> Ended:
             env={**os.environ, FOLLOWS: str(reader)},
         )
         assert process.stderr is not None
-        said: list[str] = []
-        copying = threading.Thread(target=_copy, args=(process.stderr, said), daemon=True)
+        output: list[str] = []
+        copying = threading.Thread(target=_copy, args=(process.stderr, output), daemon=True)
         copying.start()
         with _forwarding(process) as signals:
             code = process.wait()
@@ -76,7 +76,7 @@ def run_child(command: Sequence[str], inherit: Sequence[int] = ()) -> Ended:
     finally:
         os.close(reader)
         os.close(writer)
-    return Ended(code, time.monotonic() - start, reason("".join(said), code), signals)
+    return Ended(code, time.monotonic() - start, reason("".join(output), code), signals)
 
 
 def follow() -> None:
@@ -119,13 +119,13 @@ def hold(folder: Path) -> Iterator[list[int]]:
         os.close(lock)
 
 
-def reason(said: str, code: int) -> str:
+def reason(output: str, code: int) -> str:
     r"""Find the line that says why a process failed: its last error, or else its last line.
 
     If several processes of one job report errors, the first counts: the others fail because that one is gone.
 
     Args:
-        said: The end of its standard error.
+        output: The end of its standard error.
         code: Its exit code.
 
     Example:
@@ -136,23 +136,23 @@ def reason(said: str, code: int) -> str:
     """
     if not code:
         return ""
-    found: list[str] = [one or other for one, other in _REASON.findall(said)]
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    found: list[str] = [one or other for one, other in _REASON.findall(output)]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     killed = [f"killed by {signal.Signals(-code).name}"] if code < 0 else []
-    cause = 0 if "[rank" in said else -1
+    cause = 0 if "[rank" in output else -1
     if found:
         return found[cause][:300]
     return (killed or lines[-1:] or [f"exit code {code}"])[0][:300]
 
 
-def _copy(stream: IO[bytes], said: list[str]) -> None:
-    """Copy a stream to standard error without delay, and keep its end in ``said``."""
+def _copy(stream: IO[bytes], output: list[str]) -> None:
+    """Copy a stream to standard error without delay, and keep its end in ``output``."""
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     while chunk := os.read(stream.fileno(), 65536):
         text = decode(chunk)
         sys.stderr.write(text)
         sys.stderr.flush()
-        said[:] = ["".join([*said, text])[-_KEPT:]]
+        output[:] = ["".join([*output, text])[-_KEPT:]]
     stream.close()
 
 
@@ -162,6 +162,7 @@ def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
     received: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
+        """Record a signal and send it to the child."""
         received.append(number)
         process.send_signal(number)
 

@@ -15,17 +15,21 @@ MEDIAN = QUANTILES.index(0.5)
 DASHED = {"width": 1.5, "dash": "dash", "color": COLOURS["neutral"]}
 
 
-def separation_plot(parts: Sequence[tuple[str, Separation]], margin: float) -> go.Figure:
+def separation_plot(panels: Sequence[tuple[str, Separation]], margin: float) -> go.Figure:
     """Plot the distributions of d_ap and d_an, with a band for the margin beyond the median positive pair.
 
     Args:
-        parts: Title and separation of each panel, from top to bottom.
+        panels: Title and separation of each panel, from top to bottom.
         margin: The margin in units of the distance; 0, as a soft loss may have it, draws no band.
     """
     plot = make_subplots(
-        rows=len(parts), cols=1, shared_xaxes=True, vertical_spacing=0.12, subplot_titles=[title for title, _ in parts]
+        rows=len(panels),
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.12,
+        subplot_titles=[title for title, _ in panels],
     )
-    for row, (_, part) in enumerate(parts, start=1):
+    for row, (_, part) in enumerate(panels, start=1):
         for name, counts in (("positive", part.positive), ("negative", part.negative)):
             x, y = _outline(part.edges, counts)
             plot.add_scatter(
@@ -49,11 +53,11 @@ def separation_plot(parts: Sequence[tuple[str, Separation]], margin: float) -> g
             plot.add_vrect(middle, middle + margin, **band, **note, row=row, col=1)
             plot.add_vline(x=middle + margin, line=DASHED, row=row, col=1)
     plot.update_yaxes(showticklabels=False, rangemode="tozero", title_text="share of pairs")
-    plot.update_xaxes(title_text="distance", row=len(parts), col=1)
+    plot.update_xaxes(title_text="distance", row=len(panels), col=1)
     plot.update_xaxes(showticklabels=True)
-    legend = {"orientation": "h", "x": 0, "y": 1.0 + 0.05 * len(parts), "yanchor": "bottom"}
+    legend = {"orientation": "h", "x": 0, "y": 1.0 + 0.05 * len(panels), "yanchor": "bottom"}
     plot.update_layout(
-        height=140 + 230 * len(parts), margin={"l": 36, "r": 12, "t": 92, "b": 48}, legend=legend, bargap=0
+        height=140 + 230 * len(panels), margin={"l": 36, "r": 12, "t": 92, "b": 48}, legend=legend, bargap=0
     )
     return plot
 

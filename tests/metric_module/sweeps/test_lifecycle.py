@@ -68,12 +68,12 @@ def test_the_end_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture
     begin(tmp_path)
     leave(tmp_path, grid("seed=1,2"), [0.5, 3])
     assert finish_sweep() == 1
-    said = capsys.readouterr()
-    assert said.err == (
+    output = capsys.readouterr()
+    assert output.err == (
         f"error: job 1 (seed=2) failed with exit code 3: {tmp_path}/1\n"
         f"to run the missing and failed jobs: lightning-triplets resume_sweep={tmp_path}\n"
     )
-    assert said.out == f"1 of 2 jobs done, written to {tmp_path}/sweep.html and sweep.csv\n"
+    assert output.out == f"1 of 2 jobs done, written to {tmp_path}/sweep.html and sweep.csv\n"
     assert finish_sweep() == 0, "the sweep is closed only once"
 
 

@@ -33,8 +33,8 @@ def test_standard_error_is_copied_and_the_last_error_kept(capsys: pytest.Capture
     ended = run_child(python("import sys; print('grün', file=sys.stderr); raise ValueError('too small')"))
     assert (ended.code, ended.reason, ended.signals) == (1, "ValueError: too small", [])
     assert 0 < ended.seconds < 30
-    said = capsys.readouterr().err
-    assert said.startswith("grün\n") and said.endswith("ValueError: too small\n")
+    output = capsys.readouterr().err
+    assert output.startswith("grün\n") and output.endswith("ValueError: too small\n")
     assert run_child(python("import sys; print('ValueError: no', file=sys.stderr)")).reason == ""
 
 
