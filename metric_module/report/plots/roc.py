@@ -24,15 +24,14 @@ def equal_error(curve: RocCurve) -> int:
     return int((curve.far - (1 - curve.tar)).abs().argmin())
 
 
-def at_rate(curve: RocCurve, rate: float) -> int | None:
-    """Return the position of the largest threshold with at most this false accept rate; None if there is none."""
-    allowed = (curve.far <= rate).nonzero()[:, 0]
-    return int(allowed[-1]) if len(allowed) else None
+def last_within(values: Tensor, limit: float) -> int | None:
+    """Return the position of the last of some rising values that is at most a limit; None if all are larger.
 
-
-def at_threshold(curve: RocCurve, threshold: float) -> int | None:
-    """Return the position of the largest threshold up to this one; None if all are larger."""
-    place = int(torch.searchsorted(curve.thresholds, threshold, right=True)) - 1
+    Args:
+        values: Rising values ``(T,)``, false accept rates or thresholds of a curve.
+        limit: The limit.
+    """
+    place = int(torch.searchsorted(values.contiguous(), limit, right=True)) - 1
     return place if place >= 0 else None
 
 
@@ -53,7 +52,7 @@ def roc_plot(curve: RocCurve, chosen: float | None = None) -> go.Figure:
         name="all pairs",
         hovertemplate="threshold %{customdata:.3f}<br>true accepts %{y:.3f}<br>false accepts %{x:.2g}<extra></extra>",
     )
-    name, place = "best threshold of val", None if chosen is None else at_threshold(curve, chosen)
+    name, place = "best threshold of val", None if chosen is None else last_within(curve.thresholds, chosen)
     if chosen is None or place is None:
         name, place = "equal error", equal_error(curve)
         chosen = float(curve.thresholds[place])
@@ -80,9 +79,9 @@ def roc_table(curve: RocCurve, chosen: float | None = None) -> Table:
         curve: The curve.
         chosen: The threshold that was best on val; None if there is none.
     """
-    places = {} if chosen is None else {"best threshold of val": at_threshold(curve, chosen)}
+    places = {} if chosen is None else {"best threshold of val": last_within(curve.thresholds, chosen)}
     places |= {"equal error": equal_error(curve), "best balanced accuracy": int((curve.tar - curve.far).argmax())}
-    places |= {f"at most {rate:g} false": at_rate(curve, rate) for rate in RATES}
+    places |= {f"at most {rate:g} false": last_within(curve.far, rate) for rate in RATES}
     rows = [
         [name, "none", "", ""] if place is None else [name, *(f"{float(part[place]):.3g}" for part in curve)]
         for name, place in places.items()

@@ -63,8 +63,7 @@ def nearest(items: Items, queries: Tensor, count: int, distance: Distance | None
     searched = items.embeddings[items.gallery]  # (G, D)
     step = max(1, CELLS_AT_ONCE // max(1, len(searched)))
     count = min(count, len(searched))
-    none = torch.zeros(0, count)
-    rows, near = [none.long()], [none.to(searched)]
+    rows, near = [], []
     with torch.no_grad(), full_precision("cpu"):
         for part in torch.split(queries, step):
             found = measure(items.embeddings[part], searched)  # (A, G)

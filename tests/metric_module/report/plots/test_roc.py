@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metric_module.evaluation.verification.metrics import roc_curve
-from metric_module.report.plots.roc import at_rate, at_threshold, equal_error, roc_plot, roc_table
+from metric_module.report.plots.roc import equal_error, last_within, roc_plot, roc_table
 from tests.helpers.report_runs import items
 
 
@@ -15,12 +15,12 @@ def test_roc() -> None:
     curve = roc_curve(samples.embeddings, samples.labels)
     equal = equal_error(curve)
     assert float(curve.far[equal]) == pytest.approx(1 - float(curve.tar[equal]), abs=0.05)
-    place = at_rate(curve, 0.1)
+    place = last_within(curve.far, 0.1)
     assert place is not None and curve.far[place] <= 0.1 < curve.far[min(place + 1, len(curve.far) - 1)]
-    assert at_rate(curve._replace(far=curve.far + 1), 0.1) is None
+    assert last_within(curve.far + 1, 0.1) is None
     assert ["at most 0.1 false", "none", "", ""] in roc_table(curve._replace(far=curve.far + 1)).rows
-    assert at_threshold(curve, float(curve.thresholds[5]) + 1e-9) == 5
-    assert at_threshold(curve, -1.0) is None
+    assert last_within(curve.thresholds, float(curve.thresholds[5]) + 1e-9) == 5
+    assert last_within(curve.thresholds, -1.0) is None
     marked = roc_plot(curve, float(curve.thresholds[5])).data[1]
     assert (marked.name, marked.x[0], marked.y[0]) == (
         "best threshold of val",
