@@ -66,27 +66,13 @@ def check_items(
     return checked
 
 
-def check_sides(
-    embeddings: Tensor,
-    labels: Tensor,
-    ids: Tensor | None,
-    groups: Tensor | None,
-    gallery: Tensor | None,
-    gallery_labels: Tensor | None,
-    gallery_ids: Tensor | None,
-    gallery_groups: Tensor | None,
-) -> tuple[Items, Items]:
+def check_sides(query: Items, gallery: Sequence[Tensor | None]) -> tuple[Items, Items]:
     """Check queries and gallery, and that they fit together.
 
     Args:
-        embeddings: Queries ``(Q, D)``.
-        labels: Integers ``(Q,)``.
-        ids: Integers ``(Q,)``, or None: the row number without a gallery, nothing with one.
-        groups: Integers ``(Q,)``, or None.
-        gallery: Items to search ``(M, D)``, or None: the queries are their own gallery.
-        gallery_labels: Integers ``(M,)``, or None.
-        gallery_ids: Integers ``(M,)``, or None.
-        gallery_groups: Integers ``(M,)``, or None.
+        query: The queries as the user gave them. Without ids and gallery, row numbers become their ids.
+        gallery: Embeddings, labels, ids and groups of the items to search, each or all of them None; without embeddings
+            and labels the queries are their own gallery.
 
     Returns:
         The queries and the gallery, on one device; the same object twice if the queries are their own gallery.
@@ -95,20 +81,21 @@ def check_sides(
         UserError: If a shape, type or number is wrong, only one side has labels, ids or groups, an id comes twice in
             the gallery, or one id has two labels.
     """
-    query = check_items(embeddings, labels, ids, groups)
-    if gallery is None or gallery_labels is None:
-        given = {"gallery": gallery, "gallery_labels": gallery_labels}
-        given |= {"gallery_ids": gallery_ids, "gallery_groups": gallery_groups}
-        names = [name for name, value in given.items() if value is not None]
-        if names:
-            raise UserError(f"gallery and gallery_labels: expected both or neither, got only {', '.join(names)}")
-        rows = torch.arange(len(query.labels), device=query.labels.device)
-        query = items = query if ids is not None else query._replace(ids=rows)
+    queries = check_items(*query)
+    embeddings, labels, ids, groups = gallery
+    if embeddings is not None and labels is not None:
+        items = check_items(embeddings, labels, ids, groups, prefix="gallery_")
+        items = items.each(lambda part: part.to(queries.embeddings.device))
     else:
-        items = check_items(gallery, gallery_labels, gallery_ids, gallery_groups, prefix="gallery_")
-        items = items.each(lambda part: part.to(query.embeddings.device))
-    _check_together(query, items)
-    return query, items
+        names = ("gallery", "gallery_labels", "gallery_ids", "gallery_groups")
+        given = [name for name, value in zip(names, gallery, strict=True) if value is not None]
+        if given:
+            raise UserError(f"gallery and gallery_labels: expected both or neither, got only {', '.join(given)}")
+        if queries.ids is None:
+            queries = queries._replace(ids=torch.arange(len(queries.labels), device=queries.labels.device))
+        items = queries
+    _check_together(queries, items)
+    return queries, items
 
 
 def check_cutoffs(recall_at: Sequence[int]) -> tuple[int, ...]:

@@ -99,7 +99,8 @@ def retrieval_metrics(
          'queries': 4.0, 'queries_without_positive': 1.0}
     """
     cutoffs = check_cutoffs(recall_at)
-    query, items = check_sides(embeddings, labels, ids, groups, gallery, gallery_labels, gallery_ids, gallery_groups)
+    searched = (gallery, gallery_labels, gallery_ids, gallery_groups)
+    query, items = check_sides(Items(embeddings, labels, ids, groups), searched)
     found = measure_queries(query, items, distance, deepest=None if all_ranks else max(cutoffs, default=1))
     return retrieval_means(found, len(labels), cutoffs, groups is not None, all_ranks)
 
@@ -136,7 +137,8 @@ def retrieval_per_query(
     Raises:
         UserError: If a shape, type or number is wrong.
     """
-    query, items = check_sides(embeddings, labels, ids, groups, gallery, gallery_labels, gallery_ids, gallery_groups)
+    searched = (gallery, gallery_labels, gallery_ids, gallery_groups)
+    query, items = check_sides(Items(embeddings, labels, ids, groups), searched)
     return measure_queries(query, items, distance)
 
 

@@ -1,4 +1,4 @@
-"""Slow, obvious triplet loss: three nested loops over python numbers, float64 throughout."""
+"""Reference triplet loss: three nested loops over Python numbers in float64."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass
 class Reference:
-    """What the loops found."""
+    """Loss and counts of the reference."""
 
     loss: Tensor
     selected: list[tuple[int, int, int]] = field(default_factory=list)
@@ -23,7 +23,7 @@ class Reference:
 
 
 def pair(name: str, q: Tensor, r: Tensor) -> Tensor:
-    """One distance from its definition; zero, without gradient, for equal rows."""
+    """Compute one distance from its definition; zero, without gradient, for equal rows."""
     if name == "DotProduct":
         return -(q * r).sum()
     if torch.equal(q, r):
@@ -43,14 +43,14 @@ def pair(name: str, q: Tensor, r: Tensor) -> Tensor:
 
 
 def category(d_ap: float, d_an: float, margin: float) -> str:
-    """The table of the definition."""
+    """Classify a triplet by the table of the definition."""
     if d_an <= d_ap:
         return "hard"
     return "semihard" if d_an <= d_ap + margin else "easy"
 
 
 def chosen_by(miner: str, kind: str, is_hardest: bool) -> bool:
-    """Whether a miner takes a triplet of this category, which is or is not its anchor's first hardest one."""
+    """Return whether a miner selects a triplet of this category."""
     return is_hardest if miner == "BatchHard" else miner == "All" or miner.lower() == kind
 
 
@@ -67,7 +67,7 @@ def triplet_reference(
     same: Callable[[int, int], bool] | None = None,
     named: set[tuple[int, int, int]] | None = None,
 ) -> Reference:
-    """Loss and counts by looping over every anchor, positive and negative.
+    """Compute loss and counts by looping over every anchor, positive and negative.
 
     ``same(a, m)`` says that reference m is anchor a itself. ``named`` are the triplets of a selecting miner other than
     BatchHard, which is worked out here.

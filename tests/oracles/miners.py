@@ -1,4 +1,4 @@
-"""Slow, obvious selecting miners: loops over python numbers. Each returns its triplets as a list, anchor by anchor."""
+"""Reference selecting miners: loops over Python numbers; each returns a list of triplets, anchor by anchor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Triple = tuple[int, int, int]
 
 
 def columns(mask: Tensor, anchor: int) -> list[int]:
-    """The references that a mask allows to an anchor, from left to right."""
+    """List the references that a mask allows for an anchor, from left to right."""
     return [m for m in range(mask.shape[1]) if mask[anchor, m].item()]
 
 
@@ -25,7 +25,7 @@ def semihard_nearest(
     draws: Tensor,
     by_distance: bool,
 ) -> list[Triple]:
-    """One negative for each positive pair; ``by_distance``: random picks count off from the nearest, not the left."""
+    """Select one negative for each positive pair; with ``by_distance``, random picks count from the nearest one."""
     found: list[Triple] = []
     for a in range(len(distances)):
         d: list[float] = distances[a].tolist()
@@ -44,7 +44,7 @@ def semihard_nearest(
 
 
 def easy_positive(distances: Tensor, positive: Tensor, negative: Tensor, kind: str) -> list[Triple]:
-    """The nearest positive of each anchor, and its negative."""
+    """Select the nearest positive of each anchor, and its negative."""
     found: list[Triple] = []
     for a in range(len(distances)):
         d: list[float] = distances[a].tolist()
@@ -59,7 +59,7 @@ def easy_positive(distances: Tensor, positive: Tensor, negative: Tensor, kind: s
 
 
 def random_negatives(positive: Tensor, negative: Tensor, per_pair: int, draws: Tensor) -> list[Triple]:
-    """``per_pair`` negatives for each positive pair, with replacement."""
+    """Select ``per_pair`` negatives for each positive pair, with replacement."""
     found: list[Triple] = []
     for a in range(len(positive)):
         negatives = columns(negative, a)
@@ -71,7 +71,7 @@ def random_negatives(positive: Tensor, negative: Tensor, per_pair: int, draws: T
 
 
 def random_block(seed: int, rows: int = 12, width: int = 17, levels: int = 9) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances ``(A, M)`` full of ties, and masks: about a third positive, half negative, the others neither.
+    """Draw distances ``(A, M)`` with many ties, and masks: about a third positive, half negative, the others neither.
 
     Row 0 has no positive, row 1 no negative, row 2 neither.
     """
@@ -85,6 +85,6 @@ def random_block(seed: int, rows: int = 12, width: int = 17, levels: int = 9) ->
 
 
 def random_draws(seed: int, rows: int, number: int) -> Tensor:
-    """Uniform numbers ``(A, n)``."""
+    """Draw uniform numbers ``(A, n)``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(rows, number, generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Retrieval figures of pairs, one query and one pair at a time, in float64."""
+"""Reference retrieval in a relation: one query and one reference at a time, in float64."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 def naive_pair_metrics(
     distances: Tensor, positive: Tensor, ignored: Tensor, at: Sequence[int], tie: Callable[[float, float], bool]
 ) -> dict[str, float]:
-    """The figures from a matrix of distances ``(Q, M)`` and bool masks of its shape.
+    """Compute the figures from a matrix of distances ``(Q, M)`` and bool masks of its shape.
 
     ``tie(d, limit)`` says whether a reference at distance d is as close as a positive at the limit, or closer.
     """

@@ -1,4 +1,4 @@
-"""Slow, obvious retrieval figures: sort the gallery for each query, misses first among equals, and walk the list."""
+"""Reference retrieval: sort the gallery for each query, misses first among equal distances, and walk the list."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ class Side(NamedTuple):
 
 
 def euclidean(query: Row, item: Row) -> float:
-    """Distance of two vectors."""
+    """Compute the Euclidean distance of two vectors."""
     return float(np.sqrt(((query - item) ** 2).sum()))
 
 
 def cosine(query: Row, item: Row) -> float:
-    """Cosine distance of two vectors."""
+    """Compute the cosine distance of two vectors."""
     return 1 - float(query @ item / np.sqrt((query @ query) * (item @ item)))
 
 
 def manhattan(query: Row, item: Row) -> float:
-    """Sum of absolute differences of two vectors."""
+    """Compute the sum of absolute differences of two vectors."""
     return float(np.abs(query - item).sum())
 
 
 def dot_product(query: Row, item: Row) -> float:
-    """Negated inner product of two vectors."""
+    """Compute the negated inner product of two vectors."""
     return -float(query @ item)
 
 
 def snr(query: Row, item: Row) -> float:
-    """Variance of the difference of two vectors, over that of the query."""
+    """Compute the variance of the difference of two vectors, divided by that of the query."""
     return float(np.var(query - item) / np.var(query))
 
 
 def positive_ranks(query: int, own: Side, gallery: Side, distance: Measure) -> list[int]:
-    """Ranks of the positives of one query."""
+    """List the ranks of the positives of one query."""
     items = []
     for row in range(len(gallery.x)):
         same_class = own.labels[query] == gallery.labels[row]
@@ -64,7 +64,7 @@ def positive_ranks(query: int, own: Side, gallery: Side, distance: Measure) -> l
 def retrieval_figures(
     own: Side, gallery: Side, distance: Measure = euclidean, recall_at: Sequence[int] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Every figure, query by query."""
+    """Compute every figure, query by query."""
     sums = {f"recall_at_{k}": 0.0 for k in recall_at} | {"r_precision": 0.0, "map_at_r": 0.0, "map": 0.0, "mrr": 0.0}
     used = 0
     for query in range(len(own.x)):

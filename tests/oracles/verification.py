@@ -1,4 +1,4 @@
-"""Slow, obvious verification figures and triplet shares: lists of pairs, and loops over thresholds."""
+"""Reference verification figures and triplet shares: lists of pairs, and loops over thresholds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tests.oracles.retrieval import Measure, Side, euclidean
 
 
 class Judged(NamedTuple):
-    """Distances of pairs of one class and of two."""
+    """Distances of pairs of one class and of pairs of two classes."""
 
     same: list[float]
     different: list[float]
 
 
 def judge(own: Side, distance: Measure = euclidean) -> Judged:
-    """All pairs of different samples, the lower row first."""
+    """Measure all pairs of different samples, the lower row first."""
     found = Judged([], [])
     for i, j in combinations(range(len(own.x)), 2):
         found[own.labels[i] != own.labels[j]].append(distance(own.x[i], own.x[j]))
@@ -24,12 +24,12 @@ def judge(own: Side, distance: Measure = euclidean) -> Judged:
 
 
 def share(distances: list[float], threshold: float) -> float:
-    """How many are accepted."""
+    """Compute the share of pairs that are accepted."""
     return sum(distance <= threshold for distance in distances) / len(distances)
 
 
 def verification_figures(pairs: Judged, far: tuple[float, ...], threshold: float | None = None) -> dict[str, float]:
-    """Every figure."""
+    """Compute every figure."""
     wins = sum((d > s) + 0.5 * (d == s) for s in pairs.same for d in pairs.different)
     figures = {"roc_auc": wins / len(pairs.same) / len(pairs.different), "eer": equal_error(pairs)}
     edges = sorted(set(pairs.same))
@@ -51,7 +51,7 @@ def verification_figures(pairs: Judged, far: tuple[float, ...], threshold: float
 
 
 def equal_error(pairs: Judged) -> float:
-    """Walk along the curve, one distance after the other, to where it crosses the line of equal errors."""
+    """Walk along the curve, distance by distance, to where it crosses the line of equal errors."""
     before = (0.0, 0.0)
     for edge in sorted({*pairs.same, *pairs.different}):
         after = (share(pairs.different, edge), share(pairs.same, edge))
@@ -63,7 +63,7 @@ def equal_error(pairs: Judged) -> float:
 
 
 def triplet_shares(own: Side, margins: list[float], distance: Measure = euclidean) -> dict[str, list[float]]:
-    """Shares of easy, semi-hard and hard triplets at each margin, triplet by triplet."""
+    """Compute the shares of easy, semi-hard and hard triplets at each margin, triplet by triplet."""
     size = len(own.x)
     kinds: dict[str, list[float]] = {name: [0.0] * len(margins) for name in ("easy", "semihard", "hard")}
     total = 0

@@ -1,4 +1,4 @@
-"""How a distance follows from the Euclidean one, and when a subclass inherits that."""
+"""Euclidean forms of the distances, and which subclasses inherit them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every distance against its definition in float64, and where floating point is hard."""
+"""Compare every distance with its definition in float64, also for near duplicates, zeros and half precision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rows(count: int, columns: int = 6, seed: int = 0, dtype: torch.dtype = torch
 
 
 def test_every_distance_is_tested() -> None:
-    shipped = {name for name in module.__all__ if name != "Distance"}
+    shipped = {name for name in module.__all__ if name not in {"Distance", "EuclideanForm"}}
     assert shipped == {kind.__name__ for kind in ALL}
 
 

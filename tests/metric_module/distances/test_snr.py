@@ -1,4 +1,4 @@
-"""Noise over signal: what the definition implies, and where there is no signal."""
+"""SNR distance: properties that follow from its definition, and constant queries, which have no signal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_equals_the_ratio_of_variances() -> None:
 
 
 def test_the_query_is_the_signal() -> None:
-    """Not symmetric; a constant added to a row changes nothing; scaling both rows changes nothing."""
+    """Check that it is not symmetric, and that neither an added constant nor scaling both rows changes it."""
     query, reference = rows(4), rows(4, seed=1)
     there, back = SNR()(query, reference), SNR()(reference, query)
     ratio = reference.var(dim=1)[:, None] / query.var(dim=1)

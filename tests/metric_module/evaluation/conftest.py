@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small matrices: more threads only wait for one another."""
+    """Run on one thread: with small matrices, more threads only wait for one another."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Agreement of clusters with classes."""
+"""Clustering figures: agreement of clusters with classes."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.helpers.points import cloud
 SMALL: dict[str, Any] = {"ways": 4, "shots": (1, 2), "queries": 3, "episodes": 80}
 
 
-def test_classes_far_apart_are_told_apart_and_a_constant_tells_nothing() -> None:
+def test_distant_classes_are_separated_and_a_constant_scores_zero() -> None:
     labels = torch.arange(60) % 6
     far = labels[:, None] * 100.0 + torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     found = few_shot_metrics(far, labels, **SMALL)
@@ -93,7 +93,7 @@ def test_what_is_drawn_is_different_and_of_its_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"ways": 1}, "ways: expected an integer >= 2, got 1"),
         ({"queries": 0}, "queries: expected an integer >= 1, got 0"),
@@ -103,6 +103,6 @@ def test_what_is_drawn_is_different_and_of_its_class() -> None:
         ({"ways": 3}, "few-shot: expected at least 3 classes of more than 1 samples, got 2 of 2; lower ways or shots"),
     ],
 )
-def test_mistakes_are_named(arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         few_shot_metrics(torch.randn(6, 2), torch.tensor([0, 0, 0, 1, 1, 1]), **{"ways": 2, "shots": (1,), **arguments})

@@ -1,4 +1,4 @@
-"""Every mistake is named, with what was expected and what came."""
+"""Every invalid argument has a message with the expected and the actual value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances within groups, against obvious reference code."""
+"""Compare the instance figures with scikit-learn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_index_is_that_of_a_peer(pairs: list[tuple[int, int]]) -> None:
 
 
 def scenes(noise: float = 0.35) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Five groups of two to four instances of nine samples, whose centres are alike from group to group."""
+    """Draw five groups of two to four instances of nine samples; the groups share their instance centres."""
     generator = torch.Generator().manual_seed(3)
     group = torch.tensor([0] * 2 + [1] * 4 + [2] * 3 + [3] * 2 + [4] * 3).repeat_interleave(9)
     labels = torch.arange(14).repeat_interleave(9)
@@ -55,7 +55,7 @@ def test_clusters_are_those_of_a_peer() -> None:
     assert found["ari"] == pytest.approx(reference(0.3, "cosine"))
 
 
-def test_the_best_threshold_is_told_and_applied() -> None:
+def test_the_best_threshold_is_returned_and_applied() -> None:
     rows, labels, groups = scenes()
     best = instance_metrics(rows, labels, groups=groups)
     others = [instance_metrics(rows, labels, groups=groups, threshold=height)["ari"] for height in (0.3, 0.6, 1.2, 1.4)]

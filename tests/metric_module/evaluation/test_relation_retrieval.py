@@ -1,4 +1,4 @@
-"""Figures of pairs against a naive count, and that they are facts about the data."""
+"""Compare retrieval in a relation with a naive count; blocks, order of rows and processes do not matter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DISTANCES: list[type[Distance]] = [Euclidean, Cosine, DotProduct, Manhattan]
 
 
 def case(queries: int = 37, references: int = 53, ties: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Embeddings with many ties, and masks of positives and of what is ignored, overlapping."""
+    """Draw embeddings with many ties, and overlapping masks of positives and of ignored references."""
     draw = torch.Generator().manual_seed(7)
     rows = torch.randn(queries, 3, generator=draw), torch.randn(references, 3, generator=draw)
     if ties:
@@ -99,7 +99,7 @@ def batches() -> list[tuple[Tensor, Tensor]]:
 
 
 def on_a_rank() -> dict[str, float]:
-    """Every W-th batch, the first one again on the last rank."""
+    """Compute the figures from every world_size-th batch; the last process adds the first batch again."""
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     metric = PairRetrievalMetric(at=AT, both_ways=True)
     metric.sought = sought(torch.arange(53))
@@ -136,16 +136,16 @@ def test_a_part_of_the_samples() -> None:
         metric.compute()
 
 
-def test_classes_and_pairs_are_told_apart() -> None:
+def test_data_of_the_other_kind_is_rejected() -> None:
     x, ids = torch.randn(4, 2), torch.arange(4)
     pairs, classes = PairRetrievalMetric(), RetrievalMetric()
     classes.sought = sought(torch.arange(53))
-    for metric, told in (
+    for metric, message in (
         (pairs, "measures relations, and this data has classes; give evaluation=retrieval"),
         (classes, "measures classes, and this data has relations; give evaluation=pair_retrieval"),
     ):
         metric.update(x, ids // 2, ids)
-        with pytest.raises(UserError, match=f"^evaluation: {type(metric).__name__} {told}"):
+        with pytest.raises(UserError, match=f"^evaluation: {type(metric).__name__} {message}"):
             metric.compute()
 
 

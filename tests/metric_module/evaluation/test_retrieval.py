@@ -1,4 +1,4 @@
-"""Retrieval figures against sorted lists and scikit-learn."""
+"""Compare retrieval figures with sorted lists and with scikit-learn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures are of the data alone: no tie, block, order of rows or precision of a product shows in them."""
+"""Figures depend on the data only: not on blocks, the order of rows or the precision of products."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_wide_embeddings(width: int) -> None:
 
 
 class Noisy(Manhattan):
-    """What a float64 product may do to a distance, much enlarged: the same pair differs from call to call."""
+    """Manhattan distance with rounding errors far larger than those of float64, which differ from call to call."""
 
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         exact = super().forward(query, reference)

@@ -1,4 +1,4 @@
-"""Distances of pairs and shares of triplets, against loops over all of them."""
+"""Compare distances of pairs and shares of triplets with loops over all of them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_blocks_do_not_show_and_anchors_can_be_chosen(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"margins": []}, r"separation: expected margins >= 0 and bins >= 1, got \[\] and 100"),
         ({"margins": [-1.0]}, r"separation: expected margins >= 0 and bins >= 1, got \[-1.0\] and 100"),
@@ -71,7 +71,7 @@ def test_blocks_do_not_show_and_anchors_can_be_chosen(monkeypatch: pytest.Monkey
         ({"labels": torch.arange(90)}, "expected an anchor with a sample of its class and one of another, got none"),
     ],
 )
-def test_mistakes_are_named(arguments: dict[str, Any], told: str) -> None:
+def test_mistakes_are_named(arguments: dict[str, Any], message: str) -> None:
     x, labels = cloud()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         separation(**{"embeddings": x, "labels": labels, "margins": [0.1], **arguments})

@@ -1,4 +1,4 @@
-"""A distance of the user's own with a Euclidean form: the fast path, and the figures of the slow one."""
+"""A user's distance with a Euclidean form takes the fast path and gives the figures of the slow one."""
 
 from __future__ import annotations
 

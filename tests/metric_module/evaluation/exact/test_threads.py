@@ -1,4 +1,4 @@
-"""Blocks on several threads: the same figures, and nothing left behind."""
+"""Blocks on several threads give equal figures and restore the number of threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every metric is its function over all batches, alone and in a group."""
+"""Every metric equals its function over all batches, alone and in a group."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {"ways": 3, "shots": (1,), "queries": 2, "episodes": 20,
 
 
 def fill(metric: EmbeddingMetric, x: Tensor, labels: Tensor, size: int = 17, queries: Tensor | None = None) -> Any:
-    """Take in samples whose ids are their rows, in another order."""
+    """Add samples in random order, with their rows as ids."""
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
     for rows in torch.split(order, size):
         metric.update(x[rows], labels[rows], rows, queries=None if queries is None else queries[rows])

@@ -1,4 +1,4 @@
-"""The metric over batches and processes against the function over everything."""
+"""Compare the retrieval metric over batches and processes with the function over all samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = 21
 
 
 def samples(rows: int = ROWS) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Embeddings, labels, ids in no order, and groups."""
+    """Return embeddings, labels, unordered ids, and groups."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(rows) // 4 - 2
     embeddings = labels[:, None] + torch.randn(rows, 3, generator=generator)

@@ -1,4 +1,4 @@
-"""Verification against an oracle that lists every pair."""
+"""Compare verification figures with an oracle that lists every pair."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_neither_blocks_nor_the_order_of_rows_show(distance: Distance | None, mo
         assert verification_metrics(x[order], labels[order], ids[order], distance=distance, threshold=1.5) == expected
 
 
-def test_shares_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_of_shards_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair_counts, "_SIDE", 16)
     x, labels = cloud()
     pairs = pairs_of(x, None)
@@ -126,7 +126,7 @@ def test_the_best_threshold_accepts_what_it_was_found_at() -> None:
 
 
 def listed(x: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Judged]:
-    """60 pairs of ids in 5 folds, and their distances."""
+    """Return 60 pairs of ids in 5 folds, and their distances."""
     generator = torch.Generator().manual_seed(0)
     same = [(i, j) for i in range(len(x)) for j in range(i) if labels[i] == labels[j]][:30]
     other = [
@@ -175,7 +175,7 @@ def test_labels_and_ids_are_integers_to_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"far": (0.0,)}, r"far: expected different rates in \(0, 1\), got \[0.0\]"),
         (
@@ -192,7 +192,7 @@ def test_labels_and_ids_are_integers_to_the_end() -> None:
         ({"labels": torch.zeros(3).long()}, "pairs of one class and pairs of two, got 3 of one and 0 of two"),
     ],
 )
-def test_mistakes_are_named(arguments: dict[str, Any], told: str) -> None:
+def test_mistakes_are_named(arguments: dict[str, Any], message: str) -> None:
     given = {"embeddings": torch.tensor([[0.0], [1.0], [2.0]]), "labels": torch.tensor([0, 0, 1])}
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         verification_metrics(**{**given, **arguments})
