@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.batch import is_texts, unpack
+from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.distributed import gather_rows, row_counts, sum_over_ranks
 from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
@@ -149,9 +150,10 @@ class EmbeddingModule(LightningModule, ABC):
         if len(bad):  # processes may have different numbers of batches, so they come together at the end
             self._bad.append(index.index_select(0, bad))
             return
+        facts = DataModuleFacts.of(self.trainer)
         groups, queries = (
-            None if known is None else known.to(index.device).index_select(0, index)  # (B,)
-            for known in (self._known("groups"), self._known("queries"))
+            None if fact is None else fact.to(index.device).index_select(0, index)  # (B,)
+            for fact in (facts.groups, facts.queries)
         )
         self.metric.update(embeddings, labels, index, groups, queries)
 
@@ -160,7 +162,8 @@ class EmbeddingModule(LightningModule, ABC):
         self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
         samples = self.metric.gathered()
         self.metric.threshold = self.threshold if stage == "test" else None
-        self.metric.pairs, self.metric.folds = self._known("pairs"), self._known("pair_folds")
+        facts = DataModuleFacts.of(self.trainer)
+        self.metric.pairs, self.metric.folds = facts.pairs, facts.pair_folds
         figures = self.metric.compute()
         if stage == "val" and "best_threshold" in figures:
             self.threshold = figures["best_threshold"]
@@ -171,11 +174,7 @@ class EmbeddingModule(LightningModule, ABC):
             self.log(f"{stage}/{name}", torch.tensor(value).float(), prog_bar=shown)
 
     def _take_sought(self, stage: str) -> None:
-        """Tell the metric what is sought, if this is data of pairs, and whether it can measure that."""
-        sought = self._known("sought")
+        """Hand the relations of a stage to the metric, if the data has any, and check that it can measure them."""
+        sought = DataModuleFacts.of(self.trainer).sought
         self.metric.sought = None if sought is None else sought[stage]
         self.metric.check_sought()
-
-    def _known(self, name: str) -> Any:
-        """What the data module knows of its samples under this name, if anything."""
-        return getattr(getattr(self.trainer, "datamodule", None), name, None)

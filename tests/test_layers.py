@@ -20,6 +20,7 @@ LAYERS = (
     (
         "metric_module.report",
         "metric_module.embedding_module",
+        "metric_module.datamodule_facts",
         "metric_module.training",
         "metric_module.inference",
         "metric_module.export",

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from metric_module.batch import unpack
 from metric_module.callbacks.random_state import random_state, set_random_state
+from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.distances import Distance
 from metric_module.distributed import gather_batch, gather_rows, row_counts, world_size
 from metric_module.encoders.base import embed
@@ -77,10 +78,11 @@ class BeforeTraining(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, if training is at its beginning."""
-        datamodule = getattr(trainer, "datamodule", None)
+        facts = DataModuleFacts.of(trainer)
+        datamodule = facts.datamodule
         if trainer.global_step or datamodule is None or not isinstance(pl_module, TripletModule):
             return
-        if getattr(datamodule, "sought", None) is not None:  # pairs have no classes to separate
+        if facts.sought is not None:  # pairs have no classes to separate
             return
         with _aside(trainer, pl_module):
             most = _most_batches(trainer, loader := datamodule.val_dataloader())

@@ -1,4 +1,4 @@
-"""How far figures spread if the classes were drawn anew.
+"""Figures with the interval in which they would lie with other classes of the same kind.
 
 Shapes: Q = queries, C = classes, F = figures, R = resamples.
 """
@@ -10,22 +10,22 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from metric_module.report.page import table
+from metric_module.report.page import Table
 
 RESAMPLES = 1000
 AT_ONCE = 1 << 22
 
 
 def bootstrap(values: Tensor, classes: Tensor, resamples: int = RESAMPLES, seed: int = 0) -> Tensor:
-    """The middle 95 % of the means over queries, when whole classes are drawn with replacement.
+    """Compute the middle 95 % of the means over queries when whole classes are drawn with replacement.
 
     Queries of one class are alike, so drawing queries would make the interval too narrow.
 
     Args:
         values: Figures of each query, float64 ``(Q, F)``.
         classes: Class of each query, int64 ``(Q,)``.
-        resamples: R.
-        seed: Of a generator of its own.
+        resamples: Number of resamples, R.
+        seed: Seed of the generator that draws the classes.
 
     Returns:
         Lower and upper ends, ``(2, F)``.
@@ -53,27 +53,26 @@ def bootstrap(values: Tensor, classes: Tensor, resamples: int = RESAMPLES, seed:
 
 def figures_table(
     figures: Mapping[str, Mapping[str, float]], stage: str, intervals: Mapping[str, tuple[float, float]]
-) -> str:
-    """A row for each figure, a column for each stage, and one for the intervals.
+) -> Table:
+    """Return a table with a row for each figure, a column for each stage, and one for the intervals.
 
     Args:
-        figures: By stage and name.
-        stage: Whose intervals they are.
-        intervals: Lower and upper end by the figure's name.
+        figures: The figures by stage and name.
+        stage: The stage of the intervals; its column comes first.
+        intervals: Lower and upper end by the figure's name; these figures come first.
     """
     names = dict.fromkeys(name for row in figures.values() for name in row)
-    stages = [stage, *(other for other in figures if other != stage)]
+    others = [other for other in figures if other != stage]
     rows = []
     for name in sorted(names, key=lambda name: name not in intervals):
-        cells = [spell(name, figures[one][name]) if name in figures[one] else "" for one in stages]
-        ends = " to ".join(spell(name, end) for end in intervals[name]) if name in intervals else ""
-        rows.append([name, cells[0], ends, *cells[1:]])
-    header = ["figure", stage, "95 % interval", *stages[1:]]
-    return table(header, rows, "figures-table", numeric=range(1, len(header)))
+        first, *rest = (spell(name, figures[one][name]) if name in figures[one] else "" for one in (stage, *others))
+        rows.append([name, first, " to ".join(spell(name, end) for end in intervals.get(name, ())), *rest])
+    header = ["figure", stage, "95 % interval", *others]
+    return Table("figures-table", header, rows, numeric=range(1, len(header)))
 
 
 def spell(name: str, value: float) -> str:
-    """Counts as whole numbers, figures with three digits.
+    """Write a count as a whole number, any other figure with three digits.
 
     Example:
         >>> spell("queries", 1301.0), spell("mrr", 0.59219)

@@ -6,7 +6,7 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-// What the theme decides, for every axis that the plot has.
+// The colours of the theme for text and for every axis of the plot.
 function themed(layout) {
   const changes = { "font.color": colour("--ink") };
   for (const axis of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
@@ -27,7 +27,7 @@ for (const data of document.querySelectorAll("script[data-figure]")) {
   dark.addEventListener("change", follow);
 }
 
-// Numbers by the number that the text begins with; text without one comes last, whichever way.
+// Compare cells by the number they begin with; cells without one come last in both directions.
 function compare(one, other, numeric, way) {
   if (!numeric) return way * one.localeCompare(other, undefined, { numeric: true });
   const [a, b] = [parseFloat(one), parseFloat(other)];

@@ -1,42 +1,22 @@
-"""The skeleton that every page shares: one self-contained file, for phones and wide screens, light and dark."""
+"""HTML pages from the templates of this folder: one file each, for phones and wide screens, light and dark.
+
+Jinja2 escapes every value that a template prints, so that nothing from outside is read as HTML.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from html import escape
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from string import Template
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 _HERE = Path(__file__).parent
-# The policy makes "no network" a rule; plotly.js makes functions out of text for its WebGL plots.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:"
-_PAGE = Template(
-    """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="$policy">
-<title>$title</title>
-<style>
-$style</style>
-$plotly</head>
-<body>
-<main>
-<h1>$title</h1>
-$body
-</main>
-<script>
-$script</script>
-</body>
-</html>
-"""
-)
 _LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
@@ -47,91 +27,73 @@ _LAYOUT = {
 }
 
 
-def page(title: str, body: str, *, plots: bool = True) -> str:
-    """A whole HTML document that needs no other file.
+class Table(NamedTuple):
+    """The content of a table, for the macro ``table``.
 
-    CSS variables for colours of one's own: ``--ink``, ``--muted``, ``--paper``, ``--card``, ``--line``, ``--accent``,
-    ``--bad``; each has a light and a dark value. Classes: ``card`` and ``muted``.
+    Attributes:
+        name: Id of the element; no other element of the page has it.
+        header: Plain text above each column.
+        rows: Plain text of each cell.
+        numeric: Positions of the columns with numbers. They are aligned to the right and sort by the number that a cell
+            begins with; cells without one come last.
+    """
+
+    name: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: Collection[int] = ()
+
+
+@cache
+def templates() -> Environment:
+    """Return the environment of the templates in ``templates/``: autoescape on, an error for each unknown name."""
+    made = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"asset": _asset, "plotly": lambda: Markup(get_plotlyjs())}
+    made.filters |= {"spec": plot_spec, "thousands": "{:,}".format}
+    return made
+
+
+def render(name: str, title: str, values: Mapping[str, Any], *, plots: bool = True) -> str:
+    """Render an HTML document that needs no other file.
 
     Args:
+        name: The template: ``run``, ``census``, ``sweep``, or ``page`` for an empty page.
         title: Plain text.
-        body: HTML; whatever comes from outside is already escaped.
-        plots: Whether plotly.js (4 MB) is put in, for :func:`figure`.
+        values: The template's variables.
+        plots: Whether to include plotly.js (4 MB), which the macro ``figure`` needs.
+
+    Returns:
+        The document.
 
     Example:
-        >>> "<h1>a &lt; b</h1>" in page("a < b", "", plots=False)
+        >>> "<h1>a &lt; b</h1>" in render("page", "a < b", {}, plots=False)
         True
     """
-    return _PAGE.substitute(
-        title=escape(title),
-        body=body,
-        policy=_POLICY,
-        style=(_HERE / "page.css").read_text(encoding="utf-8"),
-        script=(_HERE / "page.js").read_text(encoding="utf-8"),
-        plotly=f"<script>{get_plotlyjs()}</script>\n" if plots else "",
-    )
+    return templates().get_template(f"{name}.html.jinja").render({**values, "title": title, "plots": plots})
 
 
-def figure(plot: go.Figure, name: str) -> str:
-    """A plot that fills the width of the page, and whose text and lines follow its theme.
+def plot_spec(plot: go.Figure) -> dict[str, Any]:
+    """Return a plot as plain values, with the layout that all plots of a page share.
 
     Args:
-        plot: Its own layout wins over the page's; its template does not. plotly reads ``<b>`` and the like in names and
-            titles: escape what comes from outside.
-        name: Of the element, one per page: letters, digits and dashes.
+        plot: Its own layout takes precedence over the shared one; its template is dropped. plotly reads ``<b>`` and
+            similar tags in names and titles: escape text from outside.
 
     Example:
-        >>> figure(go.Figure(go.Scatter(y=[1, 2])), "curve").splitlines()[0]
-        '<div class="figure" id="curve"></div>'
+        >>> plot_spec(go.Figure(go.Scatter(y=[1, 2]), {"hovermode": "x"}))["layout"]["hovermode"]
+        'x'
     """
     spec = json.loads(plot.to_json())
-    given = {key: value for key, value in spec["layout"].items() if key != "template"}
-    text = json.dumps({"data": spec["data"], "layout": {**_LAYOUT, **given}}).replace("<", "\\u003c")
-    place = escape(name)
-    data = f'<script type="application/json" data-figure="{place}">{text}</script>'
-    return f'<div class="figure" id="{place}"></div>\n{data}'
+    own = {key: value for key, value in spec["layout"].items() if key != "template"}
+    return {"data": spec["data"], "layout": {**_LAYOUT, **own}}
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], name: str, *, numeric: Collection[int] = ()) -> str:
-    """A table that sorts by the column that is pressed, and scrolls sideways where the screen is narrow.
-
-    Args:
-        header: Plain text of each column.
-        rows: Plain text of each cell; numeric ones sort by the number they begin with, cells without one come last.
-        name: Of the element, one per page.
-        numeric: Positions of the columns that are numbers.
-
-    Example:
-        >>> "<td>a&amp;b</td>" in table(["x"], [["a&b"]], "one")
-        True
-    """
-    head = "".join(
-        f'<th{_kind(place, numeric)}><button type="button">{escape(text)}</button></th>'
-        for place, text in enumerate(header)
-    )
-    lines = [
-        "<tr>" + "".join(f"<td{_kind(place, numeric)}>{escape(cell)}</td>" for place, cell in enumerate(row)) + "</tr>"
-        for row in rows
-    ]
-    body = "\n".join(lines)
-    return (
-        f'<div class="scroll" tabindex="0"><table id="{escape(name)}"><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def command(text: str) -> str:
-    """A command with a button that copies it.
-
-    Args:
-        text: Plain text.
-
-    Example:
-        >>> command("a && b")
-        '<div class="command"><code>a &amp;&amp; b</code><button type="button">Copy</button></div>'
-    """
-    return f'<div class="command"><code>{escape(text)}</code><button type="button">Copy</button></div>'
-
-
-def _kind(place: int, numeric: Collection[int]) -> str:
-    return ' class="number"' if place in numeric else ""
+def _asset(name: str) -> Markup:
+    """Return a style sheet or a script of this folder as it is."""
+    return Markup((_HERE / name).read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 addEventListener("DOMContentLoaded", () => {
   const album = JSON.parse(document.getElementById("album").textContent);
 
-  // Each picture is in the page once, and goes to where it is seen when that is scrolled to.
+  // Each picture is in the page once; an image gets it when it is scrolled to.
   const seen = new IntersectionObserver((entries) => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
@@ -58,11 +58,11 @@ addEventListener("DOMContentLoaded", () => {
   const map = document.getElementById("map");
   const tip = document.getElementById("tip");
   function point({ points: [{ customdata }], event }) {
-    const { name, picture, text } = album[customdata];
+    const { title, picture, text } = album[customdata];
     const image = document.createElement("img");
     const words = document.createElement("span");
     if (picture) Object.assign(image, { src: picture, alt: "", className: "shot" });
-    words.textContent = picture ? name : `${name}: ${text}`;
+    words.textContent = picture ? title : `${title}: ${text}`;
     tip.replaceChildren(...(picture ? [image, words] : [words]));
     tip.hidden = false;
     const { clientX: x, clientY: y } = event;

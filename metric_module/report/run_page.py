@@ -1,30 +1,28 @@
-"""The report of a run: one self-contained page."""
+"""``report.html`` of a run: figures, training curves, distances, queries, mined triplets and a map on one page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from html import escape
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from metric_module.evaluation.verification.metrics import roc_curve
 from metric_module.report.contents import Run
-from metric_module.report.page import page
+from metric_module.report.intervals import RESAMPLES, bootstrap, figures_table
+from metric_module.report.page import Table, render
+from metric_module.report.plots.curves import read_curves, training_plots
+from metric_module.report.plots.embedding_map import map_plot, pca, umap
+from metric_module.report.plots.roc import roc_plot, roc_table
+from metric_module.report.plots.separation import margins_plot, separation_plot, shares_at
 from metric_module.report.samples.album import album
-from metric_module.report.samples.selection import choose
-from metric_module.report.sections import (
-    confusion_part,
-    curves_part,
-    figures_part,
-    gallery_part,
-    map_part,
-    mined_part,
-    pairs_part,
-    roc_part,
-    separation_part,
-    setup_part,
-)
+from metric_module.report.samples.mined import phases
+from metric_module.report.samples.neighbours import whole_classes
+from metric_module.report.samples.selection import WORST_QUERIES, Chosen, choose
 from metric_module.storage.atomic import write_whole
 
-_HERE = Path(__file__).parent
+PAIRWISE = 4000
+"""Most samples of the ROC curve, which compares every pair of them."""
 
 
 def write_report(path: Path, run: Run) -> None:
@@ -32,61 +30,92 @@ def write_report(path: Path, run: Run) -> None:
 
     Args:
         path: The file.
-        run: What it is about.
+        run: The run.
 
     Raises:
-        UserError: If the data module shows samples in a way that no page can.
+        UserError: If the data module's ``show`` returns something else than an image or a text for each sample.
     """
-    write_whole(path, page(run.title, body(run)))
+    write_whole(path, run_page(run))
 
 
-def body(run: Run) -> str:
-    """Everything between the title and the end of the page."""
-    if run.pairs:
-        return _page_of({"Figures": pairs_part(run), "Training": curves_part(run), "Set-up": setup_part(run)}, run, "")
-    chosen = choose(run)
-    ids, labels = run.items.ids.tolist(), run.items.labels.tolist()
-    looks = album(chosen.ids(run), dict(zip(ids, labels, strict=True)), run.show, run.name)
-    parts = {
-        "Figures": figures_part(run),
-        "Training": curves_part(run),
-        "Distances": separation_part(run),
-        "Queries": gallery_part(run, chosen, looks),
-        "Confused classes": confusion_part(chosen, looks),
-        "Mined triplets": mined_part(run, looks),
-        "Map": map_part(run, chosen),
-        "Same or different": roc_part(run),
-        "Set-up": setup_part(run),
+def run_page(run: Run) -> str:
+    """Render the report of a run; the arguments and errors are those of :func:`write_report`."""
+    values: dict[str, Any] = {
+        "run": run,
+        "about": about(run),
+        "figures": _figures(run),
+        "resamples": RESAMPLES,
+        "curves": training_plots(read_curves(run.metrics, run.steps)) if run.metrics and run.steps else {},
+        "versions": Table("versions", ["package", "version"], [*run.versions.items()]),
     }
-    return _page_of(parts, run, looks.data())
-
-
-def _page_of(parts: Mapping[str, str], run: Run, data: str) -> str:
-    """The parts by title, with links to them."""
-    links = "\n".join(f'<a href="#{_anchor(title)}">{title}</a>' for title in parts)
-    sections = "\n".join(
-        f'<section id="{_anchor(title)}"><h2>{title}</h2>\n{html}</section>' for title, html in parts.items()
-    )
-    style = (_HERE / "report.css").read_text(encoding="utf-8")
-    script = (_HERE / "report.js").read_text(encoding="utf-8")
-    return (
-        f"<style>\n{style}</style>\n<p>{escape(about(run))}</p>\n<nav>{links}</nav>\n{sections}\n{data}\n"
-        f"<script>\n{script}</script>"
-    )
+    if not run.pairs:
+        chosen = choose(run)
+        labels = dict(zip(run.items.ids.tolist(), run.items.labels.tolist(), strict=True))
+        values |= {
+            "chosen": chosen,
+            "worst": WORST_QUERIES,
+            "album": album(chosen.ids(run), labels, run.show, run.name),
+            "separation": _separation(run),
+            "phases": phases(run.mined),
+            "map": _map(run, chosen),
+            "roc": _roc(run),
+        }
+    return render("run", run.title, values)
 
 
 def about(run: Run) -> str:
-    """What was read, in a sentence or two."""
+    """Say which set was evaluated, after how much training, and whether its classes were trained on."""
     steps = "" if run.steps is None else f" after {run.steps:,} steps of training"
     if run.pairs:
         return f"Read on {run.stage}{steps}: pairs of queries and references."
     classes = len(set(run.items.labels.tolist()))
     trained = {
-        None: "Whether they were trained on, the data module does not say.",
+        None: "The data module does not say whether they were trained on.",
         0: "None of these classes was trained on.",
     }.get(run.trained_on, f"{run.trained_on} of these classes were trained on.")
     return f"Read on {run.stage}{steps}: {len(run.items.ids):,} samples of {classes:,} classes. {trained}"
 
 
-def _anchor(title: str) -> str:
-    return f"part-{title.lower().replace(' ', '-')}"
+def _figures(run: Run) -> Table:
+    """Return the figures of all stages, some with the interval of a bootstrap over classes."""
+    if run.pairs:
+        return figures_table(run.figures, run.stage, {})
+    found = run.queries
+    values = {"recall_at_1": (found.first == 1).double(), "map_at_r": found.map_at_r, "r_precision": found.r_precision}
+    values["mrr"] = found.first.double().reciprocal()
+    ends = bootstrap(torch.stack([*values.values()], dim=1), run.items.labels[found.rows])  # (2, F)
+    intervals = {name: (low, high) for name, low, high in zip(values, *ends.tolist(), strict=True)}
+    return figures_table(run.figures, run.stage, intervals)
+
+
+def _separation(run: Run) -> dict[str, Any] | None:
+    """Return the distances of pairs before and after training; None without pairs of both kinds."""
+    if run.after is None:
+        return None
+    panels = [("", run.after)] if run.before is None else [("before training", run.before), ("after", run.after)]
+    return {
+        "plot": separation_plot(panels, run.margin),
+        "shares": "; ".join(f"{title or 'now'}: {shares_at(part, run.margin)}" for title, part in panels),
+        "margins": margins_plot(run.after, run.margin),
+    }
+
+
+def _map(run: Run, chosen: Chosen) -> dict[str, Any]:
+    """Return the chosen embeddings in two dimensions, by PCA and, where umap-learn is installed, by UMAP."""
+    plane, share = pca(run.items.embeddings, chosen.points)
+    folded = umap(run.items.embeddings[chosen.points])
+    planes = {"PCA": plane} if folded is None else {"PCA": plane, "UMAP": folded}
+    plot = map_plot(planes, run.items.ids[chosen.points].tolist(), chosen.right)
+    return {"plot": plot, "share": share, "umap": folded is not None}
+
+
+def _roc(run: Run) -> dict[str, Any] | None:
+    """Return the ROC curve over all pairs of at most 4,000 samples; None without pairs of both kinds."""
+    items = run.items
+    rows = whole_classes(items.labels, PAIRWISE)
+    sizes = torch.unique(items.labels[rows], return_counts=True)[1]
+    if len(sizes) < 2 or int(sizes.max()) < 2:
+        return None
+    best = run.figures.get("val", {}).get("best_threshold") if run.stage != "val" else None
+    curve = roc_curve(items.embeddings[rows], items.labels[rows], items.ids[rows], distance=run.distance)
+    return {"plot": roc_plot(curve, best), "table": roc_table(curve, best), "samples": len(rows)}

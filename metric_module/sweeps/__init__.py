@@ -1,1 +1,1 @@
-"""Sweeps: jobs in processes of their own, their ledger, and the page that compares them."""
+"""Sweeps: each job runs in its own process; a ledger and a page compare the jobs."""

@@ -1,4 +1,4 @@
-"""A sweep: every job in a process of its own, so that a crash, a leak or DDP in one touches no other."""
+"""One job of a sweep as a child process, so that a crash, a leak or DDP in it affects no other job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metric_module.storage.folders import quoted
 from metric_module.sweeps.ledger import DONE, MISSING, Job, read_job, same_job, write_job, write_ledger
 from metric_module.sweeps.process import hold, run_child
 
-# These belong to the sweep, not to its jobs.
+# Options of the sweep, which its jobs do not get.
 _OF_THE_SWEEP = (
     *("hydra.mode", "hydra.sweep", "hydra.sweeper", "hydra.launcher", "hydra/sweeper", "hydra/launcher"),
     "hydra.callbacks.report",
@@ -21,24 +21,24 @@ _OF_THE_SWEEP = (
 
 
 def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
-    """Run one job of a sweep as a child process, put it into the ledger, and read back its figure.
+    """Run one job of a sweep as a child process, record it in the ledger, and return its figure.
 
-    A sweep that is resumed leaves its finished jobs alone, and goes on with a job that has a checkpoint.
+    A resumed sweep does not repeat its finished jobs, and continues a job that has a checkpoint.
 
     Args:
         cfg: The job's composed configuration.
         hydra: Hydra's own configuration of the job.
 
     Returns:
-        The figure ``cfg.monitor``; NaN if the job failed, None if it has no such figure.
+        The figure ``cfg.monitor``; NaN if the job failed, None if the job does not have this figure.
 
     Raises:
-        SystemExit: If the job was told to stop: the sweep stops with it.
-        UserError: If a sweep that is resumed asks for another job than the one that is finished.
+        SystemExit: If a signal stopped the job; the sweep stops with it.
+        UserError: If the sweeper of a resumed sweep asks for another job in place of a finished one.
     """
     folder = Path(hydra.runtime.output_dir)
     sweep = Path(hydra.runtime.cwd) / hydra.sweep.dir
-    with hold(folder) as held:  # first: what is still at work there may finish it
+    with hold(folder) as held:  # before reading: a process that still works there may finish the job
         job = read_job(folder, sweep) if hydra.callbacks.report.resume else None
         if job is None or job.status != DONE:
             job = _run(cfg, hydra, sweep, held)
@@ -49,11 +49,11 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
 
 
 def _run(cfg: DictConfig, hydra: Any, sweep: Path, held: list[int]) -> Job:
-    """Run the process of a job, with its beginning and its end on record."""
+    """Run the process of a job, and record its start and its end."""
     folder, number, words = Path(hydra.runtime.output_dir), hydra.job.num, tuple(hydra.overrides.task)
     write_job(folder, Job(number, "", words, MISSING))
     ended = run_child(child_command(cfg, hydra), held)
-    code = None if ended.signals and ended.code else ended.code  # told to stop is no failure
+    code = None if ended.signals and ended.code else ended.code  # a job that a signal stopped has not failed
     write_job(folder, Job(number, "", words, MISSING, code, round(ended.seconds, 1), ended.reason))
     write_ledger(sweep)
     if ended.signals:
@@ -66,7 +66,7 @@ def _run(cfg: DictConfig, hydra: Any, sweep: Path, held: list[int]) -> Job:
 
 
 def child_command(cfg: DictConfig, hydra: Any) -> list[str]:
-    """The command of one job: its overrides in its folder, and test left alone unless it was asked for.
+    """Return the command that runs one job in its folder, without the test set unless ``cfg.test`` says otherwise.
 
     Args:
         cfg: The job's composed configuration.
@@ -86,6 +86,6 @@ def child_command(cfg: DictConfig, hydra: Any) -> list[str]:
 
 
 def config_dirs(hydra: Any) -> list[str]:
-    """The ``--config-dir`` of the command line."""
+    """Return the option ``--config-dir`` as it was typed; empty without one."""
     found = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     return [word for path in found for word in ("--config-dir", path)]

@@ -1,4 +1,4 @@
-"""What is known of the jobs of a sweep: its plan, and what each job's folder says. The folder is the truth."""
+"""The plan of a sweep, the records of its jobs, and ``sweep.csv``, which is computed from their folders."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ JOB = "job.json"
 SWEEP = "sweep.json"
 DONE, FAILED, MISSING = "done", "failed", "missing"
 REPEATED = ("seed", "datamodule.fold")
-"""Keys whose values repeat a setting and do not make another one."""
+"""Keys whose values repeat a setting instead of making another one."""
 
-_ABOUT_THE_CALL = ("trusted=", "debug=")
+_MAY_DIFFER = ("trusted=", "debug=")  # in the same job, from one call to the next
 
 
 class Plan(NamedTuple):
-    """What a sweep was asked to do.
+    """The plan of a sweep.
 
     Attributes:
-        monitor: The figure to choose by, ``val/map_at_r``.
-        words: Overrides of the sweep.
-        hydra_words: Those of them that are Hydra's own.
-        options: ``--config-dir`` and the like.
-        jobs: Overrides of each job; None if the sweeper decides as it goes.
+        monitor: The figure that selects the best setting, such as ``val/map_at_r``.
+        words: Overrides of the sweep, without Hydra's own.
+        hydra_words: Overrides of Hydra's own options.
+        options: Options of Hydra's command line, such as ``--config-dir``.
+        jobs: Overrides of each job; None if the sweeper chooses jobs during the sweep.
     """
 
     monitor: str
@@ -44,14 +44,14 @@ class Job(NamedTuple):
     """One job of a sweep.
 
     Attributes:
-        number: From 0.
-        folder: Inside the sweep's; empty if the job never started.
-        overrides: Its words.
-        status: ``done``, ``failed``, or ``missing``: not started, or stopped before its end.
-        exit_code: Of its process; None while there is none.
-        seconds: That its process took, the last one if there were several.
-        reason: Why it failed, in a line.
-        figures: ``{"val/map_at_r": ...}`` of its ``metrics.json``, the finite ones.
+        number: Number of the job, from 0.
+        folder: Its folder inside the folder of the sweep; empty if the job never started.
+        overrides: Its overrides.
+        status: ``done``, ``failed``, or ``missing`` if it did not start or was stopped.
+        exit_code: Exit code of its process; None until there is one.
+        seconds: Duration of its last process.
+        reason: Why it failed, in one line.
+        figures: The finite figures of its ``metrics.json``, ``{"val/map_at_r": ...}``.
     """
 
     number: int
@@ -73,8 +73,8 @@ def read_plan(folder: Path) -> Plan:
     """Read ``sweep.json``.
 
     Raises:
-        OSError: If there is none.
-        ValueError: If it is none of ours.
+        OSError: If the file is missing.
+        ValueError: If it does not hold a plan.
     """
     found = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
     if not isinstance(found, dict) or set(found) != set(Plan._fields):
@@ -84,13 +84,13 @@ def read_plan(folder: Path) -> Plan:
 
 def write_job(folder: Path, job: Job) -> None:
     """Write ``job.json`` into a job's folder."""
-    known: dict[str, Any] = {"job": job.number, "overrides": list(job.overrides), "exit_code": job.exit_code}
-    known |= {"seconds": job.seconds, "reason": job.reason}
-    write_whole(folder / JOB, json.dumps(known, indent=2) + "\n")
+    record: dict[str, Any] = {"job": job.number, "overrides": list(job.overrides), "exit_code": job.exit_code}
+    record |= {"seconds": job.seconds, "reason": job.reason}
+    write_whole(folder / JOB, json.dumps(record, indent=2) + "\n")
 
 
 def read_job(folder: Path, sweep: Path) -> Job | None:
-    """What a job's folder says, figures included; None if no job started there."""
+    """Read ``job.json`` and the figures from a job's folder; None if no job started there."""
     path = folder / JOB
     if not path.is_file():
         return None
@@ -98,37 +98,38 @@ def read_job(folder: Path, sweep: Path) -> Job | None:
     code = found["exit_code"]
     status = MISSING if code is None else FAILED if code else DONE
     figures = _figures(folder / "metrics.json") if status == DONE else {}
-    place = _inside(folder, sweep)
+    inside, whole = folder.resolve(), sweep.resolve()
+    place = inside.relative_to(whole).as_posix() if inside.is_relative_to(whole) else str(inside)
     return Job(found["job"], place, tuple(found["overrides"]), status, code, found["seconds"], found["reason"], figures)
 
 
 def read_jobs(sweep: Path) -> list[Job]:
-    """Every job of a sweep, by number: those that left a folder, and those that are only planned.
+    """Read every job of a sweep by number: those that have a folder, and those that are only planned.
 
     Args:
-        sweep: The sweep's folder, with ``sweep.json`` in it.
+        sweep: The folder of the sweep, with ``sweep.json`` in it.
 
     Raises:
-        OSError: As :func:`read_plan`.
-        ValueError: As :func:`read_plan`.
+        OSError: If ``sweep.json`` is missing.
+        ValueError: If it does not hold a plan.
     """
     planned = read_plan(sweep).jobs
-    found = [read_job(path.parent, sweep) for path in sorted(sweep.rglob(JOB))]
-    started = {job.number: job for job in found if job is not None}
+    started = {job.number: job for path in sorted(sweep.rglob(JOB)) if (job := read_job(path.parent, sweep))}
     if planned is None:
         return [started[number] for number in sorted(started)]
     jobs = [Job(number, "", tuple(words), MISSING) for number, words in enumerate(planned)]
-    return [started[job.number] if same_job(started.get(job.number), job.overrides) else job for job in jobs]
+    found = [started.get(job.number, job) for job in jobs]
+    return [one if same_job(one, job.overrides) else job for one, job in zip(found, jobs, strict=True)]
 
 
-def same_job(job: Job | None, overrides: Sequence[str]) -> bool:
-    """Whether a folder's job is the one with these overrides, whatever a call adds to vouch or to debug."""
-    own = [] if job is None else [word for word in job.overrides if not word.startswith(_ABOUT_THE_CALL)]
-    return job is not None and own == [word for word in overrides if not word.startswith(_ABOUT_THE_CALL)]
+def same_job(job: Job, overrides: Sequence[str]) -> bool:
+    """Return whether a job has these overrides; ``trusted`` and ``debug`` may differ."""
+    words = [[word for word in every if not word.startswith(_MAY_DIFFER)] for every in (job.overrides, overrides)]
+    return words[0] == words[1]
 
 
 def values(job: Job) -> dict[str, str]:
-    """Key and value of each override.
+    """Split each override into key and value.
 
     Example:
         >>> values(Job(0, "", ("margin=0.1", "~logger"), "missing"))
@@ -138,35 +139,32 @@ def values(job: Job) -> dict[str, str]:
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:
-    """Keys that do not have the same value in every job, in the order of the command line."""
+    """Return the keys that do not have the same value in every job, in the order of the command line."""
     rows = [values(job) for job in jobs]
     return [key for key in dict.fromkeys(key for row in rows for key in row) if len({row.get(key) for row in rows}) > 1]
 
 
 def label(job: Job, keys: Sequence[str]) -> str:
-    """What sets a job apart: the swept keys, or all of its words if nothing was swept."""
+    """Write the overrides of a job that differ between jobs, or all of them if nothing was swept."""
     return " ".join(word for word in job.overrides if word.partition("=")[0] in keys) or " ".join(job.overrides)
 
 
 def ledger(jobs: Sequence[Job]) -> str:
-    """The jobs as CSV: a row each, with a column for every swept key and for every figure."""
-    keys = swept_keys(jobs)
+    """Write the jobs as CSV, one row each, with a column for every swept key and for every figure."""
     names = sorted({name for job in jobs for name in job.figures})
+    header = ["job", "folder", "status", "exit_code", "seconds", *swept_keys(jobs), *names]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["job", "folder", "status", "exit_code", "seconds", *keys, *names])
-    for job in jobs:
-        row = values(job)
-        known = [job.number, job.folder, job.status, job.exit_code, job.seconds]
-        writer.writerow([*known, *(row.get(key, "") for key in keys), *(job.figures.get(name) for name in names)])
+    writer = csv.DictWriter(text, header, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**values(job), **job.figures, **job._asdict(), "job": job.number} for job in jobs)
     return text.getvalue()
 
 
 def write_ledger(sweep: Path) -> list[Job]:
-    """Gather the jobs and write ``sweep.csv``.
+    """Read the jobs and write ``sweep.csv``.
 
     Args:
-        sweep: The sweep's folder.
+        sweep: The folder of the sweep.
 
     Returns:
         The jobs.
@@ -174,11 +172,6 @@ def write_ledger(sweep: Path) -> list[Job]:
     jobs = read_jobs(sweep)
     write_whole(sweep / "sweep.csv", ledger(jobs))
     return jobs
-
-
-def _inside(folder: Path, sweep: Path) -> str:
-    place, whole = folder.resolve(), sweep.resolve()
-    return place.relative_to(whole).as_posix() if place.is_relative_to(whole) else str(place)
 
 
 def _figures(path: Path) -> dict[str, float]:

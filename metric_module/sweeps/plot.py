@@ -2,99 +2,96 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import plotly.graph_objects as go
 
-from metric_module.sweeps.settings import Setting
+from metric_module.sweeps.settings import Estimate, Setting, to_number
 
 MOST_LINES = 12
-_DECADES = 30  # beyond this ratio a number is spread over powers of ten
+_DECADES = 30  # from this ratio on, numbers are on a log scale
+
+Point = tuple[Setting, Estimate]
 
 
 def plot_settings(found: Sequence[Setting], monitor: str) -> go.Figure:
-    """The figure of each setting, with its interval.
+    """Plot the figure of each setting with its interval.
 
-    A numeric key is the horizontal axis, the margin before others. Without one, a row for each setting.
+    A numeric key becomes the horizontal axis, the margin before others. Without one, each setting has a row.
 
     Args:
-        found: Settings that have the figure.
+        found: The settings; those without the figure are left out.
         monitor: The figure.
     """
-    key = numeric_key(found)
-    return _rows(found, monitor) if key is None else _lines(found, monitor, key)
+    points = [(setting, made) for setting in found if (made := setting.estimate(monitor)) is not None]
+    key = numeric_key([setting for setting, _ in points])
+    return _rows(points, monitor) if key is None else _lines(points, monitor, key)
 
 
 def numeric_key(found: Sequence[Setting]) -> str | None:
-    """The swept key whose values are numbers in every setting: ``margin`` if it is one, else the first."""
+    """Return the swept key whose values are numbers in every setting: ``margin`` if it is one, else the first."""
     keys = dict.fromkeys(key for setting in found for key in setting.choice)
-    numbers = [key for key in keys if all(_number(setting.choice.get(key)) is not None for setting in found)]
+    numbers = [key for key in keys if all(to_number(setting.choice.get(key)) is not None for setting in found)]
     several = [key for key in numbers if len({setting.choice[key] for setting in found}) > 1]
     return "margin" if "margin" in several else several[0] if several else None
 
 
-def _lines(found: Sequence[Setting], monitor: str, key: str) -> go.Figure:
-    lines: dict[str, list[tuple[float, Setting]]] = {}
-    for setting in found:
+def _lines(points: Sequence[Point], monitor: str, key: str) -> go.Figure:
+    lines: dict[str, list[tuple[float, Point]]] = {}
+    for setting, made in points:
         others = " ".join(f"{name}={value}" for name, value in setting.choice.items() if name != key)
-        lines.setdefault(others, []).append((_number(setting.choice[key]) or 0.0, setting))
-    search = len(lines) > MOST_LINES  # and no grid: points then, told apart by the pointer
+        lines.setdefault(others, []).append((to_number(setting.choice[key]) or 0.0, (setting, made)))
+    search = len(lines) > MOST_LINES  # a random search, not a grid: single points, named on hover
     if search:
         lines = {"": [point for line in lines.values() for point in line]}
-    mode = "markers" if search else "lines+markers"
     plot = go.Figure()
-    for name, points in lines.items():
-        ordered = sorted(points, key=lambda point: point[0])
-        plot.add_trace(_trace([x for x, _ in ordered], [setting for _, setting in ordered], monitor, name, mode))
+    for name, line in lines.items():
+        line.sort(key=lambda point: point[0])
+        places, ordered = zip(*line, strict=True)
+        plot.add_scatter(
+            x=places,
+            y=[made.mean for _, made in ordered],
+            error_y=_error(ordered),
+            mode="markers" if search else "lines+markers",
+            name=escape(name),
+            hovertext=[escape(setting.name) for setting, _ in ordered],
+            hovertemplate="%{hovertext}<br>%{y:.4f}<extra></extra>",
+        )
     plot.update_layout(xaxis_title=escape(key), yaxis_title=escape(monitor), showlegend=len(lines) > 1)
-    plot.update_yaxes(range=_span(found, monitor))
-    places = [x for line in lines.values() for x, _ in line]
-    if min(places) > 0 and max(places) / min(places) > _DECADES:
+    plot.update_yaxes(range=_span(points))
+    every = [place for line in lines.values() for place, _ in line]
+    if min(every) > 0 and max(every) / min(every) > _DECADES:
         plot.update_xaxes(type="log")
     return plot
 
 
-def _trace(places: Sequence[float], found: Sequence[Setting], monitor: str, name: str, mode: str) -> go.Scatter:
-    means, halves = _means(found, monitor)
-    text = [escape(setting.name) for setting in found]
-    error = {"type": "data", "array": halves, "thickness": 1.5, "width": 4}
-    shown = {"x": list(places), "y": means, "error_y": error, "mode": mode, "name": escape(name)}
-    return go.Scatter(shown, hovertext=text, hovertemplate="%{hovertext}<br>%{y:.4f}<extra></extra>")
-
-
-def _rows(found: Sequence[Setting], monitor: str) -> go.Figure:
-    means, halves = _means(found, monitor)
-    names = [escape(setting.name) for setting in found]
-    error = {"type": "data", "array": halves, "thickness": 1.5, "width": 4}
-    plot = go.Figure(go.Scatter({"x": means, "y": names, "error_x": error, "mode": "markers", "marker": {"size": 9}}))
-    plot.update_traces(hovertemplate="%{y}<br>%{x:.4f}<extra></extra>")
-    plot.update_layout(xaxis_title=escape(monitor), height=120 + 34 * len(found))
-    plot.update_xaxes(range=_span(found, monitor))
+def _rows(points: Sequence[Point], monitor: str) -> go.Figure:
+    plot = go.Figure()
+    plot.add_scatter(
+        x=[made.mean for _, made in points],
+        y=[escape(setting.name) for setting, _ in points],
+        error_x=_error(points),
+        mode="markers",
+        marker={"size": 9},
+        hovertemplate="%{y}<br>%{x:.4f}<extra></extra>",
+    )
+    plot.update_layout(xaxis_title=escape(monitor), height=120 + 34 * len(points))
+    plot.update_xaxes(range=_span(points))
     plot.update_yaxes(autorange="reversed", type="category")
     return plot
 
 
-def _means(found: Sequence[Setting], monitor: str) -> tuple[list[float], list[float]]:
-    """Mean and half interval of each setting; no interval is none at all."""
-    made = [setting.estimate(monitor) for setting in found]
-    means = [one.mean if one else math.nan for one in made]
-    return means, [one.half or 0.0 if one else 0.0 for one in made]
+def _error(points: Sequence[Point]) -> dict[str, Any]:
+    """Return error bars for the intervals; a single repetition has none."""
+    return {"type": "data", "array": [made.half or 0.0 for _, made in points], "thickness": 1.5, "width": 4}
 
 
-def _span(found: Sequence[Setting], monitor: str) -> list[float] | None:
-    """What the axis shows: every mean; the interval of two seeds may be so wide that it would flatten all the rest."""
-    means, halves = _means(found, monitor)
-    spread, widest = max(means) - min(means), max(halves)
+def _span(points: Sequence[Point]) -> list[float] | None:
+    """Return the range of the axis if intervals would flatten the differences of the means; None for plotly's own."""
+    means = [made.mean for _, made in points]
+    spread, widest = max(means) - min(means), max(made.half or 0.0 for _, made in points)
     if widest <= 2 * spread or not spread:
         return None
     return [min(means) - 2 * spread, max(means) + 2 * spread]
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

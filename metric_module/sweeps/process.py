@@ -1,4 +1,4 @@
-"""The process of one job of a sweep: it ends with the sweep, takes its signals, and holds its folder."""
+"""Run one sweep job as a child process: forward signals to it, lock its folder, and end it with the sweep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 from metric_module.errors import UserError
 
 FOLLOWS = "LIGHTNING_TRIPLETS_FOLLOWS"
-"""A pipe whose other end the sweep holds: when it closes, the sweep is gone."""
+"""Environment variable with the read end of a pipe; the sweep has the write end, which closes when the sweep dies."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _KEPT = 20_000
@@ -28,13 +28,13 @@ _REASON = re.compile(_RANK + r"(?:error: (.+)|([\w.]*(?:Error|Exception|Interrup
 
 
 class Ended(NamedTuple):
-    """How a process ended.
+    """The end of a process.
 
     Attributes:
         code: Its exit code; negative if a signal ended it.
-        seconds: How long it took.
-        reason: Why it failed, in a line; empty if it did not.
-        signals: That this process received meanwhile, and passed on.
+        seconds: Its duration.
+        reason: Why it failed, in one line; empty if it did not fail.
+        signals: The signals that this process received meanwhile and forwarded.
     """
 
     code: int
@@ -44,17 +44,17 @@ class Ended(NamedTuple):
 
 
 def run_child(command: Sequence[str], inherit: Sequence[int] = ()) -> Ended:
-    """Run a command, and wait for it.
+    """Run a command and wait for its end.
 
-    It is not of this process's terminal group, so that Ctrl-C reaches it once, through this process; and it is told to
-    stop when this process is gone, however that came.
+    It runs in its own session, so that Ctrl-C reaches it only once, through this process. A child that calls
+    :func:`follow` stops when this process dies, even by SIGKILL.
 
     Args:
         command: Program and arguments.
-        inherit: File descriptors that it keeps open, as :func:`hold` gives them.
+        inherit: File descriptors that the child keeps open, from :func:`hold`.
 
     Returns:
-        How it ended.
+        Exit code, duration, reason of a failure, and forwarded signals.
     """
     start = time.monotonic()
     reader, writer = os.pipe()
@@ -67,20 +67,20 @@ def run_child(command: Sequence[str], inherit: Sequence[int] = ()) -> Ended:
             env={**os.environ, FOLLOWS: str(reader)},
         )
         assert process.stderr is not None
-        said: list[str] = []
-        copying = threading.Thread(target=_copy, args=(process.stderr, said), daemon=True)
+        output: list[str] = []
+        copying = threading.Thread(target=_copy, args=(process.stderr, output), daemon=True)
         copying.start()
-        with _passing_on(process) as signals:
+        with _forwarding(process) as signals:
             code = process.wait()
-        copying.join(timeout=2)  # a process that it left behind may keep the stream open
+        copying.join(timeout=2)  # a grandchild may keep the stream open
     finally:
         os.close(reader)
         os.close(writer)
-    return Ended(code, time.monotonic() - start, reason("".join(said), code), signals)
+    return Ended(code, time.monotonic() - start, reason("".join(output), code), signals)
 
 
 def follow() -> None:
-    """In a job of a sweep: stop, as at SIGTERM, when the sweep is gone."""
+    """Send SIGTERM to this process when the sweep that started it has died; does nothing outside a sweep."""
     pipe = os.environ.pop(FOLLOWS, None)
     if pipe is not None:
         threading.Thread(target=_wait_for_end, args=(int(pipe),), daemon=True).start()
@@ -88,13 +88,13 @@ def follow() -> None:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[list[int]]:
-    """Keep a folder for this process and those that inherit the lock; wait until others have left it.
+    """Lock a folder for this process and the children that inherit the lock; wait for another process to release it.
 
     Args:
-        folder: Which; it is made.
+        folder: The folder; it is created.
 
     Yields:
-        What a child must inherit, to hold it as long as it lives.
+        File descriptors that a child must inherit to keep the lock until it ends.
 
     Raises:
         UserError: On a system without POSIX file locks.
@@ -112,18 +112,20 @@ def hold(folder: Path) -> Iterator[list[int]]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"waiting for the process that is still at work in {folder}", file=sys.stderr, flush=True)
+            print(f"waiting for another process that still works in {folder}", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield [lock]
     finally:
         os.close(lock)
 
 
-def reason(said: str, code: int) -> str:
-    r"""The line that says why a process failed: its last error, of several ranks the first, else its last line.
+def reason(output: str, code: int) -> str:
+    r"""Find the line that says why a process failed: its last error, or else its last line.
+
+    If several processes of one job report errors, the first counts: the others fail because that one is gone.
 
     Args:
-        said: The end of what it wrote to its standard error.
+        output: The end of its standard error.
         code: Its exit code.
 
     Example:
@@ -134,39 +136,38 @@ def reason(said: str, code: int) -> str:
     """
     if not code:
         return ""
-    found: list[str] = [one or other for one, other in _REASON.findall(said)]
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    found: list[str] = [one or other for one, other in _REASON.findall(output)]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     killed = [f"killed by {signal.Signals(-code).name}"] if code < 0 else []
-    cause = 0 if "[rank" in said else -1  # one rank fails, and the others because it is gone
+    cause = 0 if "[rank" in output else -1
     if found:
         return found[cause][:300]
     return (killed or lines[-1:] or [f"exit code {code}"])[0][:300]
 
 
-def _copy(stream: IO[bytes], said: list[str]) -> None:
-    """Pass on what is written, as it is written, and keep the end of it."""
+def _copy(stream: IO[bytes], output: list[str]) -> None:
+    """Copy a stream to standard error without delay, and keep its end in ``output``."""
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     while chunk := os.read(stream.fileno(), 65536):
         text = decode(chunk)
         sys.stderr.write(text)
         sys.stderr.flush()
-        said[:] = ["".join([*said, text])[-_KEPT:]]
+        output[:] = ["".join([*output, text])[-_KEPT:]]
     stream.close()
 
 
 @contextmanager
-def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Hand the signals that this process receives to another, and remember them."""
+def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """Forward the signals that this process receives to another, and yield the list of them."""
     received: list[int] = []
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
+        """Record a signal and send it to the child."""
         received.append(number)
         process.send_signal(number)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.signal(number, pass_on) for number in _SIGNALS}
+    main = threading.current_thread() is threading.main_thread()  # only this one may handle signals
+    before = {number: signal.signal(number, forward) for number in _SIGNALS} if main else {}
     try:
         yield received
     finally:

@@ -1,4 +1,4 @@
-"""``resume_sweep=<folder>``: the jobs of a sweep that are missing or failed, again, with its own words."""
+"""``resume_sweep=<folder>``: run the missing and failed jobs of a sweep with its original options."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _MAY_FOLLOW = ("-", "trusted=", "debug=", "hydra")
 
 
 def with_resume_sweep(words: list[str]) -> list[str]:
-    """Put the words of an earlier sweep in place of ``resume_sweep=<folder>``.
+    """Replace ``resume_sweep=<folder>`` by the options of that sweep.
 
-    They count as words of a file: what they name has to be trusted, or to be typed again. So has the launcher, whose
-    settings may be lines of shell; without one the jobs run one after another.
+    They come from a file, so the classes they name must be trusted or typed again. The launcher must be typed again,
+    since its settings may contain shell commands; without one the jobs run one after another.
 
     Args:
-        words: Of the command line, without the program.
+        words: Arguments of the command line, without the program.
 
     Returns:
-        Words that Hydra understands; the same if there is no such word.
+        Arguments for Hydra; unchanged if ``resume_sweep=`` is not among them.
 
     Raises:
-        UserError: If the folder is not one of a sweep, or other options than its own are given.
+        UserError: If the folder does not belong to a sweep, or options other than its own are given.
     """
     folders = [word.removeprefix(WORD) for word in words if word.startswith(WORD)]
     if not folders:
@@ -44,20 +44,20 @@ def with_resume_sweep(words: list[str]) -> list[str]:
     for word in typed:
         if "=" in word and not word.lstrip("+~").startswith(_MAY_FOLLOW):
             raise UserError(
-                f"resume_sweep: a sweep goes on with its own options, got {word!r}; allowed: trusted=, debug="
+                f"resume_sweep: a sweep continues with its own options, got {word!r}; allowed: trusted=, debug="
             )
     for word in own + hydra_words:
-        if word.startswith("-") or (word.lstrip("+~").startswith("hydra") and not _is_known(word, typed)):
-            raise UserError(f"resume_sweep: {word!r} comes from {folder / SWEEP}; if you want it, type it again")
+        if word.startswith("-") or (word.lstrip("+~").startswith("hydra") and not _is_allowed(word, typed)):
+            raise UserError(f"resume_sweep: {word!r} comes from {folder / SWEEP}; to use it, type it again")
     launched = [word for word in hydra_words if word.startswith(_LAUNCHER) and word not in typed]
     if launched:
-        print(f"resume_sweep: runs without {' '.join(launched)}; to launch that way, type it again", file=sys.stderr)
+        print(f"resume_sweep: runs without {' '.join(launched)}; to use the launcher, type it again", file=sys.stderr)
     kept = [word for word in hydra_words if word.lstrip("+~").startswith(_KEPT) and word not in typed]
     place = quoted(folder.resolve())
-    options = [word for word in typed if word.startswith("-") or "=" not in word]  # argparse wants them together
+    options = [word for word in typed if word.startswith("-") or "=" not in word]  # argparse needs them together
     rest = [word for word in typed if word not in options]
     return ["-m", *options, *own, *kept, *rest, f"hydra.sweep.dir={place}", "hydra.callbacks.report.resume=true"]
 
 
-def _is_known(word: str, typed: list[str]) -> bool:
+def _is_allowed(word: str, typed: list[str]) -> bool:
     return word.lstrip("+~").startswith((*_KEPT, *_DROPPED, *_LAUNCHER)) or word in typed

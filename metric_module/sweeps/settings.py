@@ -1,4 +1,4 @@
-"""The settings of a sweep: means and intervals over repetitions, the best one, and the command that trains it again."""
+"""Settings of a sweep: means and intervals over repetitions, the best setting, and the command that repeats it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LOSSES = ("loss", "eer", "error")
 
 
 class Estimate(NamedTuple):
-    """A mean over repetitions.
+    """The mean of a figure over repetitions.
 
     Attributes:
-        n: How many there are.
-        mean: Of them.
-        half: Half the width of the 95 % interval of the mean; None for a single one.
+        n: Number of repetitions.
+        mean: The mean.
+        half: Half the width of the 95 % interval of the mean; None for a single repetition.
     """
 
     n: int
@@ -31,11 +31,11 @@ class Estimate(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """The jobs that differ in seed or fold alone.
+    """Jobs that differ only in seed or fold.
 
     Attributes:
-        choice: Value of each swept key but those.
-        jobs: By number.
+        choice: Value of each other swept key.
+        jobs: The jobs by number.
     """
 
     choice: dict[str, str]
@@ -43,20 +43,20 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """``margin=0.1 miner=semihard``."""
+        """The choice as words, ``margin=0.1 miner=semihard``."""
         return " ".join(f"{key}={value}" for key, value in self.choice.items()) or "the only setting"
 
     def estimate(self, figure: str) -> Estimate | None:
-        """Of a figure over the jobs that have it; None if none has."""
+        """Estimate a figure from the jobs that have it; None if none has."""
         found = [job.figures[figure] for job in self.jobs if figure in job.figures]
         return estimate(found) if found else None
 
 
 def estimate(found: Sequence[float]) -> Estimate:
-    r"""Mean and interval, :math:`\bar x \pm t_{0.975, n-1} s / \sqrt n` with Student's t.
+    r"""Compute mean and interval, :math:`\bar x \pm t_{0.975, n-1} s / \sqrt n` with Student's t.
 
     Args:
-        found: At least one number.
+        found: The values; at least one.
 
     Example:
         >>> estimate([1.0, 2.0, 3.0])
@@ -68,7 +68,7 @@ def estimate(found: Sequence[float]) -> Estimate:
 
 
 def student(freedom: int) -> float:
-    """The number t between which and -t Student's T lies with probability 0.95.
+    """Compute the t for which Student's T lies between -t and t with probability 0.95.
 
     Args:
         freedom: Degrees of freedom, at least 1.
@@ -85,7 +85,7 @@ def student(freedom: int) -> float:
 
 
 def _within(t: float, freedom: int) -> float:
-    """P(|T| < t): Abramowitz and Stegun 1964, equations 26.7.3 and 26.7.4."""
+    """Compute P(-t < T < t): Abramowitz and Stegun 1964, equations 26.7.3 and 26.7.4."""
     angle = math.atan(t / math.sqrt(freedom))
     cosine, odd = math.cos(angle), freedom % 2
     term = cosine if odd else 1.0
@@ -99,7 +99,7 @@ def _within(t: float, freedom: int) -> float:
 
 
 def settings(jobs: Sequence[Job]) -> list[Setting]:
-    """Put the jobs together that differ in seed or fold alone, in the order of their first job."""
+    """Group the jobs that differ only in seed or fold, in the order of their first job."""
     keys = [key for key in swept_keys(jobs) if not is_repeated(key)]
     found: dict[tuple[str, ...], Setting] = {}
     for job in jobs:
@@ -110,12 +110,12 @@ def settings(jobs: Sequence[Job]) -> list[Setting]:
 
 
 def is_repeated(key: str) -> bool:
-    """Whether the values of a key repeat a setting: seeds and folds."""
+    """Return whether the values of a key repeat a setting, as seeds and folds do."""
     return key.lstrip("+") in REPEATED
 
 
 def lower_is_better(monitor: str) -> bool:
-    """Whether a figure is an error: its name says so.
+    """Return whether a figure is an error, by its name.
 
     Example:
         >>> lower_is_better("val/loss"), lower_is_better("val/map_at_r")
@@ -126,7 +126,7 @@ def lower_is_better(monitor: str) -> bool:
 
 
 def best(found: Sequence[Setting], monitor: str) -> list[Setting]:
-    """The settings with the best mean: one, several that tie, or none that has the figure.
+    """Return the settings with the best mean: one, several that tie, or none if no job has the figure.
 
     Args:
         found: The settings.
@@ -139,11 +139,11 @@ def best(found: Sequence[Setting], monitor: str) -> list[Setting]:
 
 
 def command_of(setting: Setting, options: Sequence[str] = ()) -> str:
-    """The command that trains a setting again and reads test: once for every seed or fold that the sweep had.
+    """Write the command that trains a setting again, once for each of its seeds or folds, and evaluates test.
 
     Args:
-        setting: Which.
-        options: ``--config-dir`` and the like.
+        setting: The setting.
+        options: Options of Hydra's command line, such as ``--config-dir``.
 
     Example:
         >>> jobs = [Job(n, "", ("margin=0.1", f"seed={n}"), "done") for n in (1, 2)]
@@ -163,13 +163,27 @@ def command_of(setting: Setting, options: Sequence[str] = ()) -> str:
 
 
 def resume_command(folder: Path) -> str:
-    """The command that runs what is missing or failed of a sweep.
+    """Write the command that runs the missing and failed jobs of a sweep.
 
     Args:
-        folder: Of the sweep.
+        folder: The folder of the sweep.
 
     Example:
         >>> resume_command(Path("sweeps/my sweep"))
         "lightning-triplets 'resume_sweep=sweeps/my sweep'"
     """
     return f"{command()} {shlex.quote(f'resume_sweep={folder}')}"
+
+
+def to_number(text: str | None) -> float | None:
+    """Read a finite number; None if the text is not one.
+
+    Example:
+        >>> to_number("1e-3"), to_number("nan"), to_number("hard"), to_number(None)
+        (0.001, None, None, None)
+    """
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metric_module.callbacks.before_training import margins_around
 from metric_module.config.checks import check
+from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.evaluation import Gathered, Separation, separation
 from metric_module.evaluation.separation import QUANTILES
@@ -52,7 +53,7 @@ def census(cfg: DictConfig) -> dict[str, float]:
     margins = sorted({*listed, *margins_around(cfg.margin), *margins_around(listed[-1] / 2)})
     cfg.logger = {}  # there is nothing to log
     parts = build(cfg)
-    if hasattr(parts.datamodule, "sought"):
+    if DataModuleFacts(parts.datamodule).sought is not None:
         name = type(parts.datamodule).__name__
         raise UserError(
             f"task=census: expected classes, and {name} has pairs; training logs their census as train/easy ..."

@@ -1,4 +1,4 @@
-"""The figures of a run: read once with the best weights, written, and shown."""
+"""The figures of a run: evaluate whole sets, write ``metrics.json``, and print a table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Figures = dict[str, dict[str, float]]
 
 
 def measure(parts: Parts, stages: Sequence[str]) -> Figures:
-    """Run the module as it is over whole sets.
+    """Evaluate the module with its current weights on whole sets.
 
     Args:
         parts: Module, data and trainer.
-        stages: ``"val"``, ``"test"``.
+        stages: The sets to evaluate, ``"val"`` and ``"test"``.
 
     Returns:
         The figures by stage and name.
@@ -33,12 +33,12 @@ def measure(parts: Parts, stages: Sequence[str]) -> Figures:
 
 
 def report(parts: Parts, figures: Figures, folder: Path) -> dict[str, float]:
-    """Write ``metrics.json`` and show a table, on the first process alone.
+    """Write ``metrics.json`` and print a table, on the first process only.
 
     Args:
         parts: Module, data and trainer.
-        figures: By stage and name.
-        folder: The run's folder.
+        figures: The figures by stage and name.
+        folder: The folder of the run.
 
     Returns:
         The same figures in one dict, ``{"val/recall_at_1": ...}``.
@@ -51,7 +51,7 @@ def report(parts: Parts, figures: Figures, folder: Path) -> dict[str, float]:
 
 
 def table(figures: Mapping[str, Mapping[str, float]]) -> Table:
-    """One row per figure, one column per stage."""
+    """Return a table with a row for each figure and a column for each stage."""
     made = Table()
     made.add_column("figure")
     for stage in figures:
@@ -62,5 +62,5 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _spell(value: float) -> str:
-    """Counts as whole numbers, figures with four digits."""
+    """Write a count as a whole number, any other figure with four digits."""
     return f"{value:.0f}" if value > 1 and value.is_integer() else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""The figures of a run, and its report once they are safe."""
+"""The figures of a run, and its report, which is written once the figures are safe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import suppress
 from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -17,26 +16,26 @@ from omegaconf import DictConfig, OmegaConf
 from metric_module.callbacks import BeforeTraining, MinedTriplets
 from metric_module.callbacks.before_training import measure_separation
 from metric_module.config.messages import one_line
+from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.distances import Distance
-from metric_module.evaluation.metrics.base import Gathered
+from metric_module.evaluation.metrics.base import EmbeddingMetric
+from metric_module.evaluation.metrics.of_classes import MetricGroup, RetrievalMetric
 from metric_module.evaluation.retrieval import PerQuery, retrieval_per_query
 from metric_module.evaluation.separation import Separation
+from metric_module.report.contents import Run
+from metric_module.report.samples.neighbours import Items, whole_classes
 from metric_module.tasks.build import Parts
 from metric_module.tasks.figures import Figures, measure, report
-
-if TYPE_CHECKING:
-    from metric_module.report.contents import Run
-    from metric_module.report.samples.neighbours import Items
 
 PACKAGES = ("lightning-triplets", "torch", "lightning", "torchmetrics", "torchvision", "timm", "hydra-core", "plotly")
 
 
 def read_figures(cfg: DictConfig, parts: Parts) -> dict[str, float]:
-    """Read val and, unless ``cfg.test`` is false, test with the module as it is; write the figures, then the report.
+    """Evaluate val and, unless ``cfg.test`` is false, test; write the figures, then the report.
 
     Args:
         cfg: The composed configuration.
-        parts: Module, data and trainer.
+        parts: Module, data and trainer; the module is evaluated with its current weights.
 
     Returns:
         The figures, ``{"val/map_at_r": ..., "test/map_at_r": ...}``.
@@ -48,87 +47,83 @@ def read_figures(cfg: DictConfig, parts: Parts) -> dict[str, float]:
 
 
 def report_run(cfg: DictConfig, parts: Parts, figures: Figures) -> None:
-    """Write ``report.html`` on the first process, if ``cfg.report``; a report that fails is told, and nothing else.
+    """Write ``report.html`` on the first process, if ``cfg.report``; an error becomes a warning unless ``cfg.debug``.
 
     Args:
         cfg: The composed configuration.
-        parts: What was measured, straight after :func:`metric_module.tasks.figures.measure`.
-        figures: What that gave.
+        parts: Module, data and trainer, directly after :func:`metric_module.tasks.figures.measure`.
+        figures: The figures that it returned.
     """
     if not cfg.report or not figures or not parts.trainer.is_global_zero:
         return
     path = Path(cfg.output_dir) / "report.html"
     try:
-        from metric_module.report.run_page import write_report
+        from metric_module.report.run_page import write_report  # plotly takes its time
 
         write_report(path, _run(cfg, parts, figures))
     except Exception as error:
         if cfg.debug:
             raise
         logging.getLogger(__name__).info("the report failed", exc_info=True)
-        said = f"warning: {path} was not written: {type(error).__name__}: {one_line(error)}"
-        print(f"{said}; the figures are safe in metrics.json, debug=true shows the stack trace", file=sys.stderr)
+        problem = f"warning: {path} was not written: {type(error).__name__}: {one_line(error)}"
+        print(f"{problem}; the figures are safe in metrics.json, debug=true shows the stack trace", file=sys.stderr)
 
 
 def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
-    """Everything the report needs, on the CPU."""
-    from metric_module.report.contents import Run
-
+    """Collect the content of the report on the CPU."""
     module, datamodule, trainer = parts
     criterion, folder, stage = module.criterion, Path(cfg.output_dir), [*figures][-1]
     distance = deepcopy(criterion.distance).cpu()
-    pairs = module.metric.sought is not None
-    items, found = _nothing() if pairs else read_items(module.metric.gathered(), distance)
-    watched = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
-    mined = watched.get(MinedTriplets)
-    before, after, samples = _separations(watched.get(BeforeTraining), items, criterion.margin, distance)
-    trained_on = getattr(datamodule, "classes_trained_on", None)
-    return Run(
+    callbacks = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    mined, metrics, facts = callbacks.get(MinedTriplets), folder / "metrics.csv", DataModuleFacts(datamodule)
+    run = Run(
         title=f"{folder.parent.name} {folder.name}",
         stage=stage,
         figures=figures,
-        items=items,
-        queries=found,
         margin=float(criterion.margin),
         distance=distance,
-        trained_on=None if trained_on is None else trained_on(stage),
-        show=getattr(datamodule, "show", None),
-        name=getattr(datamodule, "class_names_of", None),
-        metrics=path if (path := folder / "metrics.csv").is_file() else None,
+        trained_on=None if facts.classes_trained_on is None else facts.classes_trained_on(stage),
+        show=facts.show,
+        name=facts.class_names_of,
+        metrics=metrics if metrics.is_file() else None,
         steps=trainer.global_step or None,
-        before=before,
-        after=after,
-        samples=samples,
         mined={} if mined is None else mined.mined,
         config=OmegaConf.to_yaml(cfg),
         versions=_versions(),
-        pairs=pairs,
+        pairs=module.metric.sought is not None,
     )
+    if run.pairs:
+        return run
+    items, queries, ranked_to = read_items(module.metric, distance)
+    before, after, samples = _separations(callbacks.get(BeforeTraining), items, criterion.margin, distance)
+    return run._replace(items=items, queries=queries, ranked_to=ranked_to, before=before, after=after, samples=samples)
 
 
-def _nothing() -> tuple[Items, PerQuery]:
-    """In place of samples by class and of their figures."""
-    from metric_module.report.samples.neighbours import Items
+def read_items(metric: EmbeddingMetric, distance: Distance) -> tuple[Items, PerQuery, int | None]:
+    """Return the evaluated set on the CPU, and the figures of each query by row of the set.
 
-    none, numbers = torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
-    return Items(numbers.view(0, 1), none, none, none), PerQuery(none, none, numbers, numbers, numbers)
-
-
-def read_items(gathered: Gathered, distance: Distance) -> tuple[Items, PerQuery]:
-    """What was read last, and the figures of each query, by its row.
+    The figures are those of the retrieval metric. Without one (``evaluation=verification``), they are computed here.
 
     Args:
-        gathered: From the module's metric.
-        distance: The criterion's, on the CPU.
-    """
-    from metric_module.report.samples.neighbours import Items
+        metric: The module's metric, after ``compute``.
+        distance: The criterion's distance, on the CPU.
 
+    Returns:
+        The set, the figures, and the rank beyond which ranks are lower bounds; None if every rank is exact.
+    """
+    gathered = metric.gathered()
     embeddings, labels, ids = (part.detach().cpu() for part in gathered[:3])  # (N, D), (N,), (N,)
-    if gathered.queries is None:
-        items = Items(embeddings, labels, ids, torch.arange(len(labels)))
-        return items, retrieval_per_query(embeddings, labels, ids, distance=distance)
-    asked = gathered.queries.cpu()  # (N,)
-    rows, gallery = asked.nonzero()[:, 0], (~asked).nonzero()[:, 0]  # (Q,), (G,)
+    rows = gallery = torch.arange(len(labels))
+    if gathered.queries is not None:
+        asked = gathered.queries.cpu()  # (N,)
+        rows, gallery = rows[asked], rows[~asked]  # (Q,), (G,)
+    items = Items(embeddings, labels, ids, gallery)
+    if metric.per_query is not None:
+        metrics = metric.metrics if isinstance(metric, MetricGroup) else (metric,)
+        limits = [
+            max(one.recall_at, default=1) for one in metrics if isinstance(one, RetrievalMetric) and not one.all_ranks
+        ]
+        return items, metric.per_query, min(limits, default=None)
     found = retrieval_per_query(
         embeddings[rows],
         labels[rows],
@@ -138,22 +133,20 @@ def read_items(gathered: Gathered, distance: Distance) -> tuple[Items, PerQuery]
         gallery_ids=ids[gallery],
         distance=distance,
     )
-    return Items(embeddings, labels, ids, gallery), found._replace(rows=rows[found.rows])
+    return items, found._replace(rows=rows[found.rows]), None
 
 
 def _separations(
-    kept: BeforeTraining | None, items: Items, margin: float, distance: Distance
+    recorded: BeforeTraining | None, items: Items, margin: float, distance: Distance
 ) -> tuple[Separation | None, Separation | None, int]:
-    """Before and after training of the same samples; without that, of what was read, whole classes of it."""
-    from metric_module.report.samples.neighbours import whole_classes
+    """Return the separation before and after training, and the number of samples.
 
-    if not len(items.ids):
-        return None, None, 0
-    if kept is not None and kept.ids is not None and kept.after is not None:
-        return kept.before, kept.after, len(kept.ids)
+    They are the samples recorded before training, or, without a record, whole classes of the evaluated set.
+    """
+    if recorded is not None and recorded.ids is not None and recorded.after is not None:
+        return recorded.before, recorded.after, len(recorded.ids)
     rows = whole_classes(items.labels, 2000)
-    measured = measure_separation(items.embeddings[rows], items.labels[rows], margin, distance)
-    return None, measured, len(rows)
+    return None, measure_separation(items.embeddings[rows], items.labels[rows], margin, distance), len(rows)
 
 
 def _versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 
 from metric_module.config.checks import check
+from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.storage.weights import NAME, save_encoder
 from metric_module.tasks.build import Parts, build
@@ -50,8 +51,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
 def _check_positives(parts: Parts) -> None:
     """Accept batches in which an anchor has a positive, or a memory that may have one."""
-    samples = getattr(parts.datamodule, "samples_per_class", None)
-    if samples == 1 and parts.module.memory is None:
+    if DataModuleFacts(parts.datamodule).samples_per_class == 1 and parts.module.memory is None:
         raise UserError(
             "datamodule.samples_per_class: expected at least 2, or a memory (memory.size=8192, say), got 1: an anchor "
             "has no positive"

@@ -60,7 +60,7 @@ def test_a_sweep_that_is_stopped_and_killed_is_resumed(tmp_path: Path) -> None:
     code, said = ended(process)
     assert code == 130, said
     assert "Traceback" not in said and "stopped by SIGINT after step" in said
-    assert said.endswith(f"to run what is missing or failed: {shlex.join(PROGRAM)} resume_sweep=mine\n")
+    assert said.endswith(f"to run the missing and failed jobs: {shlex.join(PROGRAM)} resume_sweep=mine\n")
     assert rows(sweep) == [("0", "missing", ""), ("1", "missing", "")]
     assert not (sweep / "1").exists(), "the sweep did not stop"
     assert "resume_sweep=mine" in (sweep / "sweep.html").read_text()

@@ -92,11 +92,13 @@ def test_what_is_in_the_wheel(wheel: Path, tmp_path: Path) -> None:
     yamls = {f"metric_module/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "metric_module").rglob("*.py")}
     moved = {"metric_module/config/conf_package.py"}
+    pages = {str(path.relative_to(ROOT)) for path in (ROOT / "metric_module").rglob("*.jinja")}
     assert len(yamls) > 80 and names > yamls | (code - moved)
     assert {name for name in names if name.startswith("metric_module/conf/")} == {
         *yamls,
         "metric_module/conf/__init__.py",
     }
+    assert len(pages) >= 5 and names > pages | {"metric_module/report/page.css", "metric_module/report/page.js"}
     assert {"metric_module/py.typed", "datamodules/py.typed", "datamodules/emoji/data/emoji.png"} < names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"metric_module", "datamodules"}
@@ -149,7 +151,7 @@ def test_a_sweep_and_its_continuation(unpacked: Path, here: Path) -> None:
     done = run(here, unpacked, *MODULE, *words, code=1)
     assert_imported(done.stdout, unpacked, 1)
     hint = f"{shlex.join(MODULE)} resume_sweep=sweep"
-    assert done.stderr.endswith(f"to run what is missing or failed: {hint}\n")
+    assert done.stderr.endswith(f"to run the missing and failed jobs: {hint}\n")
     assert hint in (here / "sweep/sweep.html").read_text()
     assert [json.loads((here / f"sweep/{job}/job.json").read_text())["exit_code"] for job in range(2)] == [0, 2]
     again = run(here, unpacked, *MODULE, "resume_sweep=sweep", "trusted=[my_encoders]", code=1)

@@ -1,4 +1,4 @@
-"""Pages of docs, taken apart: the files and the commands that they show."""
+"""Pages of the docs: the files and the commands that they show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def page(name: str) -> tuple[str, dict[str, str], list[str]]:
-    """The text of a page, the content of its files by their first line, and its command lines."""
+    """Return the text of a page, the content of its files by their names, and its command lines."""
     text = (DOCS / name).read_text(encoding="utf-8")
     files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", text, re.DOTALL))
     return (
@@ -25,13 +25,13 @@ def page(name: str) -> tuple[str, dict[str, str], list[str]]:
 
 
 def modules_of(files: Mapping[str, str]) -> list[str]:
-    """The modules among some files."""
+    """Return the names of the modules among some files."""
     return [Path(name).stem for name in files if name.endswith(".py")]
 
 
 @contextmanager
 def written(files: Mapping[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The files of a page, in a folder from which they can be imported afresh."""
+    """Write the files of a page into a folder from which they can be imported afresh."""
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)

@@ -1,4 +1,4 @@
-"""A finished run, made up."""
+"""A finished run with invented data, for reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVIL = "<script>window.hacked = 1</script>"
 
 
 def items(classes: int = 6, each: int = 5, spread: float = 0.7, seed: int = 0) -> Items:
-    """Clouds whose ids are the row numbers plus 100."""
+    """Draw a cloud of points for each class; the ids are the row numbers plus 100."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat_interleave(each)
     centres = torch.randn(classes, 4, generator=generator)
@@ -30,7 +30,7 @@ def items(classes: int = 6, each: int = 5, spread: float = 0.7, seed: int = 0) -
 
 
 def show(ids: Sequence[int]) -> list[Image.Image | str]:
-    """Each sample a square of its own colour."""
+    """Show each sample as a square with its own colour."""
     return [Image.new("RGB", (80, 80), (id % 256, 90, 255 - id % 256)) for id in ids]
 
 
@@ -58,7 +58,7 @@ def csv(folder: Path) -> Path:
 
 
 def made_up(folder: Path, **changes: Any) -> Run:
-    """A run of which everything is known."""
+    """Build a run in which every section of the report has data."""
     samples = changes.pop("items", items())
     figures = {"val": {"recall_at_1": 0.7, "queries": 30.0}, "test": {"recall_at_1": 0.6, "map_at_r": 0.5, "loss": 0.2}}
     earlier = items(spread=3, seed=1)

@@ -1,4 +1,4 @@
-"""Folders as a sweep leaves them."""
+"""Folders of sweeps, written as a sweep would write them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def plan(jobs: list[list[str]] | None, monitor: str = "val/map_at_r") -> Plan:
 
 
 def grid(*words: str) -> list[list[str]]:
-    """Each combination: ``grid("margin=1,2", "seed=1,2")`` has four."""
+    """List each combination: ``grid("margin=1,2", "seed=1,2")`` has four."""
     keys = [word.partition("=") for word in words]
     rows = [[f"{key}={value}" for value in values.split(",")] for key, _, values in keys]
     return [list(job) for job in itertools.product(*rows)]
 
 
 def leave(sweep: Path, jobs: Sequence[Sequence[str]], figures: Sequence[float | int | None]) -> None:
-    """A sweep whose jobs reached a figure (a float), failed with an exit code (an int), or did not start (None)."""
+    """Write a sweep whose jobs have a figure (a float), failed with an exit code (an int), or did not start (None)."""
     write_plan(sweep, plan([list(job) for job in jobs]))
     for number, (job, figure) in enumerate(zip(jobs, figures, strict=True)):
         if figure is None:

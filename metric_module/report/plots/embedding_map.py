@@ -1,4 +1,4 @@
-"""The embeddings on a plane.
+"""Embeddings in two dimensions.
 
 Shapes: N = samples, n = points, D = embedding size.
 """
@@ -12,18 +12,19 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from metric_module.report.plots.colours import COLOURS
+from metric_module.report.plots.shares import COLOURS
 
 
 def pca(embeddings: Tensor, rows: Tensor) -> tuple[Tensor, float]:
-    """Some embeddings on the plane in which all of them spread most, and the share of the variance that lies in it.
+    """Project embeddings onto the two directions in which all of them vary most.
 
     Args:
-        embeddings: All, ``(N, D)``.
-        rows: Which to project, int64 ``(n,)``.
+        embeddings: All embeddings ``(N, D)``.
+        rows: Rows to project, int64 ``(n,)``.
 
     Returns:
-        ``(n, 2)``, each axis with its largest entry upwards, and a share in [0, 1].
+        Coordinates ``(n, 2)``, with the sign of each axis such that its largest component is positive, and the share
+        of the variance that the two directions contain, from 0 to 1.
 
     Example:
         >>> plane, share = pca(torch.tensor([[0.0, 0.0], [2.0, 0.0], [4.0, 0.0]]), torch.tensor([0, 2]))
@@ -41,7 +42,10 @@ def pca(embeddings: Tensor, rows: Tensor) -> tuple[Tensor, float]:
 
 
 def umap(embeddings: Tensor) -> Tensor | None:
-    """UMAP of embeddings ``(n, D)``, ``(n, 2)``, with a seed of its own; None if umap-learn is not installed."""
+    """Project embeddings ``(n, D)`` to ``(n, 2)`` by UMAP with a fixed seed.
+
+    Returns None without umap-learn, or for fewer than four embeddings.
+    """
     if len(embeddings) < 4:
         return None
     with warnings.catch_warnings():
@@ -56,12 +60,12 @@ def umap(embeddings: Tensor) -> Tensor | None:
 
 
 def map_plot(planes: dict[str, Tensor], ids: Sequence[int], right: Sequence[bool | None]) -> go.Figure:
-    """Points by whether their nearest neighbour is of their class, with a switch between planes if there are several.
+    """Plot points in the colour of their nearest neighbour's class, right or wrong.
 
     Args:
-        planes: Name and coordinates ``(n, 2)`` of each.
-        ids: Which sample each point is; the page's script shows it on hover.
-        right: Whether rank 1 is right; None for what is no query.
+        planes: Coordinates ``(n, 2)`` by the name of the projection; with several, a switch chooses.
+        ids: Id of each point's sample, which the page's script shows on hover.
+        right: Whether the nearest neighbour of each point has its class; None for a point that is not a query.
     """
     kinds = {
         "right at rank 1": (True, COLOURS["positive"], "circle"),
@@ -69,10 +73,12 @@ def map_plot(planes: dict[str, Tensor], ids: Sequence[int], right: Sequence[bool
         "no query": (None, COLOURS["neutral"], "circle-open"),
     }
     plot = go.Figure()
-    groups = [[place for place, value in enumerate(right) if value is kind] for kind, _, _ in kinds.values()]
     plane = next(iter(planes.values()))
-    for (name, (_, colour, symbol)), group in zip(kinds.items(), groups, strict=True):
+    shown = []
+    for name, (kind, colour, symbol) in kinds.items():
+        group = [place for place, value in enumerate(right) if value is kind]
         if group:
+            shown.append(group)
             plot.add_scatter(
                 x=plane[group, 0].tolist(),
                 y=plane[group, 1].tolist(),
@@ -83,7 +89,6 @@ def map_plot(planes: dict[str, Tensor], ids: Sequence[int], right: Sequence[bool
                 marker={"size": 7, "opacity": 0.75, "color": colour, "symbol": symbol},
             )
     if len(planes) > 1:
-        shown = [group for group in groups if group]
         buttons = [
             {
                 "label": name,

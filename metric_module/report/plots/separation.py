@@ -1,33 +1,37 @@
-"""The picture that the triplet loss is explained with, from real data: how far pairs are apart, and the margin."""
+"""Distributions of the distances of positive and negative pairs, and the margin between them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
-import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from metric_module.evaluation.separation import Separation
-from metric_module.report.plots.colours import COLOURS
+from metric_module.evaluation.separation import QUANTILES, Separation
+from metric_module.report.plots.shares import COLOURS, add_shares
 
-MEDIAN = 3  # of the seven quantiles
+MEDIAN = QUANTILES.index(0.5)
+DASHED = {"width": 1.5, "dash": "dash", "color": COLOURS["neutral"]}
 
 
-def separation_plot(parts: Sequence[tuple[str, Separation]], margin: float) -> go.Figure:
-    """Distributions of d_ap and d_an, one panel for each part, with the margin beyond the median positive.
+def separation_plot(panels: Sequence[tuple[str, Separation]], margin: float) -> go.Figure:
+    """Plot the distributions of d_ap and d_an, with a band for the margin beyond the median positive pair.
 
     Args:
-        parts: Title and separation of each panel.
-        margin: In units of the distance; a soft loss may have 0.
+        panels: Title and separation of each panel, from top to bottom.
+        margin: The margin in units of the distance; 0, as a soft loss may have it, draws no band.
     """
     plot = make_subplots(
-        rows=len(parts), cols=1, shared_xaxes=True, vertical_spacing=0.12, subplot_titles=[title for title, _ in parts]
+        rows=len(panels),
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.12,
+        subplot_titles=[title for title, _ in panels],
     )
-    for row, (_, part) in enumerate(parts, start=1):
+    for row, (_, part) in enumerate(panels, start=1):
         for name, counts in (("positive", part.positive), ("negative", part.negative)):
-            x, y = _steps(part.edges, counts)
+            x, y = _outline(part.edges, counts)
             plot.add_scatter(
                 x=x,
                 y=y,
@@ -42,53 +46,51 @@ def separation_plot(parts: Sequence[tuple[str, Separation]], margin: float) -> g
                 col=1,
             )
         middle = float(part.positive_quantiles[MEDIAN])
-        line = {"width": 1.5, "dash": "dash", "color": COLOURS["neutral"]}
-        plot.add_vline(x=middle, line=line, row=row, col=1)
+        plot.add_vline(x=middle, line=DASHED, row=row, col=1)
         if margin:
-            said = {"annotation_text": f"margin {margin:.3g}", "annotation_position": "top left"}
-            plot.add_vrect(
-                x0=middle, x1=middle + margin, fillcolor=COLOURS["semi-hard"], opacity=0.22, line_width=0,
-                row=row, col=1, **said,
-            )  # fmt: skip
-            plot.add_vline(x=middle + margin, line=line, row=row, col=1)
+            band = {"fillcolor": COLOURS["semi-hard"], "opacity": 0.22, "line_width": 0}
+            note = {"annotation_text": f"margin {margin:.3g}", "annotation_position": "top left"}
+            plot.add_vrect(middle, middle + margin, **band, **note, row=row, col=1)
+            plot.add_vline(x=middle + margin, line=DASHED, row=row, col=1)
     plot.update_yaxes(showticklabels=False, rangemode="tozero", title_text="share of pairs")
-    plot.update_xaxes(title_text="distance", row=len(parts), col=1)
+    plot.update_xaxes(title_text="distance", row=len(panels), col=1)
     plot.update_xaxes(showticklabels=True)
-    legend = {"orientation": "h", "x": 0, "y": 1.0 + 0.05 * len(parts), "yanchor": "bottom"}
+    legend = {"orientation": "h", "x": 0, "y": 1.0 + 0.05 * len(panels), "yanchor": "bottom"}
     plot.update_layout(
-        height=140 + 230 * len(parts), margin={"l": 36, "r": 12, "t": 92, "b": 48}, legend=legend, bargap=0
+        height=140 + 230 * len(panels), margin={"l": 36, "r": 12, "t": 92, "b": 48}, legend=legend, bargap=0
     )
     return plot
 
 
 def margins_plot(part: Separation, margin: float) -> go.Figure:
-    """Shares of easy, semi-hard and hard triplets at each margin, as areas, with the run's own drawn in."""
+    """Plot the shares of easy, semi-hard and hard triplets at each margin, with a line at the run's own margin.
+
+    Args:
+        part: The separation.
+        margin: The run's own margin, in units of the distance.
+    """
     plot = go.Figure()
-    for word, share in (("hard", part.hard), ("semi-hard", part.semihard), ("easy", part.easy)):
-        plot.add_scatter(
-            x=part.margins.tolist(),
-            y=(100 * share).tolist(),
-            name=word,
-            mode="lines",
-            stackgroup="shares",
-            line={"width": 0.5, "color": COLOURS[word]},
-            hovertemplate="%{y:.1f} %",
-        )
-    plot.add_vline(x=margin, line={"width": 1.5, "dash": "dash", "color": COLOURS["neutral"]})
-    plot.update_layout(height=280, xaxis_title="margin", yaxis_title="% of valid triplets", yaxis_range=[0, 100])
-    plot.update_layout(hovermode="x unified")
+    for kind, shares in (("hard", part.hard), ("semi-hard", part.semihard), ("easy", part.easy)):
+        add_shares(plot, kind, part.margins.tolist(), shares.tolist())
+    plot.add_vline(x=margin, line=DASHED)
+    plot.update_layout(height=280, xaxis_title="margin")
     return plot
 
 
 def shares_at(part: Separation, margin: float) -> str:
-    """Shares of easy, semi-hard and hard at a margin, in words."""
+    """Write the shares of easy, semi-hard and hard triplets at the nearest of the measured margins in words.
+
+    Args:
+        part: The separation.
+        margin: The margin, in units of the distance.
+    """
     place = int((part.margins - margin).abs().argmin())
     shares = ((part.easy, "easy"), (part.semihard, "semi-hard"), (part.hard, "hard"))
-    return ", ".join(f"{100 * float(share[place]):.1f} % {word}" for share, word in shares)
+    return ", ".join(f"{100 * float(share[place]):.1f} % {kind}" for share, kind in shares)
 
 
-def _steps(edges: Tensor, counts: Tensor) -> tuple[list[float], list[float]]:
-    """A histogram as a line that rises from 0 and returns to it; its area is 1."""
+def _outline(edges: Tensor, counts: Tensor) -> tuple[list[float], list[float]]:
+    """Return a histogram as a line that starts at 0 and returns to it, with area 1."""
     width = (edges[1:] - edges[:-1]).clamp(min=1e-12)
     height = counts.double() / width / counts.sum().clamp(min=1)
-    return edges.tolist(), torch.cat([height, height.new_zeros(1)]).tolist()
+    return edges.tolist(), [*height.tolist(), 0.0]

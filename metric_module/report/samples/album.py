@@ -1,13 +1,11 @@
-"""What samples look like: a small picture or a text of each, stored once in the page."""
+"""The looks of samples: a small picture or a text of each, stored once in the page."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
-from typing import NamedTuple
+from typing import TypedDict
 
 from PIL import Image, features
 
@@ -21,82 +19,53 @@ Show = Callable[[Sequence[int]], Sequence[Image.Image | str]]
 Name = Callable[[Sequence[int]], Sequence[str]]
 
 
-class Seen(NamedTuple):
-    """A sample as the page shows it.
+class Look(TypedDict):
+    """The look of a sample, a dict for the script of the page.
 
     Attributes:
         name: Its class, in words.
+        title: Class and id.
         text: Its text; None if there is a picture.
-        picture: A data URI; None if there is a text.
+        picture: Its picture as a data URI; None if there is a text.
     """
 
     name: str
+    title: str
     text: str | None
     picture: str | None
 
 
-class Album:
-    """The samples of a page.
+def album(ids: Iterable[int], labels: Mapping[int, int], show: Show | None, name: Name | None) -> dict[int, Look]:
+    """Collect the looks of samples.
 
     Args:
-        seen: By id.
+        ids: Ids of the samples.
+        labels: Class by id, for the samples whose class is known.
+        show: The data module's method; None shows each sample as a text with its id and class.
+        name: The data module's method; None names each class by its number.
 
-    Example:
-        >>> Album({3: Seen("cat", "a <tabby>", None)}).tag(3)
-        '<span class="shot text" title="cat, sample 3">a &lt;tabby&gt;</span>'
-    """
-
-    def __init__(self, seen: Mapping[int, Seen]) -> None:
-        self.seen = seen
-
-    def name(self, id: int) -> str:
-        """The class of a sample, as plain text."""
-        return self.seen[id].name
-
-    def tag(self, id: int) -> str:
-        """The element that shows a sample; a picture comes from :meth:`data` when it is scrolled to."""
-        sample = self.seen[id]
-        about = escape(f"{sample.name}, sample {id}")
-        if sample.picture is not None:
-            return f'<img class="shot" data-id="{id}" alt="{about}" title="{about}">'
-        return f'<span class="shot text" title="{about}">{escape(sample.text or "")}</span>'
-
-    def data(self) -> str:
-        """The element that holds pictures and texts by id, for the page's script."""
-        every = {
-            id: {"name": f"{sample.name}, sample {id}", "picture": sample.picture, "text": sample.text}
-            for id, sample in self.seen.items()
-        }
-        text = json.dumps(every, separators=(",", ":")).replace("<", "\\u003c")
-        return f'<script type="application/json" id="album">{text}</script>'
-
-
-def album(ids: Iterable[int], labels: Mapping[int, int], show: Show | None, name: Name | None) -> Album:
-    """Collect what the page shows.
-
-    Args:
-        ids: Of the samples.
-        labels: Class of those whose class is known, by id.
-        show: The data module's; None: a text says id and class.
-        name: The data module's; None: the number of the class.
+    Returns:
+        The looks by id.
 
     Raises:
-        UserError: If the data module's ``show`` gives something else than a picture or a text of each sample.
+        UserError: If ``show`` returns something else than a picture or a text for each sample.
     """
-    seen: dict[int, Seen] = {}
+    found: dict[int, Look] = {}
     every = sorted(set(ids))
     for start in range(0, len(every), AT_ONCE):
         part = every[start : start + AT_ONCE]
-        names = _names(part, labels) if name is None else [str(word) for word in name(part)]
-        looks = [f"sample {id}, {word}" for id, word in zip(part, names, strict=True)] if show is None else show(part)
-        if len(looks) != len(part):
-            raise UserError(f"datamodule.show: expected {len(part)} pictures or texts, got {len(looks)}")
-        seen |= {id: _seen(word, look) for id, word, look in zip(part, names, looks, strict=True)}
-    return Album(seen)
+        names = [f"class {labels.get(id, 'unknown')}" for id in part] if name is None else [*map(str, name(part))]
+        shown = [f"sample {id}, {word}" for id, word in zip(part, names, strict=True)] if show is None else show(part)
+        if len(shown) != len(part):
+            raise UserError(f"datamodule.show: expected {len(part)} pictures or texts, got {len(shown)}")
+        for id, word, one in zip(part, names, shown, strict=True):
+            text, picture = _text_or_picture(one)
+            found[id] = Look(name=word, title=f"{word}, sample {id}", text=text, picture=picture)
+    return found
 
 
 def data_uri(picture: Image.Image, side: int = SIDE) -> str:
-    """A picture no larger than ``side`` pixels, as WebP, or PNG where Pillow has none."""
+    """Encode a picture, shrunk to at most ``side`` pixels, as WebP, or as PNG if Pillow has no WebP."""
     small = picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
     small.thumbnail((side, side))
     kind = "webp" if features.check("webp") else "png"
@@ -105,13 +74,10 @@ def data_uri(picture: Image.Image, side: int = SIDE) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _names(ids: Sequence[int], labels: Mapping[int, int]) -> list[str]:
-    return [f"class {labels[id]}" if id in labels else "class unknown" for id in ids]
-
-
-def _seen(name: str, look: Image.Image | str) -> Seen:
-    if isinstance(look, Image.Image):
-        return Seen(name, None, data_uri(look))
-    if not isinstance(look, str):
-        raise UserError(f"datamodule.show: expected a PIL image or a str for each sample, got {type(look).__name__}")
-    return Seen(name, look if len(look) <= MOST_TEXT else f"{look[:MOST_TEXT]}…", None)
+def _text_or_picture(shown: Image.Image | str) -> tuple[str | None, str | None]:
+    if isinstance(shown, Image.Image):
+        return None, data_uri(shown)
+    if not isinstance(shown, str):
+        name = type(shown).__name__
+        raise UserError(f"datamodule.show: expected a PIL image or a str for each sample, got {name}")
+    return (shown if len(shown) <= MOST_TEXT else f"{shown[:MOST_TEXT]}…"), None

@@ -1,4 +1,4 @@
-"""Queries with their nearest neighbours, and pairs of classes that are taken for each other.
+"""Queries with their nearest neighbours, and pairs of classes whose queries find the other class.
 
 Shapes: N = samples, Q = queries, K = neighbours.
 """
@@ -6,36 +6,34 @@ Shapes: N = samples, Q = queries, K = neighbours.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from html import escape
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from metric_module.report.samples.album import Album
 from metric_module.report.samples.neighbours import Items, Neighbours
-
-SHOWN_PAIRS = 20
 
 
 class Query(NamedTuple):
     """A query of the gallery.
 
     Attributes:
-        id: Which sample.
-        first: Rank of its nearest positive.
-        figure: Its MAP@R.
-        near: Id, distance and whether it is of the query's class, of each neighbour.
+        id: Id of its sample.
+        right: Whether its nearest neighbour has its class.
+        found: The rank of its nearest positive, in words.
+        map_at_r: Its MAP@R.
+        near: Id and distance of each neighbour, and whether it has the query's class; nearest first.
     """
 
     id: int
-    first: int
-    figure: float
+    right: bool
+    found: str
+    map_at_r: float
     near: list[tuple[int, float, bool]]
 
 
 class Confusion(NamedTuple):
-    """A pair of classes: how often one was the nearest of the other, of how many queries, and two samples."""
+    """A pair of classes: the number of their queries that find the other class, of all, and a sample of each class."""
 
     wrong: int
     queries: int
@@ -43,93 +41,43 @@ class Confusion(NamedTuple):
     other: int
 
 
-def queries_of(
-    items: Items, rows: Sequence[int], first: Sequence[int], figure: Sequence[float], near: Neighbours
-) -> list[Query]:
-    """Put together what the gallery shows.
+def gallery(items: Items, near: Neighbours, first: Tensor, map_at_r: Tensor, exact_to: int | None) -> list[Query]:
+    """Describe queries for the gallery.
 
     Args:
-        items: Everything that was read.
-        rows: Rows of the queries, Q.
-        first: Rank of the nearest positive of each.
-        figure: MAP@R of each.
-        near: Their neighbours ``(Q, K)``.
+        items: The evaluated set.
+        near: The queries and their neighbours.
+        first: Rank of the nearest positive of each query, int64 ``(Q,)``.
+        map_at_r: MAP@R of each query, ``(Q,)``.
+        exact_to: Ranks beyond this one are lower bounds; None if every rank is exact.
     """
     found = []
-    for place, row in enumerate(rows):
-        others, far = near.rows[place], near.distances[place]
-        right = items.labels[others] == items.labels[row]  # (K,)
-        order = sorted(range(len(others)), key=lambda k: (float(far[k]), bool(right[k])))  # a tie is a miss
-        shown = [(int(items.ids[others[k]]), float(far[k]), bool(right[k])) for k in order if torch.isfinite(far[k])]
-        found.append(Query(int(items.ids[row]), int(first[place]), float(figure[place]), shown))
+    for row, others, distances, rank, figure in zip(
+        near.queries.tolist(), near.rows, near.distances.tolist(), first.tolist(), map_at_r.tolist(), strict=True
+    ):
+        right = (items.labels[others] == items.labels[row]).tolist()  # K
+        shown = zip(items.ids[others].tolist(), distances, right, strict=True)
+        nearest = sorted((one for one in shown if one[1] < torch.inf), key=lambda one: one[1:])  # a tie is a miss
+        later = "" if exact_to is None or rank <= exact_to else " or later"
+        words = "right at rank 1" if rank == 1 else f"first right at rank {rank:,}{later}"
+        found.append(Query(int(items.ids[row]), rank == 1, words, figure, nearest))
     return found
 
 
-def gallery(queries: Sequence[Query], album: Album) -> str:
-    """Cards in the order that is given, worst first, with filters over them."""
-    cards = "\n".join(_card(query, album) for query in queries)
-    return f"""<div class="filters" role="group" aria-label="Filter the queries">
-<button type="button" data-show="all" aria-pressed="true">All</button>
-<button type="button" data-show="wrong" aria-pressed="false">Wrong at rank 1</button>
-<button type="button" data-show="right" aria-pressed="false">Right at rank 1</button>
-<label>Class <input type="search" id="class-search" placeholder="part of a name"></label>
-<label>Order <select id="order">
-<option value="worst">worst first</option><option value="best">best first</option>
-</select></label></div>
-<p><output id="shown-count" aria-live="polite"></output></p>
-<ul class="queries" id="queries">
-{cards}
-</ul>
-<p><button type="button" class="more" id="more" hidden>Show more</button></p>"""
-
-
-def _card(query: Query, album: Album) -> str:
-    name = escape(album.name(query.id))
-    right = "right" if query.first == 1 else "wrong"
-    said = "right at rank 1" if query.first == 1 else f"first right at rank {query.first:,}"
-    near = "".join(_neighbour(album, *one) for one in query.near)
-    return (
-        f'<li class="query card" data-right="{right}" data-name="{name.lower()}">'
-        f'<div class="asked">{album.tag(query.id)}<div><strong>{name}</strong><br>'
-        f'<span class="muted">{said}; MAP@R {query.figure:.2f}</span></div></div>'
-        f'<ol class="near">{near}</ol></li>'
-    )
-
-
-def _neighbour(album: Album, id: int, distance: float, right: bool) -> str:
-    kind, mark, word = ("yes", "✓", "right") if right else ("no", "✗", "wrong")
-    return (
-        f'<li class="{kind}">{album.tag(id)}<span><span aria-hidden="true">{mark}</span>'
-        f'<span class="hidden">{word}, </span> {distance:.2f}</span></li>'
-    )
-
-
-def confusions(items: Items, rows: Sequence[int], near: Neighbours, sizes: Counter[int]) -> list[Confusion]:
-    """Pairs of classes, the most confused first.
+def confusions(items: Items, near: Neighbours, sizes: Counter[int]) -> list[Confusion]:
+    """Count the queries of each pair of classes whose nearest neighbour is of the other class.
 
     Args:
-        items: Everything that was read.
-        rows: Rows of the queries whose nearest item is of another class.
-        near: Their neighbours, the nearest in the first column.
-        sizes: How many queries each class has.
+        items: The evaluated set.
+        near: The queries whose nearest neighbour is of another class, and their neighbours.
+        sizes: Number of queries of each class.
+
+    Returns:
+        The pairs of classes, the most confused first.
     """
     found: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        other = int(near.rows[place, 0])
-        one, two = int(items.labels[row]), int(items.labels[other])
-        ids = int(items.ids[row]), int(items.ids[other])
-        found[min(one, two), max(one, two)].append(ids if one < two else ids[::-1])
+    for row, other in zip(near.queries.tolist(), near.rows[:, 0].tolist(), strict=True):
+        ends = sorted((int(items.labels[place]), int(items.ids[place])) for place in (row, other))
+        found[ends[0][0], ends[1][0]].append((ends[0][1], ends[1][1]))
     ranked = sorted(found.items(), key=lambda pair: (-len(pair[1]), pair[0]))
     return [Confusion(len(ids), sizes[one] + sizes[two], *ids[0]) for (one, two), ids in ranked if one != two]
-
-
-def confusion_list(pairs: Sequence[Confusion], album: Album) -> str:
-    """The pairs, with a sample of each class."""
-    lines = "\n".join(
-        f'<li class="pair card"><div class="asked">{album.tag(pair.one)}{album.tag(pair.other)}</div>'
-        f"<div><strong>{escape(album.name(pair.one))}</strong> and "
-        f"<strong>{escape(album.name(pair.other))}</strong><br>"
-        f'<span class="muted">{pair.wrong} of {pair.queries} queries</span></div></li>'
-        for pair in pairs
-    )
-    return f'<ul class="pairs">\n{lines}\n</ul>'

@@ -1,4 +1,4 @@
-"""The nearest items of some queries, and which queries to show.
+"""The nearest items of queries, and selections of samples.
 
 Shapes: N = samples, Q = queries, G = items of the gallery, K = neighbours, D = embedding size.
 """
@@ -14,17 +14,16 @@ from metric_module.distances import Distance, Euclidean
 from metric_module.functional import full_precision
 
 CELLS_AT_ONCE = 1 << 24
-WORST = 2 / 3
 
 
 class Items(NamedTuple):
-    """What was read, on the CPU.
+    """The evaluated set, on the CPU.
 
     Attributes:
-        embeddings: ``(N, D)``.
+        embeddings: Embeddings ``(N, D)``.
         labels: Class of each, int64 ``(N,)``.
-        ids: Which sample each is, int64 ``(N,)``.
-        gallery: Rows of what is searched, int64 ``(G,)``.
+        ids: Id of each sample, int64 ``(N,)``.
+        gallery: Rows that are searched, int64 ``(G,)``.
     """
 
     embeddings: Tensor
@@ -34,20 +33,25 @@ class Items(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """Rows of the nearest items, nearest first, int64 ``(Q, K)``, and their distances ``(Q, K)``."""
+    """Rows of queries, int64 ``(Q,)``, of their nearest items, ``(Q, K)``, nearest first, and the distances."""
 
+    queries: Tensor
     rows: Tensor
     distances: Tensor
 
+    def take(self, places: Tensor) -> Neighbours:
+        """Return some of the queries with their neighbours."""
+        return Neighbours(*(part[places] for part in self))
+
 
 def nearest(items: Items, queries: Tensor, count: int, distance: Distance | None = None) -> Neighbours:
-    """The nearest items of each query, itself left out.
+    """Find the nearest items of each query, without the query itself.
 
     Args:
-        items: Everything that was read.
+        items: The evaluated set.
         queries: Rows of the queries, int64 ``(Q,)``.
-        count: K, at most.
-        distance: None is Euclidean.
+        count: Number of neighbours K; a smaller gallery gives fewer.
+        distance: The distance; None is Euclidean.
 
     Example:
         >>> line = torch.tensor([[0.0], [1.0], [5.0]])
@@ -59,8 +63,7 @@ def nearest(items: Items, queries: Tensor, count: int, distance: Distance | None
     searched = items.embeddings[items.gallery]  # (G, D)
     step = max(1, CELLS_AT_ONCE // max(1, len(searched)))
     count = min(count, len(searched))
-    none = torch.zeros(0, count)
-    rows, near = [none.long()], [none.to(searched)]
+    rows, near = [], []
     with torch.no_grad(), full_precision("cpu"):
         for part in torch.split(queries, step):
             found = measure(items.embeddings[part], searched)  # (A, G)
@@ -68,33 +71,32 @@ def nearest(items: Items, queries: Tensor, count: int, distance: Distance | None
             values, columns = found.topk(count, dim=1, largest=False)  # (A, K), (A, K)
             near.append(values)
             rows.append(items.gallery[columns])
-    return Neighbours(torch.cat(rows), torch.cat(near))
+    return Neighbours(queries, torch.cat(rows), torch.cat(near))
 
 
-def worst_and_spread(badness: Tensor, limit: int, worst: float = WORST) -> Tensor:
-    """Places of some values ``(Q,)``, largest first: the very largest, and others spread evenly over the rest.
+def worst_and_spread(badness: Tensor, limit: int, worst: int) -> Tensor:
+    """Select positions of values ``(Q,)``, largest first: the largest ones, and others spread over the rest.
 
     Args:
-        badness: The larger the worse.
-        limit: How many places at most.
-        worst: Share of the limit for the largest.
+        badness: The values.
+        limit: Most positions to select.
+        worst: Number of them for the largest values.
 
     Returns:
-        Int64 ``(n,)``; all places if there are no more than ``limit``.
+        Int64 ``(n,)``; all positions if there are no more than ``limit``.
 
     Example:
-        >>> worst_and_spread(torch.arange(10.0), limit=4, worst=0.5).tolist()
+        >>> worst_and_spread(torch.arange(10.0), limit=4, worst=2).tolist()
         [9, 8, 7, 0]
     """
     order = badness.argsort(descending=True, stable=True)
     if len(order) <= limit:
         return order
-    first = int(limit * worst)
-    return torch.cat([order[:first], evenly(order[first:], limit - first)])
+    return torch.cat([order[:worst], evenly(order[worst:], limit - worst)])
 
 
 def evenly(values: Tensor, count: int) -> Tensor:
-    """So many of the values ``(n,)``, from the first to the last, in their order; all if there are no more.
+    """Select ``count`` of the values ``(n,)``, evenly from the first to the last; all if there are no more.
 
     Example:
         >>> evenly(torch.arange(7), 3).tolist()
@@ -106,7 +108,7 @@ def evenly(values: Tensor, count: int) -> Tensor:
 
 
 def whole_classes(labels: Tensor, limit: int) -> Tensor:
-    """Rows of as many whole classes as fit into ``limit``, in order of label, int64 ``(n,)``; at least two classes.
+    """Return the rows, int64 ``(n,)``, of the first whole classes that fit into ``limit``, but of at least two.
 
     Example:
         >>> whole_classes(torch.tensor([5, 3, 3, 9, 9]), limit=3).tolist()

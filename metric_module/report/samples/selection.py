@@ -1,4 +1,4 @@
-"""Which samples a report shows: the worst first, then a spread.
+"""The samples that a report shows: the worst queries and a spread over the rest, always the same for the same run.
 
 Shapes: N = samples, Q = queries, K = neighbours, n = points of the map.
 """
@@ -12,25 +12,27 @@ import torch
 from torch import Tensor
 
 from metric_module.report.contents import Run
-from metric_module.report.samples.gallery import SHOWN_PAIRS, Confusion, Query, confusions, queries_of
+from metric_module.report.samples.gallery import Confusion, Query, confusions, gallery
 from metric_module.report.samples.mined import mined_ids
 from metric_module.report.samples.neighbours import evenly, nearest, worst_and_spread
 
 QUERIES = 300
+WORST_QUERIES = 200
 NEIGHBOURS = 6
 CONFUSED = 5000
+SHOWN_PAIRS = 20
 POINTS = 1500
 
 
 class Chosen(NamedTuple):
-    """What is shown.
+    """The samples that are shown.
 
     Attributes:
-        queries: Of the gallery, worst first.
+        queries: Queries of the gallery, worst first.
         pairs: The most confused pairs of classes.
-        confused: How many such pairs there are.
+        confused: Number of all confused pairs of classes.
         points: Rows of the map's points, int64 ``(n,)``.
-        right: Whether each point's nearest neighbour is of its class; None for what is no query.
+        right: Whether the nearest neighbour of each point has its class; None for a point that is not a query.
     """
 
     queries: list[Query]
@@ -40,30 +42,30 @@ class Chosen(NamedTuple):
     right: list[bool | None]
 
     def ids(self, run: Run) -> set[int]:
-        """Ids of every sample that is shown."""
+        """Return the ids of all samples that are shown."""
         found = {query.id for query in self.queries} | {one[0] for query in self.queries for one in query.near}
         found |= {id for pair in self.pairs for id in (pair.one, pair.other)}
         return found | mined_ids(run.mined) | set(run.items.ids[self.points].tolist())
 
 
 def choose(run: Run) -> Chosen:
-    """Choose what to show of a run; the same of the same run, always."""
+    """Choose the samples that the report of a run shows."""
     items, found = run.items, run.queries
     badness = 1 - found.map_at_r + 1e-9 * found.first  # (Q,)
-    places = worst_and_spread(badness, QUERIES)  # (q,)
-    rows = found.rows[places]
-    near = nearest(items, rows, NEIGHBOURS, run.distance)
-    queries = queries_of(items, rows.tolist(), found.first[places].tolist(), found.map_at_r[places].tolist(), near)
-    wrong = evenly(found.rows[found.first > 1], CONFUSED)
-    sizes = Counter(items.labels[found.rows].tolist())
-    pairs = confusions(items, wrong.tolist(), nearest(items, wrong, 1, run.distance), sizes)
-    points = _points(len(items.ids), torch.cat([rows, near.rows.flatten()]))
+    worst = worst_and_spread(badness, QUERIES, WORST_QUERIES)  # (at most 300,)
+    wrong = evenly((found.first > 1).nonzero()[:, 0], CONFUSED)
+    places, back = torch.unique(torch.cat([worst, wrong]), return_inverse=True)
+    near = nearest(items, found.rows[places], NEIGHBOURS, run.distance)
+    shown, confused = near.take(back[: len(worst)]), near.take(back[len(worst) :])
+    queries = gallery(items, shown, found.first[worst], found.map_at_r[worst], run.ranked_to)
+    pairs = confusions(items, confused, Counter(items.labels[found.rows].tolist()))
+    points = _points(len(items.ids), torch.cat([shown.queries, shown.rows.flatten()]))
     first = dict(zip(found.rows.tolist(), (found.first == 1).tolist(), strict=True))
     return Chosen(queries, pairs[:SHOWN_PAIRS], len(pairs), points, [first.get(row) for row in points.tolist()])
 
 
 def _points(count: int, pictured: Tensor) -> Tensor:
-    """Rows for the map: all, or those that the gallery has pictures of and a spread over the rest."""
+    """Return the rows of the map: all, or some of those with pictures in the gallery and a spread over the rest."""
     if count <= POINTS:
         return torch.arange(count)
     chosen = torch.zeros(count, dtype=torch.bool)  # (N,)

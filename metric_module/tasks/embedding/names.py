@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.tasks.embedding.formats import SplitOf
 from metric_module.tasks.embedding.shards import Integers
 
@@ -28,7 +29,7 @@ def class_names(datamodule: Any, ids: Integers, labels: Integers) -> list[str] |
     Returns:
         The names; None if the data module has none, or a label cannot be an index.
     """
-    of = getattr(datamodule, "class_names_of", None)
+    of = DataModuleFacts(datamodule).class_names_of
     if of is None:
         return None
     classes, first = np.unique(labels, return_index=True)  # (C,), (C,)
@@ -46,7 +47,7 @@ def split_of(datamodule: Any) -> SplitOf | None:
     Args:
         datamodule: Asked for ``samples.splits``, the ids of each split.
     """
-    splits = getattr(getattr(datamodule, "samples", None), "splits", None)
+    splits = DataModuleFacts(datamodule).splits
     if not splits:
         return None
     names = np.array([*splits], dtype=np.str_)  # (S,)

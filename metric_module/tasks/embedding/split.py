@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from metric_module.batch import unpack
+from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered
 from metric_module.module import TripletModule
@@ -61,9 +62,9 @@ def split_loader(parts: Parts, split: str) -> DataLoader[Any] | list[DataLoader[
     data.trainer = parts.trainer
     data.prepare_data()
     data.setup({"train": "fit", "val": "validate", "all": "predict"}.get(split, "test"))
-    if hasattr(data, "eval_dataloader"):
+    if (eval_dataloader := DataModuleFacts(data).eval_dataloader) is not None:
         try:
-            loader: DataLoader[Any] = data.eval_dataloader(split)
+            loader: DataLoader[Any] = eval_dataloader(split)
         except UserError as error:
             raise UserError(f"task.split: {error}") from error
         return loader

@@ -1,4 +1,4 @@
-"""The report of a small real run, in a real browser: run with ``pytest -m browser``."""
+"""The report of a small run in a real browser; run with ``pytest -m browser``."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SIZES = [(width, scheme) for width in (360, 1440) for scheme in ("light", "dark"
 SECTIONS = ["Figures", "Training", "Distances", "Queries", "Confused classes", "Mined triplets", "Map"]
 SECTIONS += ["Same or different", "Set-up"]
 
-# Everything that sticks out of the screen, except within what scrolls by itself.
+# Elements that extend beyond the right edge of the screen, except inside elements that scroll.
 TOO_WIDE = """() => [...document.querySelectorAll("main *")]
   .filter((one) => !one.closest(".scroll *, pre *, svg, .hidden, #tip, details:not([open]) *"))
   .filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
   .map((one) => `${one.tagName}.${one.className}#${one.id}`)"""
 
-# The contrast of an element's text with what is behind it, after WCAG 2.
+# The contrast between an element's text and its background, after WCAG 2.
 CONTRAST = """(one) => {
   const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
   let behind = one;
@@ -71,7 +71,7 @@ def browser() -> Iterator[Any]:
 
 
 class Opened:
-    """The report in a window, and what went wrong in it."""
+    """The report in a window, and the problems that the browser reported."""
 
     def __init__(self, browser: Any, path: Path, width: int, scheme: str) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -93,7 +93,7 @@ class Opened:
             route.abort()
 
     def cards(self) -> list[tuple[str, str]]:
-        """Kind and class of every query that is to be seen."""
+        """Return kind and class of every visible query."""
         script = (
             "(all) => all.filter((one) => one.checkVisibility()).map((one) => [one.dataset.right, one.dataset.name])"
         )
@@ -116,7 +116,7 @@ def wide(browser: Any, report: Path) -> Iterator[Opened]:
     assert window.problems == []
 
 
-def test_every_part_is_seen_and_none_sticks_out(opened: Opened) -> None:
+def test_every_section_is_visible_and_none_is_too_wide(opened: Opened) -> None:
     page = opened.page
     assert page.eval_on_selector_all("section h2", "(all) => all.map((one) => one.textContent)") == SECTIONS
     for title in SECTIONS:
@@ -141,7 +141,7 @@ def test_text_is_readable(opened: Opened) -> None:
         assert page.locator(place).first.evaluate(CONTRAST) >= 4.5, place
 
 
-def test_pictures_come_when_they_are_scrolled_to(opened: Opened) -> None:
+def test_pictures_are_loaded_when_they_are_scrolled_to(opened: Opened) -> None:
     page = opened.page
     assert page.locator("#part-mined-triplets img").first.get_attribute("src") is None
     for part in ("#queries", "#part-confused-classes", "#part-mined-triplets"):
@@ -153,7 +153,7 @@ def test_pictures_come_when_they_are_scrolled_to(opened: Opened) -> None:
     assert drawn == 0
 
 
-def test_the_filters_change_what_is_seen(opened: Opened) -> None:
+def test_the_filters_change_the_visible_queries(opened: Opened) -> None:
     page = opened.page
     assert len(opened.cards()) == 24
     page.get_by_role("button", name="Right at rank 1").click()
@@ -182,7 +182,7 @@ def test_the_order_and_more(wide: Opened) -> None:
     assert len(wide.cards()) == 48 and wide.cards()[:24] == worst
 
 
-def test_the_keyboard_is_enough(wide: Opened) -> None:
+def test_everything_works_with_the_keyboard(wide: Opened) -> None:
     page = wide.page
     page.locator(".filters button").first.focus()
     page.keyboard.press("Tab")

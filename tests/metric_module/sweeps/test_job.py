@@ -1,4 +1,4 @@
-"""One job of a sweep: its command, its figure, its line in the ledger, and what a resumed sweep does with it."""
+"""One job of a sweep: its command, its figure, its record, and how a resumed sweep treats it."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def sweep(folder: Path, resume: bool = False, words: Sequence[str] = WORDS, **ch
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, code: int, *signals: int) -> list[list[str]]:
-    """In place of processes; returns the commands that were asked for."""
+    """Replace the child processes, and return the list of commands they would have run."""
     asked: list[list[str]] = []
 
     def run(command: list[str], inherit: list[int]) -> Ended:
         asked.append(command)
         folder = Path(next(word for word in command if word.startswith("hydra.run.dir=")).split("'")[1])
-        assert len(inherit) == 1, "the folder is held"
-        assert read_jobs(folder.parent)[0].status == MISSING, "what is under way is on record before it starts"
+        assert len(inherit) == 1, "the folder is locked"
+        assert read_jobs(folder.parent)[0].status == MISSING, "the job is recorded before it starts"
         return Ended(code, 1.25, "too bad" if code else "", list(signals))
 
     monkeypatch.setattr("metric_module.sweeps.job.run_child", run)
@@ -60,7 +60,7 @@ def test_the_command_of_a_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("test", [True, False])
-def test_test_may_be_asked_for(tmp_path: Path, test: bool) -> None:
+def test_the_test_set_is_evaluated_on_request(tmp_path: Path, test: bool) -> None:
     assert not [word for word in child_command(*sweep(tmp_path / "0", test=test)) if word.startswith("test=")]
 
 
@@ -85,7 +85,7 @@ def test_the_figure_of_a_job(
     assert "\n0,0,done,0,1.2" in (tmp_path / "sweep.csv").read_text()
 
 
-def test_a_failed_job_is_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_job_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, -9)
     figure = run_apart(*sweep(tmp_path / "0"))
     assert figure is not None and figure != figure
@@ -104,7 +104,7 @@ def test_a_signal_stops_the_sweep_and_is_no_failure(
     assert [(job.status, job.exit_code) for job in read_jobs(tmp_path)] == [(MISSING, None)]
 
 
-def test_a_signal_after_the_last_step_stops_the_sweep_behind_a_finished_job(
+def test_a_signal_after_the_last_step_stops_the_sweep_after_a_finished_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(monkeypatch, 0, signal.SIGTERM)
@@ -113,7 +113,7 @@ def test_a_signal_after_the_last_step_stops_the_sweep_behind_a_finished_job(
     assert [job.exit_code for job in read_jobs(tmp_path)] == [0]
 
 
-def test_a_resumed_sweep_leaves_finished_jobs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_sweep_does_not_repeat_finished_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answer(monkeypatch, 0)
     run_apart(*sweep(tmp_path / "0"))
     (tmp_path / "0" / "metrics.json").write_text('{"val": {"map_at_r": 0.5}}')
@@ -123,7 +123,7 @@ def test_a_resumed_sweep_leaves_finished_jobs_alone(tmp_path: Path, monkeypatch:
     assert len(asked) == 2, "a sweep that is not resumed runs everything"
 
 
-def test_a_resumed_sweep_goes_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_sweep_continues_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answer(monkeypatch, 0)
     write_job(tmp_path / "0", Job(0, "", tuple(WORDS), FAILED, 1, 1.0, "bad"))
     words = [*WORDS, "ckpt_path=first.ckpt"]
@@ -139,12 +139,12 @@ def test_a_resumed_sweep_goes_on_from_a_checkpoint(tmp_path: Path, monkeypatch: 
 def test_a_sweeper_that_asks_for_another_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, 0)
     run_apart(*sweep(tmp_path / "0"))
-    told = r"resume_sweep: job 0 was run with margin=0.1 .*, and the sweeper now asks for margin=0.2$"
-    with pytest.raises(UserError, match=told):
+    message = r"resume_sweep: job 0 was run with margin=0.1 .*, and the sweeper now asks for margin=0.2$"
+    with pytest.raises(UserError, match=message):
         run_apart(*sweep(tmp_path / "0", resume=True, words=["margin=0.2"]))
 
 
-def test_what_another_process_finishes_meanwhile_is_not_run_again(
+def test_a_job_that_another_process_finishes_meanwhile_is_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = answer(monkeypatch, 0)
@@ -162,8 +162,8 @@ def test_what_another_process_finishes_meanwhile_is_not_run_again(
     assert not asked
 
 
-def test_a_system_without_file_locks_refuses_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Windows does, which has no fcntl."""
+def test_sweeps_are_rejected_on_a_system_without_file_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no ``fcntl``."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with pytest.raises(UserError, match=r"sweeps need a POSIX system .*; run the jobs one by one, without -m"):
         run_apart(*sweep(tmp_path / "0"))

@@ -1,4 +1,4 @@
-"""The plan of a sweep, and how it is accounted for: at its end, when it is left, and when it was refused."""
+"""The plan of a sweep, and the files and messages at its end, after a stop, and after a rejection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def leave_nothing() -> Iterator[None]:
 
 
 def composed(*overrides: str, words: list[str], folder: Path = Path("x")) -> DictConfig:
-    """As Hydra hands it to a callback: with the words of the sweep, that a job would not have."""
+    """Compose a configuration as Hydra passes it to a callback: with the overrides of the whole sweep."""
     register()
     cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
     OmegaConf.set_readonly(cfg.hydra, False)
@@ -55,7 +55,7 @@ def test_the_reality_check_is_four_folds() -> None:
     assert sorted(sorted(job) for job in plan.jobs) == sorted(sorted(job) for job in folds)
 
 
-def test_what_hydra_refuses_or_another_sweeper_decides_has_no_jobs() -> None:
+def test_no_jobs_are_listed_for_invalid_overrides_or_another_sweeper() -> None:
     assert plan_of(composed(words=["margin=interval(0,1)"])).jobs is None
     assert plan_of(composed("hydra.sweeper._target_=hydra_plugins.a.B", words=["margin=0.1,0.2"])).jobs is None
 
@@ -68,13 +68,13 @@ def test_the_end_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture
     begin(tmp_path)
     leave(tmp_path, grid("seed=1,2"), [0.5, 3])
     assert finish_sweep() == 1
-    said = capsys.readouterr()
-    assert said.err == (
+    output = capsys.readouterr()
+    assert output.err == (
         f"error: job 1 (seed=2) failed with exit code 3: {tmp_path}/1\n"
-        f"to run what is missing or failed: lightning-triplets resume_sweep={tmp_path}\n"
+        f"to run the missing and failed jobs: lightning-triplets resume_sweep={tmp_path}\n"
     )
-    assert said.out == f"1 of 2 jobs done, written to {tmp_path}/sweep.html and sweep.csv\n"
-    assert finish_sweep() == 0, "it was accounted for"
+    assert output.out == f"1 of 2 jobs done, written to {tmp_path}/sweep.html and sweep.csv\n"
+    assert finish_sweep() == 0, "the sweep is closed only once"
 
 
 def test_an_end_without_failures_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +85,7 @@ def test_an_end_without_failures_is_quiet(tmp_path: Path, capsys: pytest.Capture
     assert (tmp_path / "sweep.html").is_file() and (tmp_path / "sweep.csv").is_file()
 
 
-def test_a_sweep_that_is_left_is_written_and_can_be_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stopped_sweep_is_written_and_can_be_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begin(tmp_path)
     leave(tmp_path, grid("seed=1,2"), [0.5, None])
     leave_sweep()

@@ -1,4 +1,4 @@
-"""The page of a sweep says who won, how sure that is, and what went wrong."""
+"""The page of a sweep: the best setting, its interval, all settings, and failed and missing jobs."""
 
 from __future__ import annotations
 
@@ -43,23 +43,25 @@ def test_a_line_for_each_miner_against_the_margin(tmp_path: Path) -> None:
     assert spec["data"][0]["y"] == pytest.approx([0.4, 0.2])
     assert spec["data"][1]["error_y"]["array"] == pytest.approx([1.2706, 0.0], rel=1e-4)
     assert spec["layout"]["xaxis"]["title"]["text"] == "margin"
-    said = text_of(page)
-    assert "8 jobs : 8 done." in said
-    assert "margin=0.1 miner=hard val/map_at_r 0.7000 (-0.5706 to 1.9706), the highest mean, over 2 of 2 seeds" in said
-    assert "higher is better" in said and "Failed" not in said and "Missing" not in said
-    assert "lightning-triplets -m margin=0.1 miner=hard seed=1,2 test=true" in said
-    assert "margin=0.1 miner=hard map_at_r 2 0.3500" in said, "test figures come with their own intervals"
+    output = text_of(page)
+    assert "8 jobs : 8 done." in output
+    assert (
+        "margin=0.1 miner=hard val/map_at_r 0.7000 (-0.5706 to 1.9706), the highest mean, over 2 of 2 seeds" in output
+    )
+    assert "higher is better" in output and "Failed" not in output and "Missing" not in output
+    assert "lightning-triplets -m margin=0.1 miner=hard seed=1,2 test=true" in output
+    assert "margin=0.1 miner=hard map_at_r 2 0.3500" in output, "test figures come with their own intervals"
 
 
 def test_failures_and_missing_jobs_are_listed(tmp_path: Path) -> None:
     leave(tmp_path, grid("margin=0.1,0.2", "seed=1,2"), [0.5, 2, None, None])
     page = made(tmp_path)
-    said = text_of(page)
-    assert "4 jobs : 1 done, 1 failed, 2 missing." in said
-    assert f"lightning-triplets resume_sweep={tmp_path}" in said
-    assert "1 ValueError: <b>bad</b> & ugly margin=0.1 seed=2 2 1" in said
-    assert "2 margin=0.2 seed=1 not started" in said
-    assert "0.5000 (one seed, no interval), the highest mean, over 1 of 2 seeds" in said
+    output = text_of(page)
+    assert "4 jobs : 1 done, 1 failed, 2 missing." in output
+    assert f"lightning-triplets resume_sweep={tmp_path}" in output
+    assert "1 ValueError: <b>bad</b> & ugly margin=0.1 seed=2 2 1" in output
+    assert "2 margin=0.2 seed=1 not started" in output
+    assert "0.5000 (one seed, no interval), the highest mean, over 1 of 2 seeds" in output
     assert "b" not in {tag for tag, _ in Tags(page).seen}
 
 
@@ -72,9 +74,11 @@ def test_nothing_to_show_yet(tmp_path: Path) -> None:
 
 def test_a_loss_is_better_low_and_ties_are_named(tmp_path: Path) -> None:
     leave(tmp_path, grid("miner=all,hard,easy"), [0.5, 0.5, 0.2])
-    said = text_of(made(tmp_path, "val/loss"))
-    assert "miner=all val/loss 0.5000 (one seed, no interval), the lowest mean, over one seed; lower is better." in said
-    assert "Tied with miner=hard: the first is shown." in said
+    output = text_of(made(tmp_path, "val/loss"))
+    assert (
+        "miner=all val/loss 0.5000 (one seed, no interval), the lowest mean, over one seed; lower is better." in output
+    )
+    assert "Tied with miner=hard: the first is shown." in output
 
 
 def test_without_a_number_each_setting_has_a_row(tmp_path: Path) -> None:
@@ -95,14 +99,14 @@ def test_a_search_is_points_and_a_wide_number_has_a_logarithmic_axis(tmp_path: P
 
 def test_folds_repeat_a_setting(tmp_path: Path) -> None:
     leave(tmp_path, grid("experiment=reality_check", "datamodule.fold=0,1,2,3"), [0.4, 0.5, 0.5, 0.6])
-    said = text_of(made(tmp_path))
-    assert "Result val/map_at_r 0.5000 (0.3701 to 0.6299), mean over 4 of 4 folds. Train it again" in said
-    assert "95 % interval map_at_r 4 0.2500 0.1850 to 0.3150" in said
-    assert "Winner" not in said and "winner" not in said
+    output = text_of(made(tmp_path))
+    assert "Result val/map_at_r 0.5000 (0.3701 to 0.6299), mean over 4 of 4 folds. Train it again" in output
+    assert "95 % interval map_at_r 4 0.2500 0.1850 to 0.3150" in output
+    assert "Winner" not in output and "winner" not in output
 
 
 def test_seeds_and_folds_together_are_runs(tmp_path: Path) -> None:
     leave(tmp_path, grid("datamodule.fold=0,1", "seed=1,2"), [0.4, 0.5, 0.5, 0.6])
-    said = text_of(made(tmp_path))
-    assert "mean over 4 of 4 runs" in said
-    assert "lightning-triplets -m datamodule.fold=0,1 seed=1,2 test=true" in said
+    output = text_of(made(tmp_path))
+    assert "mean over 4 of 4 runs" in output
+    assert "lightning-triplets -m datamodule.fold=0,1 seed=1,2 test=true" in output

@@ -1,4 +1,4 @@
-"""The process of a job: what it says is kept, signals reach it, and it does not outlive the sweep."""
+"""The process of a job: its errors are kept, signals reach it, and it does not outlive the sweep."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def wait_for(path: Path) -> None:
     raise AssertionError(f"{path} did not come")
 
 
-def test_what_it_says_is_passed_on_and_the_last_error_kept(capsys: pytest.CaptureFixture[str]) -> None:
+def test_standard_error_is_copied_and_the_last_error_kept(capsys: pytest.CaptureFixture[str]) -> None:
     ended = run_child(python("import sys; print('grün', file=sys.stderr); raise ValueError('too small')"))
     assert (ended.code, ended.reason, ended.signals) == (1, "ValueError: too small", [])
     assert 0 < ended.seconds < 30
-    said = capsys.readouterr().err
-    assert said.startswith("grün\n") and said.endswith("ValueError: too small\n")
+    output = capsys.readouterr().err
+    assert output.startswith("grün\n") and output.endswith("ValueError: too small\n")
     assert run_child(python("import sys; print('ValueError: no', file=sys.stderr)")).reason == ""
 
 
@@ -52,8 +52,8 @@ def test_reasons() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_reach_it_once_and_it_may_finish(tmp_path: Path, number: signal.Signals) -> None:
-    """It is out of the terminal's group; the handlers of before come back."""
+def test_signals_reach_the_child_once_and_it_may_finish(tmp_path: Path, number: signal.Signals) -> None:
+    """The child has its own session, and the previous signal handlers are restored."""
     text = (
         "import os, pathlib, signal, sys, time\n"
         "got = []\n"
@@ -82,7 +82,7 @@ def test_signals_reach_it_once_and_it_may_finish(tmp_path: Path, number: signal.
     assert signal.getsignal(number) is before
 
 
-def test_it_is_told_to_stop_when_the_sweep_is_killed_and_its_folder_is_held_until_then(tmp_path: Path) -> None:
+def test_the_child_of_a_killed_sweep_stops_and_locks_its_folder_until_then(tmp_path: Path) -> None:
     job = (
         "import pathlib, signal, sys, time\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
@@ -108,7 +108,7 @@ def test_it_is_told_to_stop_when_the_sweep_is_killed_and_its_folder_is_held_unti
         assert (tmp_path / "stopped").exists(), "the lock was free before the orphan had stopped"
 
 
-def test_a_folder_is_held_for_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_locked_for_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     order: list[str] = []
 
     def second() -> None:
@@ -122,4 +122,4 @@ def test_a_folder_is_held_for_one_process(tmp_path: Path, capsys: pytest.Capture
         order.append("first")
     thread.join(timeout=10)
     assert order == ["first", "second"]
-    assert f"waiting for the process that is still at work in {tmp_path}/job" in capsys.readouterr().err
+    assert f"waiting for another process that still works in {tmp_path}/job" in capsys.readouterr().err

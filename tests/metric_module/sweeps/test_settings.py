@@ -1,4 +1,4 @@
-"""Settings of a sweep: what repeats, what wins, and how sure that is."""
+"""Settings of a sweep: repetitions, the best setting, and intervals."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_seeds_and_folds_repeat_a_setting() -> None:
     assert second is not None and second.n == 3 and second.mean == pytest.approx(0.6)
 
 
-def test_the_winner_is_a_setting_and_no_lucky_seed() -> None:
+def test_the_winner_has_the_best_mean_not_the_best_seed() -> None:
     found = settings(jobs(grid("margin=0.1,0.2", "seed=1,2"), [0.9, 0.1, 0.6, 0.6]))
     assert [setting.name for setting in best(found, "val/map_at_r")] == ["margin=0.2"]
     assert [setting.name for setting in best(found, "val/loss")] == ["margin=0.1"]
@@ -58,7 +58,7 @@ def test_ties_and_negative_figures() -> None:
     assert [setting.name for setting in best(found, "val/map_at_r")] == ["margin=0.2", "margin=0.3"]
 
 
-def test_errors_are_better_low() -> None:
+def test_lower_is_better_for_errors() -> None:
     names = {"val/loss": True, "val/map_at_r": False, "val/eer": True, "test/triplet_loss": True, "val/lossless": False}
     assert {name: lower_is_better(name) for name in names} == names
 

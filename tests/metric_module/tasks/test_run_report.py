@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 
 from metric_module import UserError
 from metric_module.distances import Euclidean
-from metric_module.evaluation.metrics.base import Gathered
+from metric_module.evaluation import RetrievalMetric, VerificationMetric
+from metric_module.evaluation.metrics.of_classes import MetricGroup
 from metric_module.tasks import evaluate, train
 from metric_module.tasks.run_report import read_items
 
@@ -80,7 +81,7 @@ def test_a_checkpoint_that_is_evaluated(small: Compose, tmp_path: Path) -> None:
     evaluate(small(f"ckpt_path='{tmp_path}/run/checkpoints/best.ckpt'", "task=evaluate", folder="again"))
     found = parts(tmp_path / "again" / "report.html")
     assert "This run trained nothing." in found["Training"] and "This run trained nothing." in found["Mined triplets"]
-    assert "12 samples of test. What they looked like before training was not kept" in found["Distances"]
+    assert "12 samples of test. Their distances before training were not recorded" in found["Distances"]
     assert "cloud 15, sample 60" in found["Queries"]
 
 
@@ -110,14 +111,37 @@ def test_a_report_that_fails_loses_nothing(
 
 
 def test_queries_and_a_gallery_of_their_own() -> None:
-    """The queries are the even rows, and are looked for among the odd ones."""
+    """The queries are the even rows, and the odd rows are searched."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(4).repeat_interleave(6)
     embeddings = torch.randn(24, 3, generator=generator) + labels[:, None]
     asked = torch.arange(24) % 2 == 0
-    items, found = read_items(Gathered(embeddings, labels, torch.arange(24) + 50, None, asked), Euclidean())
+    metric = VerificationMetric()
+    metric.update(embeddings, labels, torch.arange(24) + 50, queries=asked)
+    items, found, ranked_to = read_items(metric, Euclidean())
+    assert ranked_to is None
     assert items.gallery.tolist() == list(range(1, 24, 2))
     assert found.rows.tolist() == list(range(0, 24, 2))
     ranks = torch.cdist(embeddings[asked], embeddings[~asked]).argsort(dim=1)
     first = (labels[~asked][ranks] == labels[asked][:, None]).int().argmax(dim=1) + 1
     assert found.first.tolist() == first.tolist() and len(set(first.tolist())) > 1
+
+
+@pytest.mark.parametrize("all_ranks", [True, False])
+def test_the_figures_of_the_queries_are_those_of_the_metric(monkeypatch: pytest.MonkeyPatch, all_ranks: bool) -> None:
+    monkeypatch.setattr("metric_module.tasks.run_report.retrieval_per_query", None)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(4).repeat_interleave(6)
+    metric = MetricGroup([VerificationMetric(), RetrievalMetric(recall_at=(1, 5), all_ranks=all_ranks)])
+    metric.update(torch.randn(24, 3, generator=generator), labels, torch.arange(24) + 50)
+    figures = metric.compute()
+    _, found, ranked_to = read_items(metric, Euclidean())
+    assert found.map_at_r.mean().item() == pytest.approx(figures["map_at_r"]) and 0 < figures["map_at_r"] < 1
+    assert ranked_to == (None if all_ranks else 5)
+
+
+def test_a_run_without_retrieval_has_a_report_too(small: Compose, tmp_path: Path) -> None:
+    train(small("evaluation=verification", "monitor=val/roc_auc", "trainer.max_epochs=1"))
+    found = parts(tmp_path / "run" / "report.html")
+    assert "roc_auc" in found["Figures"] and "recall_at_1" not in found["Figures"]
+    assert found["Queries"].count('<li class="query card"') == 12

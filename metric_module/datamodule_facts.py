@@ -1,0 +1,97 @@
+"""Optional facts about a data set, read from any ``LightningDataModule``.
+
+Legend: N samples of the data set by id, P pairs, n samples asked for.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from lightning.pytorch import LightningDataModule, Trainer
+from torch import Tensor
+
+from metric_module.evaluation import Sought
+
+T = TypeVar("T")
+
+
+class Fact(Generic[T]):
+    """An attribute or method that a data module may have; None where it has none.
+
+    An error that is raised inside a property of the data module is passed on.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, facts: DataModuleFacts, owner: type) -> T | None:
+        if inspect.getattr_static(facts.datamodule, self._name, None) is None:
+            return None
+        found: T | None = getattr(facts.datamodule, self._name)
+        return found
+
+
+class DataModuleFacts:
+    """Everything beyond Lightning's own methods that this project may ask of a data module.
+
+    A data module of a user's own may offer any of these under the same name.
+
+    Args:
+        datamodule: Any data module, or None; without one, every fact is None.
+
+    Example:
+        >>> class Named(LightningDataModule):
+        ...     def class_names_of(self, ids):
+        ...         return [f"class of {id}" for id in ids]
+        >>> facts = DataModuleFacts(Named())
+        >>> facts.class_names_of([4]), facts.groups
+        (['class of 4'], None)
+    """
+
+    groups = Fact[Tensor]()
+    """Group of each sample, int64 ``(N,)``: items of a query's class and group are ignored in retrieval."""
+
+    queries = Fact[Tensor]()
+    """Whether each sample is a query or else belongs to the gallery, bool ``(N,)``."""
+
+    pairs = Fact[Tensor]()
+    """Pairs of ids that verification compares, int64 ``(P, 2)``."""
+
+    pair_folds = Fact[Tensor]()
+    """Fold of each of these pairs, int64 ``(P,)``."""
+
+    sought = Fact[Mapping[str, Sought]]()
+    """References of each query by ``val`` and ``test``: data of relations, without classes."""
+
+    show = Fact[Callable[[Sequence[int]], list[Any]]]()
+    """Maps ids ``(n,)`` to a picture (``PIL.Image``) or a text of each sample."""
+
+    class_names_of = Fact[Callable[[Sequence[int]], list[str]]]()
+    """Maps ids ``(n,)`` to the class name of each sample."""
+
+    classes_trained_on = Fact[Callable[[str], int]]()
+    """Maps a split to the number of its classes that the training split has too."""
+
+    samples_per_class = Fact[int]()
+    """Samples of each class in a training batch."""
+
+    eval_dataloader = Fact[Callable[[str], Any]]()
+    """Maps ``train``, ``val``, ``test`` or ``all`` to a loader of every sample of that split once."""
+
+    samples = Fact[Any]()
+    """The data set itself; :attr:`splits` is all that is read of it."""
+
+    def __init__(self, datamodule: LightningDataModule | None) -> None:
+        self.datamodule = datamodule
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> DataModuleFacts:
+        """Facts about the data module of a running trainer, which may have been given loaders instead."""
+        return cls(getattr(trainer, "datamodule", None))
+
+    @property
+    def splits(self) -> Mapping[str, Tensor] | None:
+        """Ids of each split, int64; from ``samples.splits`` of the data module."""
+        return getattr(self.samples, "splits", None)

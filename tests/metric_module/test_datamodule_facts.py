@@ -1,0 +1,73 @@
+"""Facts about the samples of any data module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningDataModule
+
+from datamodules import PKDataModule
+from datamodules.relations.base import PairDataModule
+from metric_module.datamodule_facts import DataModuleFacts, Fact
+from tests.helpers.small import Clouds
+
+FACTS = {name for name, value in vars(DataModuleFacts).items() if isinstance(value, Fact)}
+OF_RELATIONS = {"sought", "queries", "class_names_of"}
+
+
+def test_every_fact_is_listed_and_offered_by_our_data_modules() -> None:
+    assert {
+        "groups",
+        "queries",
+        "pairs",
+        "pair_folds",
+        "sought",
+        "show",
+        "class_names_of",
+        "classes_trained_on",
+        "samples_per_class",
+        "eval_dataloader",
+        "samples",
+    } == FACTS
+    assert {name for name in FACTS if hasattr(PKDataModule, name)} == FACTS - {"sought"}
+    assert {name for name in FACTS if hasattr(PairDataModule, name)} == OF_RELATIONS
+
+
+def test_facts_of_a_data_module_with_classes() -> None:
+    data = Clouds(samples_per_class=2)
+    facts = DataModuleFacts(data)
+    assert facts.groups is None and facts.sought is None and facts.samples_per_class == 2
+    assert facts.class_names_of is not None and facts.class_names_of([9]) == ["cloud 2"]
+    assert facts.splits is not None and facts.splits["val"].tolist() == list(range(48, 60))
+    assert facts.classes_trained_on is not None and facts.classes_trained_on("val") == 0
+
+
+@pytest.mark.parametrize("data", [None, LightningDataModule()])
+def test_without_facts_each_is_none(data: Any) -> None:
+    facts = DataModuleFacts(data)
+    assert {name: getattr(facts, name) for name in (*FACTS, "splits")} == dict.fromkeys((*FACTS, "splits"))
+    trainer: Any = SimpleNamespace()
+    assert DataModuleFacts.of(trainer).datamodule is None
+
+
+def test_tensors_and_empty_values_are_kept() -> None:
+    class Own(LightningDataModule):
+        groups = torch.zeros(3, dtype=torch.int64)
+        samples_per_class = 0
+
+    facts = DataModuleFacts(Own())
+    assert facts.groups is Own.groups and facts.samples_per_class == 0
+
+
+def test_an_error_inside_the_data_module_is_not_taken_for_an_absent_fact() -> None:
+    class Broken(LightningDataModule):
+        @property
+        def groups(self) -> Callable[..., Any]:
+            return self.labels  # type: ignore[no-any-return, attr-defined]
+
+    with pytest.raises(AttributeError, match="labels"):
+        _ = DataModuleFacts(Broken()).groups
