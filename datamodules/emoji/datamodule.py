@@ -170,4 +170,4 @@ def _tiles(sheet: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _require(path: Path) -> None:
     if not path.is_file():
-        raise UserError(f"no file {path}: it ships with the package; rebuild it with python -m datamodules.emoji.build")
+        raise UserError(f"no file {path}: it ships with the package; install lightning-triplets again")
