@@ -98,7 +98,7 @@ def test_its_own_splits(tmp_path: Path) -> None:
 def test_splits_that_share_classes(tmp_path: Path) -> None:
     path = save(tmp_path, {"test": (26, 40), "train": (0, 16), "validation": (14, 28)})
     data = module(path)
-    with pytest.warns(UserWarning, match=r"saved shares 2 of 10 classes among its splits; all samples are split anew"):
+    with pytest.warns(UserWarning, match=r"saved shares 2 of 10 classes among its splits; samples are split anew"):
         data.setup("fit")
     assert data.classes_trained_on("test") == data.classes_trained_on("val") == 0
     assert sum(map(len, data.samples.splits.values())) == 44
@@ -157,7 +157,7 @@ def test_no_rows(tmp_path: Path) -> None:
 
 def test_splits_that_are_missing(tmp_path: Path) -> None:
     path = save(tmp_path, {"train": (0, 32), "test": (32, 40)})
-    with pytest.warns(UserWarning, match=r"saved has no val; all samples are split anew by class"):
+    with pytest.warns(UserWarning, match=r"saved has no val; samples are split anew by class"):
         module(path).setup("fit")
     with pytest.raises(UserError, match=r"class_disjoint=false: .*saved has no val, only train, test"):
         module(path, class_disjoint=False).setup("fit")

@@ -14,7 +14,8 @@ from PIL import Image
 from datamodules import ImageFolderDataModule, SampleDataset
 from datamodules.sampling.dataset import BadSampleError, Samples
 from datamodules.sources.images import read_image
-from datamodules.sources.preflight import Paths, inspect_images
+from datamodules.sources.paths import Paths
+from datamodules.sources.preflight import inspect_images
 from metric_module import UserError
 from tests.helpers.command_line import Command, command_in
 
@@ -197,7 +198,9 @@ def test_it_is_replaced_within_its_class(root: Path, workers: int) -> None:
         assert torch.equal(batch.index[kept], ids[kept])
         seen += int((~kept).sum())
     assert seen > 0
-    with pytest.warns(UserWarning, match="data: 2 samples cannot be read, and others of their class took their place"):
+    with pytest.warns(
+        UserWarning, match="data: 2 training samples could not be read and were replaced by others of their class"
+    ):
         data.teardown("fit")
 
 
@@ -248,8 +251,8 @@ def test_what_is_left_out_is_said(root: Path) -> None:
         assert len(module(root).samples.class_names) == 10
     told = [str(warning.message) for warning in warned]
     assert told == [
-        f"data: 2 folders have no image of their own, and are no class: {root}/empty, {root}/only deeper",
-        f"data: 3 images are in folders of class folders, and are left out: {root}/class_0/old/a.png, ...",
+        f"data: 2 folders contain no image directly, and are ignored: {root}/empty, {root}/only deeper",
+        f"data: 3 images in subfolders of class folders are ignored: {root}/class_0/old/a.png, ...",
     ]
 
 

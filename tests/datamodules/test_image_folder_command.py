@@ -48,14 +48,14 @@ def root(tmp_path: Path) -> Path:
 
 def test_only_images_are_samples(root: Path) -> None:
     with pytest.warns(
-        UserWarning, match="^data: 1 folders have no image of their own, and are no class: .*nothing here$"
+        UserWarning, match="^data: 1 folders contain no image directly, and are ignored: .*nothing here$"
     ):
         samples = ImageFolderDataModule(root=str(root)).samples
     assert list(samples.class_names) == sorted(CLASSES)
     assert len(samples.labels) == 6 * len(CLASSES)
 
 
-@pytest.mark.filterwarnings("ignore:data. 1 folders have no image of their own")
+@pytest.mark.filterwarnings("ignore:data. 1 folders contain no image directly")
 def test_one_command_and_no_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = command_in(root.parent, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))

@@ -143,7 +143,11 @@ def test_labels_are_the_values_themselves(tmp_path: Path) -> None:
             "table.parquet: column 'part': expected train, val, test, got 'dev'$",
         ),
         ({"part": list("abcdefgh") * 5}, {"split": "part"}, "got 'a', 'b', 'c', 'd', 'e' and 3 more"),
-        ({"part": ["train"] * 40}, {"split": "part"}, "column 'part': no row of val, test; without the column, the cl"),
+        (
+            {"part": ["train"] * 40},
+            {"split": "part"},
+            "column 'part': no row of val, test; without this setting the cl",
+        ),
         ({"use": ["probe"] * 40}, {"role": "use"}, "table.parquet: column 'use': expected query, gallery, got 'probe'"),
         ({"use": [None] * 40}, {"role": "use"}, r"column 'use': val needs query or gallery, nothing in 8 rows \(from"),
         ({"use": ["query"] * 40}, {"role": "use"}, "column 'use': val has no row of gallery"),
@@ -191,9 +195,11 @@ def test_a_file_that_is_no_table(tmp_path: Path) -> None:
 
 def test_bad_arguments(tmp_path: Path) -> None:
     for settings, count in (({}, 0), ({"text": "words", "image": "path"}, 2)):
-        with pytest.raises(UserError, match=f"expected the column of one of image, text and array, got {count}"):
+        with pytest.raises(UserError, match=f"expected one of the columns image, text and array, got {count}"):
             module("table.csv", **settings)
-    with pytest.raises(UserError, match=r"datamodule.array: expected a Parquet file, for lists of numbers, got t.csv"):
+    with pytest.raises(
+        UserError, match=r"datamodule.array: expected a Parquet file \(only it holds lists of numbers\), got t.csv"
+    ):
         module("t.csv", array="vector")
 
 

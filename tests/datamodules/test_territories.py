@@ -76,5 +76,7 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"datamodule\.group_by: expected script or language, got 'continent'"):
         TerritoriesDataModule(group_by="continent")
     monkeypatch.setitem(sys.modules, "babel", None)
-    with pytest.raises(UserError, match=r"no module babel; pip install 'lightning-triplets\[text\]'"):
+    with pytest.raises(
+        UserError, match=r"datamodule=territories needs babel: pip install 'lightning-triplets\[text\]'"
+    ):
         territories._locales()

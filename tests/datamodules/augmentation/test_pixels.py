@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from datamodules.augmentation import pixels as augment_module
-from datamodules.augmentation.pixels import LARGEST, Augment
+from datamodules.augmentation.pixels import Augment
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
 
-NONE = Augment(**{**dict.fromkeys(LARGEST, 0.0), "erase_area": 0.2})
+STRENGTHS = [field.name for field in dataclasses.fields(Augment) if field.name not in {"fill", "low", "high"}]
+NONE = Augment(**{**dict.fromkeys(STRENGTHS, 0.0), "erase_area": 0.2})
 STRONG = Augment(
     rotation=40,
     scale=0.5,
@@ -203,7 +204,7 @@ def test_background_of_the_fill_colour_stays() -> None:
     assert torch.allclose(geometric(torch.ones(8, 3, 16, 16), torch.arange(8)), torch.ones(()))
 
 
-@pytest.mark.parametrize("name", list(LARGEST))
+@pytest.mark.parametrize("name", STRENGTHS)
 def test_strengths_out_of_range(name: str) -> None:
     with pytest.raises(UserError, match=rf"expected augmentation strength 0 <= {name} <= [0-9inf]+, got -0\.5"):
         Augment(**{name: -0.5})

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from datamodules.emoji import datamodule
-from datamodules.emoji.datamodule import FOLDER, EmojiDataModule, EmojiImages, read_images, read_index
+from datamodules.emoji.datamodule import FOLDER, EmojiDataModule, read_images, read_index
+from datamodules.sources.images_in_memory import ImagesInMemory
 from datamodules.sources.pictures import resize
 from metric_module.errors import UserError
 
@@ -112,7 +113,7 @@ def test_labels_belong_to_pixels(data: EmojiDataModule) -> None:
 @pytest.mark.parametrize("size", [20, 64, 96])
 def test_other_sizes(size: int) -> None:
     images = read_images(FOLDER, 3, 64).float().div(127.5).sub(1)
-    found = EmojiImages(read_images(FOLDER, 3, min(size, 64)), size)(torch.arange(3))
+    found = ImagesInMemory(read_images(FOLDER, 3, min(size, 64)), size)(torch.arange(3))
     expected = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
     torch.testing.assert_close(found, expected, atol=0.5 / 127.5 + 1e-5, rtol=0)
 

@@ -137,7 +137,7 @@ def test_a_pixel_is_shown_within_its_surroundings(data: EmojiScenesDataModule) -
         ({"image_size": 32}, "datamodule.image_size: expected an integer >= 48, got 32"),
         ({"pixels_per_instance": 0}, "datamodule.pixels_per_instance: expected an integer >= 1, got 0"),
         ({"grid": 0}, "datamodule.grid: expected an integer >= 1, got 0"),
-        ({"fold": 1}, "datamodule.fold: scenes are composed for each split and have no folds, got 1"),
+        ({"fold": 1}, "datamodule.fold: scenes are composed for each split and cannot be divided into folds, got 1"),
     ],
 )
 def test_mistakes_are_named(settings: dict[str, object], told: str) -> None:

@@ -175,7 +175,7 @@ def test_data_that_cannot_be_trained_on() -> None:
     sought = {name: one_pair() for name in ("val", "test")}
     odd.given = odd.given._replace(sought=sought)
     with pytest.raises(
-        UserError, match=r"^data: expected a positive for every query of train, got none for 3: 0, 1, 2$"
+        UserError, match=r"^data: expected a positive for every training query, got none for 3: 0, 1, 2$"
     ):
         odd.data  # noqa: B018
     with pytest.raises(UserError, match=r"^datamodule.eval_batch_size: expected an integer >= 1, got 0$"):

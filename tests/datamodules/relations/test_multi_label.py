@@ -76,7 +76,7 @@ def test_labels_that_are_none(values: list[Any], told: str) -> None:
 
 def test_a_separator_that_no_row_has() -> None:
     with pytest.warns(
-        UserWarning, match=r"^data: labels: no row has the separator '\|', so every image has one label$"
+        UserWarning, match=r"^data: labels: no row has the separator '\|', so each image has a single label$"
     ):
         assert labels_of(pa.chunked_array([["a;b"], ["c"]])) == [["a;b"], ["c"]]
     assert labels_of(pa.chunked_array([["a;b"]])) == [["a;b"]]

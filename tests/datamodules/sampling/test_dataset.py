@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.sampling.dataset import SampleDataset, Samples, copy_numbers, listed
+from datamodules.messages import listed
+from datamodules.sampling.dataset import SampleDataset, Samples, copy_numbers
 from metric_module.errors import UserError
 
 LABELS = torch.tensor([5, 5, 6, 6, 7, 7])

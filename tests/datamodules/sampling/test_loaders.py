@@ -16,8 +16,8 @@ import time
 
 import torch
 
-from datamodules.sampling.loaders import eval_loader, train_loader
-from datamodules.sampling.pk_sampler import PKSampler
+from datamodules.sampling.loaders import Loader, TrainLoader, make_loader
+from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
 from datamodules.sampling.dataset import SampleDataset, Samples
 
 labels = torch.arange(5).repeat_interleave(4)
@@ -26,9 +26,9 @@ samples = Samples(lambda ids: ids, labels, {"train": ids, "val": ids, "test": id
 dataset = SampleDataset(samples, ids)
 kind = %r
 if kind == "train":
-    loader = train_loader(dataset, PKSampler(labels, 2, 2), workers=2, seed=0)
+    loader = make_loader(TrainLoader, dataset, PKSampler(labels, 2, 2), batch_size=4, workers=2)
 else:
-    loader = eval_loader(dataset, 0, 1, batch_size=2, workers=2)
+    loader = make_loader(Loader, dataset, ShardedSampler(20), batch_size=2, workers=2)
 batches = iter(loader)
 next(batches)
 print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from datamodules.sampling.dataset import BadSampleError
 from datamodules.sources.images import ImageFiles, StoredImages, read_image
-from datamodules.sources.preflight import Paths, bad_images
+from datamodules.sources.paths import Paths
+from datamodules.sources.preflight import bad_images
 from metric_module.errors import UserError
 
 RAMP = np.tile(np.linspace(0, 255, 32, dtype=np.uint8), (32, 1))  # (32, 32), dark at the left

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import datamodules
-from datamodules.sources.preflight import Paths, inspect_images
+from datamodules.sources.paths import Paths
+from datamodules.sources.preflight import inspect_images
 from metric_module.errors import UserError
 
 
