@@ -23,7 +23,6 @@ from datamodules.messages import reason_of, shortened
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import SPLITS, split_ranked
 from datamodules.sources.columns import Strings, encode, encode_labels
-from datamodules.sources.paths import check_given
 from datamodules.sources.vectors import Arrays
 from metric_module.errors import UserError
 
@@ -76,7 +75,6 @@ class ArraysDataModule(PKDataModule):
         super().__post_init__()
         if (self.path is None) == (self.arrays is None):
             raise UserError("datamodule: expected one of path (a file) and arrays (by name)")
-        check_given("datamodule.path", self.path)
 
     @override
     def load(self) -> Samples:

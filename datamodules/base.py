@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from datamodules.augmentation.class_symmetries import turn_batch
 from datamodules.augmentation.pixels import AugmentFunction
+from datamodules.checks import check_choice
 from datamodules.messages import listed
 from datamodules.resumable import ResumableDataModule
 from datamodules.sampling.dataset import SampleDataset, Samples, Source, copy_numbers, int64_ids
@@ -84,8 +85,7 @@ class PKDataModule(ResumableDataModule):
         super().__post_init__()
         if not 0 <= self.class_turns <= 1:
             raise UserError(f"datamodule.class_turns: expected 0 <= class_turns <= 1, got {self.class_turns}")
-        if self.on_bad_sample not in {"error", "replace"}:
-            raise UserError(f"datamodule.on_bad_sample: expected error or replace, got {self.on_bad_sample!r}")
+        check_choice("datamodule.on_bad_sample", self.on_bad_sample, ("error", "replace"))
         self._train_set: SampleDataset | None = None
 
     @property

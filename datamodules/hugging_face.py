@@ -24,8 +24,6 @@ from datamodules.sampling.dataset import Samples, Source
 from datamodules.sampling.splits import SPLITS, split_ranked
 from datamodules.sources.columns import Strings, encode, encode_labels, is_text, refuse_missing
 from datamodules.sources.images import StoredImages
-from datamodules.sources.images_in_memory import check_images
-from datamodules.sources.paths import check_given
 from datamodules.sources.texts import Texts
 from datamodules.sources.vectors import Vectors
 from metric_module.errors import UserError
@@ -74,33 +72,27 @@ class HuggingFaceDataModule(PKDataModule):
     augment: AugmentFunction | None = IMAGE_AUGMENT
 
     @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_given("datamodule.path", self.path)
-        check_images(self.image_size)
-
-    @override
     def load(self) -> Samples:
         """Open the data set, which stays on disk, and split it.
 
         Raises:
             UserError: The package, the data set, a column or a split is missing, or has another type.
         """
-        parts = read_parts(self.path, self.name, [self.input, self.label, *([self.group] if self.group else [])])
-        labels, names = self._labels(parts)
-        splits = self._splits({name: len(part) for name, part in parts.items()}, labels, len(names))
-        groups = None if self.group is None else encode(*self._column(parts, self.group)).codes
-        return Samples(self._source(parts), labels, splits, names, groups=groups)
+        tables = read_columns(self.path, self.name, [self.input, self.label, *([self.group] if self.group else [])])
+        labels, names = self._labels(tables)
+        splits = self._splits({name: len(part) for name, part in tables.items()}, labels, len(names))
+        groups = None if self.group is None else encode(*self._column(tables, self.group)).codes
+        return Samples(self._source(tables), labels, splits, names, groups=groups)
 
-    def _column(self, parts: Mapping[str, Any], name: str) -> tuple[pa.ChunkedArray, str]:
+    def _column(self, tables: Mapping[str, Any], name: str) -> tuple[pa.ChunkedArray, str]:
         """Join a column of all splits, and name it for messages."""
         where = f"{self.path}: column {name!r}"
-        return _joined(parts, name, where), where
+        return _joined(tables, name, where), where
 
-    def _labels(self, parts: Mapping[str, Any]) -> tuple[Tensor, Sequence[str]]:
-        column, where = self._column(parts, self.label)
+    def _labels(self, tables: Mapping[str, Any]) -> tuple[Tensor, Sequence[str]]:
+        column, where = self._column(tables, self.label)
         labels, values = encode_labels(column, where)
-        feature = next(iter(parts.values())).features[self.label]
+        feature = next(iter(tables.values())).features[self.label]
         if not hasattr(feature, "int2str") or is_text(values.type):
             return labels, Strings(values)
         if values[0].as_py() < 0:
@@ -128,10 +120,10 @@ class HuggingFaceDataModule(PKDataModule):
             )
         return split_ranked(labels, classes, seed=self.split_seed, fractions=self.fractions)
 
-    def _source(self, parts: Mapping[str, Any]) -> Source:
-        column, where = self._column(parts, self.input)
+    def _source(self, tables: Mapping[str, Any]) -> Source:
+        column, where = self._column(tables, self.input)
         refuse_missing(column, where)
-        feature = next(iter(parts.values())).features[self.input]
+        feature = next(iter(tables.values())).features[self.input]
         if type(feature).__name__ == "Image":
             return StoredImages(column, self.image_size)
         if self.augment is IMAGE_AUGMENT:
@@ -139,7 +131,7 @@ class HuggingFaceDataModule(PKDataModule):
         return Texts(Strings(column)) if is_text(column.type) else Vectors(column, where)
 
 
-def read_parts(path: str, name: str | None, columns: Sequence[str]) -> dict[str, Any]:
+def read_columns(path: str, name: str | None, columns: Sequence[str]) -> dict[str, Any]:
     """Read some columns of a data set, for each of its splits.
 
     Args:
@@ -161,13 +153,13 @@ def read_parts(path: str, name: str | None, columns: Sequence[str]) -> dict[str,
         if saved and isinstance(error, IndexError):  # raised by load_from_disk for a split without files
             raise UserError(f"datamodule.path: {path} has no rows, or a split without any") from None
         raise UserError(f"datamodule.path: cannot read {path} ({reason_of(error)})") from None
-    parts = dict(found) if isinstance(found, dict) else {"train": found}
-    for part, content in parts.items():
+    tables = dict(found) if isinstance(found, dict) else {"train": found}
+    for part, content in tables.items():
         missing = [column for column in columns if column not in content.column_names]
         if missing:
             found_names = ", ".join(content.column_names)
             raise UserError(f"{path}: {part} has no column {', '.join(map(repr, missing))}, only {found_names}")
-    chosen = {part: content.select_columns(list(dict.fromkeys(columns))) for part, content in parts.items()}
+    chosen = {part: content.select_columns(list(dict.fromkeys(columns))) for part, content in tables.items()}
     return {part: content.flatten_indices() if content._indices else content for part, content in chosen.items()}
 
 
@@ -192,14 +184,14 @@ def own_splits(sizes: Mapping[str, int]) -> dict[str, Tensor]:
     return found
 
 
-def _joined(parts: Mapping[str, Any], name: str, where: str) -> pa.ChunkedArray:
+def _joined(tables: Mapping[str, Any], name: str, where: str) -> pa.ChunkedArray:
     """Join a column of all splits; class codes become names if the splits number classes differently.
 
     Raises:
         UserError: The splits hold values of different types.
     """
-    numbered = {tuple(getattr(part.features[name], "names", None) or ()) for part in parts.values()}
-    columns = {part: _chunks(content, name, by_name=len(numbered) > 1) for part, content in parts.items()}
+    numbered = {tuple(getattr(part.features[name], "names", None) or ()) for part in tables.values()}
+    columns = {part: _chunks(content, name, by_name=len(numbered) > 1) for part, content in tables.items()}
     kinds = {part: chunks[0].type for part, chunks in columns.items() if chunks}
     if len(set(kinds.values())) > 1:
         got = ", ".join(f"{kind} in {part}" for part, kind in kinds.items())

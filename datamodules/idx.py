@@ -18,10 +18,10 @@ from typing_extensions import override
 
 from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.checks import check_at_least, check_choice, check_folder
 from datamodules.sampling.dataset import Samples, copy_numbers
 from datamodules.sampling.splits import split_samples
-from datamodules.sources.images_in_memory import ImagesInMemory, check_images
-from datamodules.sources.paths import check_folder, check_given
+from datamodules.sources.images_in_memory import ImagesInMemory
 from metric_module.errors import UserError
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
@@ -65,10 +65,8 @@ class IDXDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_given("datamodule.root", self.root)
-        check_images(self.image_size, self.channels)
-        if self.eval_per_class < 2:
-            raise UserError(f"datamodule.eval_per_class: expected an integer >= 2, got {self.eval_per_class}")
+        check_choice("datamodule.channels", self.channels, (1, 3))
+        check_at_least("datamodule.eval_per_class", self.eval_per_class, 2)
 
     @override
     def load(self) -> Samples:
@@ -117,11 +115,11 @@ def read_folder(root: Path, prefix: str = "") -> tuple[Tensor, Tensor]:
     pictures = sorted(path for path in root.glob(f"*{IMAGES}*") if path.name.startswith(prefix))
     if not pictures:
         raise UserError(f"{root}: expected files {prefix}*{IMAGES} or {prefix}*{IMAGES}.gz, got none")
-    parts = [_read_images_and_labels(path) for path in pictures]
-    shapes = sorted({tuple(images.shape[1:]) for images, _ in parts})
+    files = [_read_images_and_labels(path) for path in pictures]
+    shapes = sorted({tuple(images.shape[1:]) for images, _ in files})
     if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:
         raise UserError(f"{root}: expected square images of one size, got {shapes}; datamodule.prefix chooses files")
-    return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])
+    return torch.cat([images for images, _ in files]), torch.cat([labels for _, labels in files])
 
 
 def _read_images_and_labels(path: Path) -> tuple[Tensor, Tensor]:

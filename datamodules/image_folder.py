@@ -18,13 +18,13 @@ from typing_extensions import override
 
 from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.checks import check_folder
 from datamodules.messages import listed
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import SPLITS, split_samples
 from datamodules.sampling.verification_pairs import read_pairs
 from datamodules.sources.images import ImageFiles
-from datamodules.sources.images_in_memory import check_images
-from datamodules.sources.paths import Paths, check_folder, check_given
+from datamodules.sources.paths import Paths
 from metric_module.errors import UserError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -63,12 +63,6 @@ class ImageFolderDataModule(PKDataModule):
     cache_dir: str | None = None
     eval_batch_size: int = 256
     augment: AugmentFunction | None = IMAGE_AUGMENT
-
-    @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_given("datamodule.root", self.root)
-        check_images(self.image_size)
 
     @override
     def load(self) -> Samples:

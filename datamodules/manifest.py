@@ -17,13 +17,12 @@ from typing_extensions import override
 
 from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.checks import check_folder
 from datamodules.messages import rows_in_words, shortened
 from datamodules.sampling.dataset import Samples, Source
 from datamodules.sampling.splits import SPLITS, split_ranked
 from datamodules.sources.columns import Strings, encode, encode_labels, is_text, refuse_missing, value_type
 from datamodules.sources.images import ImageFiles
-from datamodules.sources.images_in_memory import check_images
-from datamodules.sources.paths import check_folder, check_given
 from datamodules.sources.tables import SEPARATORS, read_table
 from datamodules.sources.texts import Texts
 from datamodules.sources.vectors import Vectors
@@ -82,9 +81,6 @@ class ManifestDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_given("datamodule.table", self.table)
-        check_given("datamodule.root", self.root)
-        check_images(self.image_size)
         given = [name for name in (self.image, self.text, self.array) if name is not None]
         if len(given) != 1:
             raise UserError(f"datamodule: expected one of the columns image, text and array, got {len(given)}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
+from datamodules.checks import check_at_least, check_given
 from datamodules.sampling.dataset import SampleDataset, Samples
 from datamodules.sampling.loaders import Loader, TrainLoader, make_loader, next_place, place
 from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
@@ -19,12 +20,17 @@ from datamodules.sampling.splits import check_split
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 
+MINIMUM = {"eval_batch_size": 1, "num_workers": 0, "image_size": 1}
+PATHS = ("path", "root", "table", "fonts")
+
 
 class ResumableDataModule(LightningDataModule, ABC):
     """Base of all data modules: it checks the data before training, shards it, and resumes at any training batch.
 
     Nothing here draws from a global random state, and nothing depends on the number of workers. With several processes
     the loaders shard the samples themselves, so ``Trainer(use_distributed_sampler=False)`` is required.
+
+    Settings that several data modules have are checked here, by name: numbers in ``MINIMUM``, and ``PATHS``.
 
     Subclasses are dataclasses and declare these attributes as fields: fields declared here would come before theirs in
     the order of arguments.
@@ -50,10 +56,12 @@ class ResumableDataModule(LightningDataModule, ABC):
 
     def __post_init__(self) -> None:
         super().__init__()
-        if self.eval_batch_size < 1:
-            raise UserError(f"datamodule.eval_batch_size: expected an integer >= 1, got {self.eval_batch_size}")
-        if self.num_workers < 0:
-            raise UserError(f"datamodule.num_workers: expected an integer >= 0, got {self.num_workers}")
+        for name, least in MINIMUM.items():
+            value = getattr(self, name, least)
+            if not isinstance(value, Sequence):  # a user's data module may have an image_size of height and width
+                check_at_least(f"datamodule.{name}", value, least)
+        for name in PATHS:
+            check_given(f"datamodule.{name}", getattr(self, name, None))
         check_split(self.split_seed, self.fractions)
         self._next = (0, 0)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from typing_extensions import override
 
 from datamodules.base import PKDataModule
+from datamodules.checks import check_choice
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import split_samples
@@ -68,8 +69,7 @@ class TerritoriesDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.group_by not in {"script", "language"}:
-            raise UserError(f"datamodule.group_by: expected script or language, got {self.group_by!r}")
+        check_choice("datamodule.group_by", self.group_by, ("script", "language"))
 
     @override
     def load(self) -> Samples:

@@ -21,7 +21,7 @@ from datamodules.base import PKDataModule
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import split_samples
-from datamodules.sources.images_in_memory import ImagesInMemory, check_images
+from datamodules.sources.images_in_memory import ImagesInMemory
 from datamodules.sources.pictures import resize
 from metric_module.errors import UserError
 
@@ -66,11 +66,6 @@ class EmojiDataModule(PKDataModule):
     image_size: int = 32
     class_turns: float = 0.6
     augment: AugmentFunction | None = AUGMENT
-
-    @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_images(self.image_size)
 
     @override
     def load(self) -> Samples:

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.base import PKDataModule
+from datamodules.checks import check_at_least
 from datamodules.emoji.datamodule import FOLDER, read_images, read_index
 from datamodules.emoji.scenes import Scenes, compose, cut_out
 from datamodules.sampling.dataset import Samples, Source, copy_numbers, int64_ids
@@ -67,11 +68,9 @@ class EmojiScenesDataModule(PKDataModule):
         super().__post_init__()
         if len(self.scenes) != 3 or min(self.scenes) < 1:
             raise UserError(f"datamodule.scenes: expected three integers >= 1, got {list(self.scenes)}")
-        if self.image_size < 48:
-            raise UserError(f"datamodule.image_size: expected an integer >= 48, got {self.image_size}")
-        for name, value in (("pixels_per_instance", self.pixels_per_instance), ("grid", self.grid)):
-            if value < 1:
-                raise UserError(f"datamodule.{name}: expected an integer >= 1, got {value}")
+        check_at_least("datamodule.image_size", self.image_size, 48)
+        check_at_least("datamodule.pixels_per_instance", self.pixels_per_instance, 1)
+        check_at_least("datamodule.grid", self.grid, 1)
         if self.fold is not None:
             raise UserError(
                 f"datamodule.fold: scenes are composed for each split and cannot be divided into folds, got {self.fold}"
@@ -84,11 +83,11 @@ class EmojiScenesDataModule(PKDataModule):
         emoji = split_samples(*codes(classes), seed=self.split_seed)
         drawings = read_images(FOLDER, len(classes), TILE)  # (E, 3, T, T)
         inked = cut_out(drawings)  # (E, T, T)
-        parts = []
+        composed = []
         for number, (split, count) in enumerate(zip(SPLITS, self.scenes, strict=True)):
             keys = combine(self.split_seed, number, torch.arange(count))  # (S,)
-            parts.append(compose(drawings, inked, emoji[split], keys, self.image_size))
-        scenes = Scenes(*(torch.cat(part) for part in zip(*parts, strict=True)))
+            composed.append(compose(drawings, inked, emoji[split], keys, self.image_size))
+        scenes = Scenes(*(torch.cat(part) for part in zip(*composed, strict=True)))
         where, labels, splits = self._pixels(scenes)
         shown = [f"{classes[row]} (instance {number})" for number, row in enumerate(scenes.drawings.tolist())]
         source = ScenePixels(scenes, where)

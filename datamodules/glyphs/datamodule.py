@@ -16,11 +16,11 @@ from typing_extensions import override
 
 from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.checks import check_choice
 from datamodules.glyphs.fonts import Face, Pixels, find_lookalikes, list_faces, render, script_of
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import SPLITS, check_no_fractions
-from datamodules.sources.images_in_memory import ImagesInMemory, check_images
-from datamodules.sources.paths import check_given
+from datamodules.sources.images_in_memory import ImagesInMemory
 from metric_module.errors import UserError
 
 TRAIN = ("Latn", "Grek", "Cyrl", "Armn", "Arab", "Hira", "Kana", "Mlym", "Telu")
@@ -69,8 +69,7 @@ class GlyphDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_given("datamodule.fonts", self.fonts)
-        check_images(self.image_size, self.channels)
+        check_choice("datamodule.channels", self.channels, (1, 3))
         check_no_fractions(self.fractions, "the scripts of train, val and test are the split")
         if not 2 <= self.min_fonts <= self.max_fonts:
             raise UserError(

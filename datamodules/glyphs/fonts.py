@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from datamodules.sources.paths import check_folder
+from datamodules.checks import check_folder
 from metric_module.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]

@@ -15,14 +15,14 @@ from typing_extensions import override
 
 from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.checks import check_folder
 from datamodules.published import Listing, Reader
 from datamodules.published.listing import check_complete
 from datamodules.sampling.dataset import Samples, copy_numbers
 from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import check_no_fractions, hold_out
 from datamodules.sources.images import ImageFiles
-from datamodules.sources.images_in_memory import check_images
-from datamodules.sources.paths import Paths, check_folder, check_given
+from datamodules.sources.paths import Paths
 
 
 @dataclass(eq=False, repr=False)
@@ -65,8 +65,6 @@ class PublishedDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_given("datamodule.root", self.root)
-        check_images(self.image_size)
         check_no_fractions(self.fractions, "test is the official one, and datamodule.val_fraction is the share of val")
         self._units: Sequence[str] = ()
 
@@ -119,8 +117,8 @@ def split_official(listing: Listing, val_fraction: float, seed: int) -> dict[str
     rest = sorted({units[label] for label in set(listing.labels[~listing.test].tolist())})
     chosen = hold_out(rest, val_fraction, seed=seed)
     held = torch.tensor([unit in chosen for unit in units])[listing.labels] & ~listing.test  # (N,)
-    parts = {"train": ~held & ~listing.test, "val": held, "test": listing.test}
-    return {split: part.nonzero()[:, 0] for split, part in parts.items()}
+    masks = {"train": ~held & ~listing.test, "val": held, "test": listing.test}
+    return {split: part.nonzero()[:, 0] for split, part in masks.items()}
 
 
 def with_queries(listing: Listing, official: Tensor) -> Tensor:

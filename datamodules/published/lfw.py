@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
+from datamodules.checks import check_choice
 from datamodules.published.listing import Listing, Reader, whole
 from datamodules.sampling.verification_pairs import read_pairs
 from datamodules.sources.paths import read_lines
@@ -43,8 +44,7 @@ class LFW(Reader):
 
     def __post_init__(self) -> None:
         """Check the view."""
-        if self.view not in {1, 2}:
-            raise UserError(f"datamodule.read.view: expected 1 or 2, got {self.view}")
+        check_choice("datamodule.read.view", self.view, (1, 2))
 
     @property
     @override
@@ -56,9 +56,9 @@ class LFW(Reader):
     def __call__(self, root: Path) -> Listing:
         """List the images, see :class:`Reader`."""
         lists = ("peopleDevTrain.txt", "peopleDevTest.txt") if self.view == 1 else ("people.txt",)
-        parts = [read_people(root / name) for name in lists]
-        people = sorted({name: count for part in parts for name, count in part.items()}.items())
-        both = sorted(set(parts[0]) & set(parts[-1])) if self.view == 1 else []
+        people_of = [read_people(root / name) for name in lists]
+        people = sorted({name: count for part in people_of for name, count in part.items()}.items())
+        both = sorted(set(people_of[0]) & set(people_of[-1])) if self.view == 1 else []
         if both:
             raise UserError(f"{root}: {both[0]} is in {' and in '.join(lists)}")
         labels = torch.arange(len(people)).repeat_interleave(torch.tensor([count for _, count in people]))  # (N,)
@@ -66,7 +66,7 @@ class LFW(Reader):
         pairs_file = root / ("pairsDevTest.txt" if self.view == 1 else "pairs.txt")
         listed = read_pairs(pairs_file, {row: id for id, row in enumerate(rows)})
         if self.view == 1:
-            tested = torch.tensor([name in parts[1] for name, _ in people])  # (classes,)
+            tested = torch.tensor([name in people_of[1] for name, _ in people])  # (classes,)
         else:
             tested = torch.zeros(len(people), dtype=torch.bool)  # (classes,)
             tested[labels[listed.pairs.flatten()]] = True

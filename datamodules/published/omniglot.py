@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
+from datamodules.checks import check_folder
 from datamodules.published.listing import Listing, Reader
 from datamodules.sampling.grouping import codes
-from datamodules.sources.paths import check_folder
 
 FOLDERS = ("images_background", "images_evaluation")
 

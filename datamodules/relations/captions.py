@@ -16,8 +16,7 @@ from datamodules.relations.data import PairData, Side
 from datamodules.sampling.splits import split_samples
 from datamodules.sources.columns import Strings, encode, refuse_missing
 from datamodules.sources.images import ImageFiles
-from datamodules.sources.images_in_memory import check_images
-from datamodules.sources.paths import Paths, check_given
+from datamodules.sources.paths import Paths
 from datamodules.sources.tables import read_table
 from datamodules.sources.texts import Texts
 from metric_module.evaluation import Sought
@@ -52,12 +51,6 @@ class CaptionsDataModule(PairDataModule):
     text: str = "caption"
     image_size: int = 64
     cache_dir: str | None = None
-
-    @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_given("datamodule.path", self.path)
-        check_images(self.image_size)
 
     @override
     def load(self) -> PairData:

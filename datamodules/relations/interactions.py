@@ -5,6 +5,7 @@ Legend: n = interactions, U = users, I = items.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,6 @@ from typing_extensions import override
 from datamodules.relations.base import PairDataModule
 from datamodules.relations.data import PairData, Side
 from datamodules.sources.columns import Strings, encode, numbers, whole
-from datamodules.sources.paths import check_given
 from datamodules.sources.tables import read_table
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
@@ -77,11 +77,6 @@ class InteractionsDataModule(PairDataModule):
     liked_from: float = 4.0
 
     @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_given("datamodule.path", self.path)
-
-    @override
     def load(self) -> PairData:
         """Read the table and split it by time.
 
@@ -97,14 +92,12 @@ class InteractionsDataModule(PairDataModule):
         )
 
         def column(name: str | None, default: np.ndarray) -> np.ndarray:
+            """Read an optional column of numbers."""
             return default if name is None else numbers(table[name], f"{path}: column {name!r}")
 
         rating, time = column(self.rating, np.full(len(user), np.inf)), column(self.time, np.arange(len(user)))
         ordered = in_order(user.numpy(), item.numpy(), time, rating >= self.liked_from)
-        data = leave_last_out(ordered, len(users), len(items))
-        assert data.reference is not None
-        query, reference = data.query._replace(names=Strings(users)), data.reference._replace(names=Strings(items))
-        return data._replace(query=query, reference=reference)
+        return leave_last_out(ordered, Strings(users), Strings(items))
 
 
 def find_table(path: Path) -> Path:
@@ -140,15 +133,16 @@ def in_order(user: np.ndarray, item: np.ndarray, time: np.ndarray, liked: np.nda
     return Interactions(*(torch.from_numpy(np.ascontiguousarray(part[order])) for part in (user, item, liked)))
 
 
-def leave_last_out(given: Interactions, users: int, items: int) -> PairData:
+def leave_last_out(given: Interactions, user_names: Sequence[str], item_names: Sequence[str]) -> PairData:
     """Split by time: the last positive of each user for test, the one before for val, earlier ratings for training.
 
     Args:
         given: Ratings, sorted by user and time.
-        users: U.
-        items: I.
+        user_names: Name of each user, U.
+        item_names: Name of each item, I.
     """
     user, item, liked = given
+    users, items = len(user_names), len(item_names)
     number = user[liked].bincount(minlength=users)  # (U,), number of positives of each user
     place = liked.nonzero()[:, 0]  # rows of the positives
     last = number.cumsum(0) - 1  # (U,), index of each user's last positive in ``place``
@@ -173,8 +167,8 @@ def leave_last_out(given: Interactions, users: int, items: int) -> PairData:
     early = before(held["val"])  # (n,)
     near, other = early & liked, early & ~liked
     return PairData(
-        query=Side(_ids, users, "user"),
-        reference=Side(_ids, items, "item"),
+        query=Side(_ids, users, "user", user_names),
+        reference=Side(_ids, items, "item", item_names),
         positives=Links.of(user[near], item[near], users),
         anchors=torch.unique(user[near]),
         candidates=torch.arange(items),

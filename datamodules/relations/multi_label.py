@@ -23,8 +23,7 @@ from datamodules.relations.data import PairData, Side
 from datamodules.sampling.splits import split_samples
 from datamodules.sources.columns import Encoded, encode, is_list, is_text, refuse_missing, value_type
 from datamodules.sources.images import ImageFiles
-from datamodules.sources.images_in_memory import check_images
-from datamodules.sources.paths import Paths, check_given
+from datamodules.sources.paths import Paths
 from datamodules.sources.tables import read_table
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
@@ -66,8 +65,6 @@ class MultiLabelDataModule(PairDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_given("datamodule.path", self.path)
-        check_images(self.image_size)
         if not isinstance(self.separator, str) or not self.separator:
             raise UserError(f"datamodule.separator: expected one or more characters, got {self.separator!r}")
 
@@ -125,19 +122,19 @@ def read_labels(column: pa.ChunkedArray, separator: str, where: str) -> tuple[Te
     kind = value_type(column.type.value_type if is_list(column.type) else column.type)
     if not (is_text(kind) or pa.types.is_integer(kind)):
         raise UserError(f"{where}: expected strings, integers or lists of these, got {column.type}")
-    rows, labels, start, parts = [np.zeros(0, dtype=np.int64)], [], 0, 0
+    rows, labels, start, count = [np.zeros(0, dtype=np.int64)], [], 0, 0
     for chunk in column.chunks:
         lists = _as_lists(chunk, separator)
         flat = pc.utf8_trim_whitespace(pc.list_flatten(lists).cast(kind).cast(pa.large_string()))  # (n,)
         full = pc.fill_null(pc.not_equal(flat, ""), False)  # (n,)
         rows.append(pc.list_parent_indices(lists).filter(full).to_numpy().astype(np.int64) + start)
         labels.append(flat.filter(full).dictionary_encode())
-        start, parts = start + len(chunk), parts + len(flat)
+        start, count = start + len(chunk), count + len(flat)
     row = torch.from_numpy(np.concatenate(rows))  # (n,)
     without = (row.bincount(minlength=len(column)) == 0).nonzero()[:, 0]
     if len(without):
         raise UserError(f"{where}: no label in {rows_in_words(without)}")
-    if is_text(column.type) and parts == len(column) > 1:
+    if is_text(column.type) and count == len(column) > 1:
         rank_zero_warn(f"data: {where}: no row has the separator {separator!r}, so each image has a single label")
     return row, encode(pa.chunked_array(labels), where)
 

@@ -127,14 +127,14 @@ def _in_words(tensor: Tensor) -> str:
     return f"{tensor.dtype} of shape {tuple(tensor.shape)}"
 
 
-def _in_two(parts: Sequence[Tensor]) -> list[int]:
+def _in_two(splits: Sequence[Tensor]) -> list[int]:
     """Find ids that occur more than once, ascending; a byte per id avoids sorting millions of them."""
-    seen = torch.zeros(max(int(part.max()) for part in parts) + 1, dtype=torch.bool)
-    for part in parts:
+    seen = torch.zeros(max(int(part.max()) for part in splits) + 1, dtype=torch.bool)
+    for part in splits:
         seen[part] = True
-    if int(seen.sum()) == sum(map(len, parts)):
+    if int(seen.sum()) == sum(map(len, splits)):
         return []
-    ids = torch.cat(list(parts)).sort().values
+    ids = torch.cat(list(splits)).sort().values
     found: list[int] = torch.unique(ids[1:][ids[1:] == ids[:-1]]).tolist()
     return found
 

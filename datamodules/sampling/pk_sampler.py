@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from typing_extensions import override
 
+from datamodules.checks import check_at_least
 from datamodules.sampling.grouping import Labels, group_by_class, without_short
 from datamodules.sampling.permutation import keyed_permutation
 from metric_module.errors import UserError
@@ -114,7 +115,10 @@ class PKSampler(EpochSampler):
         short_classes: str = "repeat",
     ) -> None:
         super().__init__()
-        _check_counts(classes_per_batch, samples_per_class, rank, world_size)
+        _check_rank(rank, world_size)
+        if classes_per_batch is not None:
+            check_at_least("datamodule.classes_per_batch", classes_per_batch, 1)
+        check_at_least("datamodule.samples_per_class", samples_per_class, 1)
         found = group_by_class(labels)
         used = without_short(found, samples_per_class, short_classes)
         if classes_per_batch is None:  # independent of the number of processes, which must not change training
@@ -225,13 +229,6 @@ class ShardedSampler(Sampler[int]):
     def __len__(self) -> int:
         """Return the number of indices on this process, including repeated samples."""
         return len(self._indices)
-
-
-def _check_counts(classes_per_batch: int | None, samples_per_class: int, rank: int, world_size: int) -> None:
-    for name, value in (("classes_per_batch", classes_per_batch), ("samples_per_class", samples_per_class)):
-        if value is not None and value < 1:
-            raise UserError(f"datamodule.{name}: expected an integer >= 1, got {value}")
-    _check_rank(rank, world_size)
 
 
 def _check_rank(rank: int, world_size: int) -> None:

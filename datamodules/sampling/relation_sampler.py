@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from datamodules.checks import check_at_least
 from datamodules.sampling.permutation import keyed_permutation
 from datamodules.sampling.pk_sampler import EpochSampler
 from metric_module.errors import UserError
@@ -79,13 +80,9 @@ class PairSampler(EpochSampler):
     ) -> None:
         super().__init__()
         extra = len(candidates) if random_references is None else random_references
-        for name, value, least in (
-            ("queries_per_batch", queries_per_batch, 1),
-            ("positives_per_query", positives_per_query, 1),
-            ("random_references", extra, 0),
-        ):
-            if value < least:
-                raise UserError(f"datamodule.{name}: expected an integer >= {least}, got {value}")
+        check_at_least("datamodule.queries_per_batch", queries_per_batch, 1)
+        check_at_least("datamodule.positives_per_query", positives_per_query, 1)
+        check_at_least("datamodule.random_references", extra, 0)
         if extra > len(candidates):
             raise UserError(f"datamodule.random_references: expected at most {len(candidates)} references, got {extra}")
         if queries_per_batch > len(anchors):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.checks import check_at_least
 from metric_module.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -199,8 +200,7 @@ def fold_samples(
     Raises:
         UserError: The fold does not exist, or a fold would have no class.
     """
-    if folds < 2:
-        raise UserError(f"datamodule.folds: expected an integer >= 2, got {folds}")
+    check_at_least("datamodule.folds", folds, 2)
     if not 0 <= fold < folds:
         raise UserError(f"datamodule.fold: expected 0 to {folds - 1}, one of {folds} folds, got {fold}")
     rest = torch.cat([splits["train"], splits["val"]]).sort().values  # (n,)

@@ -22,7 +22,6 @@ from typing_extensions import override
 
 from datamodules.messages import listed, reason_of
 from datamodules.sampling.dataset import BadSampleError, Source
-from datamodules.sources.images_in_memory import check_images
 from datamodules.sources.paths import ManyPaths
 from datamodules.sources.pictures import as_inputs, as_pictures
 from datamodules.sources.preflight import bad_images, refuse_unknown_range, same_content
@@ -33,13 +32,9 @@ class DecodedImages(Source):
 
     Args:
         image_size: S.
-
-    Raises:
-        UserError: The size is below 1.
     """
 
     def __init__(self, image_size: int) -> None:
-        check_images(image_size)
         self.image_size = image_size
 
     @abstractmethod
@@ -95,9 +90,6 @@ class ImageFiles(DecodedImages):
         boxes: Box of each image to crop, see :func:`read_image`: left, top, right, bottom, int64 ``(N, 4)``; None: no
             crop.
         same_in_two_splits: Whether the preflight accepts files of the same content in two splits.
-
-    Raises:
-        UserError: The size is below 1.
     """
 
     def __init__(
@@ -142,9 +134,6 @@ class StoredImages(DecodedImages):
     Args:
         column: ``{"bytes": ..., "path": ...}`` for each image, N; the path is used where there are no bytes.
         image_size: S.
-
-    Raises:
-        UserError: The size is below 1.
     """
 
     def __init__(self, column: pa.ChunkedArray, image_size: int) -> None:

@@ -13,7 +13,6 @@ from typing_extensions import override
 
 from datamodules.sampling.dataset import Source, int64_ids
 from datamodules.sources.pictures import as_inputs, as_pictures, resize
-from metric_module.errors import UserError
 
 
 class ImagesInMemory(Source):
@@ -24,9 +23,6 @@ class ImagesInMemory(Source):
         image_size: S.
         channels: C, 1 or 3; a grey image is repeated for encoders that were trained on colour images.
 
-    Raises:
-        UserError: The size is below 1, or ``channels`` is neither 1 nor 3.
-
     Example:
         >>> import torch
         >>> images = ImagesInMemory(torch.zeros(5, 1, 28, 28, dtype=torch.uint8), image_size=14, channels=3)
@@ -35,7 +31,6 @@ class ImagesInMemory(Source):
     """
 
     def __init__(self, images: Tensor, image_size: int, channels: int = 3) -> None:
-        check_images(image_size, channels)
         self.images = images
         self.image_size = image_size
         self.channels = channels
@@ -58,19 +53,3 @@ class ImagesInMemory(Source):
             ids: Samples.
         """
         return [*as_pictures(self(int64_ids(ids)))]
-
-
-def check_images(image_size: int, channels: int = 3) -> None:
-    """Accept the size and the number of channels of encoder inputs.
-
-    Args:
-        image_size: S.
-        channels: C.
-
-    Raises:
-        UserError: The size is below 1, or ``channels`` is neither 1 nor 3.
-    """
-    if image_size < 1:
-        raise UserError(f"datamodule.image_size: expected an integer >= 1, got {image_size}")
-    if channels not in {1, 3}:
-        raise UserError(f"datamodule.channels: expected channels of 1 or 3, got {channels}")

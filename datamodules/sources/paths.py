@@ -1,4 +1,4 @@
-"""Paths: many of them without many objects, and checks of single ones.
+"""Paths of many files without many objects, and reading of lists.
 
 Legend: N = files.
 """
@@ -52,35 +52,6 @@ class Paths:
     def __getitem__(self, row: int) -> str:
         """Return one path."""
         return str(self._bytes[int(self._ends[row]) : int(self._ends[row + 1])].numpy().tobytes(), *CODEC)
-
-
-def check_given(setting: str, path: str | None) -> None:
-    """Accept a path of one or more characters: an empty one would mean the current folder.
-
-    Args:
-        setting: Full name of the setting, for the message.
-        path: The path, or None.
-
-    Raises:
-        UserError: The path is empty.
-    """
-    if path is not None and not str(path).strip():
-        raise UserError(f"{setting}: expected a path, got {path!r}")
-
-
-def check_folder(path: Path, setting: str = "") -> Path:
-    """Accept an existing folder, and return it.
-
-    Args:
-        path: The folder.
-        setting: Full name of the setting that names it, for the message; empty: a folder inside of a data set.
-
-    Raises:
-        UserError: The folder does not exist.
-    """
-    if not path.is_dir():
-        raise UserError(f"{setting}: no such folder: {path}" if setting else f"no folder {path}")
-    return path
 
 
 def read_lines(path: Path) -> list[str]:

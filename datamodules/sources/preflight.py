@@ -82,8 +82,8 @@ def inspect_images(paths: ManyPaths, cache: Path | None, workers: int = 8) -> li
     here = str(Path.cwd())
     every = [os.path.join(here, paths[row]) for row in range(len(paths))]  # noqa: PTH118  # called for millions of files
     stamps = [_stamp(path) for path in every]
-    known = _recall(cache)
-    todo = [row for row, stamp in enumerate(stamps) if known.get(every[row], (None,))[0] != stamp]
+    cached = _recall(cache)
+    todo = [row for row, stamp in enumerate(stamps) if cached.get(every[row], (None,))[0] != stamp]
     quiet = not sys.stderr.isatty() or int(os.environ.get("LOCAL_RANK", "0")) > 0
     found: dict[str, tuple[str, State]] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -91,7 +91,7 @@ def inspect_images(paths: ManyPaths, cache: Path | None, workers: int = 8) -> li
         for row, state in zip(todo, track(states, "reading files", total=len(todo), disable=quiet), strict=False):
             found[every[row]] = (stamps[row], state)
     _remember(cache, found)
-    return [(found.get(path) or known[path])[1] for path in every]
+    return [(found.get(path) or cached[path])[1] for path in every]
 
 
 def bad_images(paths: ManyPaths, splits: Mapping[str, Tensor], cache: Path | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Arrays from files and from memory, and what does not fit together."""
+"""Tests of arrays from files and from memory, and of mistakes in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPLIT = np.arange(40) // 4 % 3
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
-    """Ten classes of four rows."""
+    """Make ten classes of four rows."""
     return {"inputs": INPUTS, "labels": LABELS} | changes
 
 

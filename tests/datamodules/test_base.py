@@ -1,4 +1,4 @@
-"""The data module in a real Trainer: order, augmentation and evaluation, with any number of workers."""
+"""Tests of the data module in a real Trainer: order, augmentation and evaluation, with any number of workers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Toy(PKDataModule):
 
 
 class Recorder(LightningModule):
-    """Keeps every batch it is given."""
+    """Module that keeps every batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Recorder(LightningModule):
 
 
 def quiet_trainer(**options: Any) -> Trainer:
-    """A Trainer that writes nothing."""
+    """Make a Trainer that writes nothing."""
     return Trainer(
         accelerator="cpu",
         logger=False,
@@ -79,12 +79,12 @@ def quiet_trainer(**options: Any) -> Trainer:
 
 
 def toy(**options: Any) -> Toy:
-    """Batches of three classes by four, augmented."""
+    """Make a data module with augmented batches of three classes x four samples."""
     return Toy(3, 4, seed=7, eval_batch_size=3, augment=Augment(fill=0.0), **options)
 
 
 def recorded(workers: int, perturb: int = 0) -> dict[str, list[Batch]]:
-    """What two epochs of training and a test see."""
+    """Record the batches of two epochs of training and a test."""
     torch.manual_seed(perturb)
     module, data = Recorder(), toy(num_workers=workers)
     trainer = quiet_trainer(max_epochs=2)
@@ -161,7 +161,7 @@ def test_copies_of_a_sample_in_a_batch_look_different_and_epochs_too() -> None:
 
 
 class Place:
-    """The part of a Trainer that says where this process is."""
+    """Stand-in for a Trainer with rank and number of processes."""
 
     def __init__(self, rank: int, world_size: int, distributed_sampler: bool = False) -> None:
         self.global_rank = rank

@@ -1,4 +1,4 @@
-"""Data sets on disk as Hugging Face's package writes them: images, texts, vectors, and their own splits or new ones."""
+"""Tests of data sets of Hugging Face on disk: images, texts, vectors, and their own or new splits."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NAMES = [f"kind {number}" for number in range(10)]
 
 
 def png(value: int) -> bytes:
-    """A small picture in one red, as a file."""
+    """Encode a small red picture as the content of a file."""
     file = io.BytesIO()
     Image.new("RGB", (9, 12), (value, 0, 0)).save(file, "PNG")
     return file.getvalue()
 
 
 def columns(first: int, last: int, **changes: Any) -> dict[str, Any]:
-    """Rows of ten classes, four of each."""
+    """Make rows of ten classes, four of each."""
     rows = range(first, last)
     return {
         "image": [{"bytes": png(6 * row), "path": None} for row in rows],
@@ -40,7 +40,7 @@ def columns(first: int, last: int, **changes: Any) -> dict[str, Any]:
 
 
 def save(folder: Path, cuts: dict[str, tuple[int, int]] | None = None, **changes: Any) -> str:
-    """A data set, or a dict of the splits."""
+    """Save a data set, or a dict of its splits."""
     features = datasets.Features(
         {
             "image": datasets.Image(),
@@ -113,7 +113,7 @@ def test_splits_that_share_classes(tmp_path: Path) -> None:
 
 
 def labelled(folder: Path, kinds: dict[str, Any], labels: dict[str, list[Any]]) -> str:
-    """Splits whose labels are of kinds of their own."""
+    """Save splits with different types of labels."""
     made = datasets.DatasetDict()
     for split, kind in kinds.items():
         features = datasets.Features({"text": datasets.Value("string"), "label": kind})
@@ -220,7 +220,7 @@ def test_no_data_set_and_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
-        """Import anything but this package."""
+        """Pretend that this package is missing."""
         if name == "datasets":
             raise ImportError(name)
         return real(name, *rest)

@@ -1,4 +1,4 @@
-"""A folder of images: read, split, checked before the first step, and mended while training."""
+"""Tests of a folder of images: reading, split, preflight, and replacement of bad samples in training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from PIL import Image
 from datamodules import ImageFolderDataModule, SampleDataset
 from datamodules.sampling.dataset import BadSampleError, Samples
 from datamodules.sources.images import read_image
-from datamodules.sources.paths import Paths
 from datamodules.sources.preflight import inspect_images
 from metric_module import UserError
 from tests.helpers.command_line import Command, command_in
@@ -26,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def make(root: Path, classes: int = 10, each: int = 4) -> Path:
-    """Ten classes of four images, each its own colour with a little noise."""
+    """Write ten classes of four images, each in its own colour with a little noise."""
     random = np.random.default_rng(0)
     for label in range(classes):
         folder = root / f"class_{label}"
@@ -92,7 +91,7 @@ def test_the_preflight_lists_everything_that_is_wrong(root: Path) -> None:
     samples = module(root).samples
 
     def name(split: str, place: int) -> str:
-        """A class of a split."""
+        """Name a class of a split."""
         return str(samples.class_names[int(samples.labels[samples.splits[split][place]])])
 
     train, val, other = name("train", 0), name("val", 0), name("train", -1)
@@ -141,7 +140,7 @@ def test_what_did_not_change_is_not_read_again(root: Path, monkeypatch: pytest.M
     inner = inspect_images.__globals__["inspect_image"]
 
     def spy(path: str) -> Any:
-        """Read, and remember that it was read."""
+        """Read an image and record its path."""
         read.append(path)
         return inner(path)
 
@@ -241,8 +240,8 @@ def test_no_folder_and_no_images(tmp_path: Path) -> None:
         module(tmp_path / "empty").setup("fit")
 
 
-def test_what_is_left_out_is_said(root: Path) -> None:
-    """Folders without images, and images below class folders; hidden ones count for nothing."""
+def test_ignored_folders_are_reported(root: Path) -> None:
+    """Folders without images and images below class folders are reported; hidden ones are not."""
     for name in ("class_0/old", "class_1/more/yet more", "only deeper/one", "empty", "class_2/.hidden", ".hidden/one"):
         (root / name).mkdir(parents=True)
         (root / name / "a.png").write_bytes((root / "class_0/0.png").read_bytes())
@@ -262,13 +261,6 @@ def test_a_root_one_level_too_high(root: Path) -> None:
         module(root.parent).setup("fit")
 
 
-def test_paths_are_two_arrays() -> None:
-    names = ["a/b.png", "", "ü/é.jpg", "x"]
-    paths = Paths(names)
-    assert [paths[row] for row in range(len(paths))] == names
-    assert len(Paths([])) == 0
-
-
 def test_one_command_and_no_code(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,7 +277,7 @@ def test_one_command_and_no_code(
 
 
 def test_a_replacement_does_not_depend_on_what_was_found_before() -> None:
-    """A class of four, two of which cannot be read, and a batch that asks for three of them."""
+    """Make a class of four samples, two of them unreadable, and a batch of three."""
 
     def fetch(ids: torch.Tensor) -> torch.Tensor:
         for row in ids.tolist():

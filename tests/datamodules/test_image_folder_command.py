@@ -1,4 +1,4 @@
-"""An unknown user's folder, with all that folders collect: trained, evaluated and reported by one command."""
+"""Test of one command on a messy folder of images: training, evaluation and report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = ["Bücher", "a = b", "x,y", "mit Leerzeichen", "日本", "it's", "50% 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Ten classes, each its own colour: six files of six kinds, and things that are no samples."""
+    """Write ten classes of one colour each, six files of six types, and files that are not samples."""
     random = np.random.default_rng(0)
     folder = tmp_path / "my pictures"
     for name in CLASSES:

@@ -1,4 +1,4 @@
-"""A table of samples: what it may hold, what is wrong with it, and how little ten million rows cost."""
+"""Tests of a table of samples: accepted columns, mistakes in them, and the cost of millions of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PERSONS = [-5, 2**53, 2**53 + 1, 0, 7, 8, 9, 10, 100, 3]
 
 
 def columns(**changes: Any) -> dict[str, Any]:
-    """Ten persons of four rows each, six for training; two cameras."""
+    """Make ten people of four rows each, six of them for training, and two cameras."""
     number = np.arange(ROWS)
     split = np.array(["train"] * 6 + ["val"] * 2 + ["test"] * 2)[number // 4]
     return {
@@ -40,7 +40,7 @@ def columns(**changes: Any) -> dict[str, Any]:
 
 
 def write(folder: Path, kind: str = "parquet", **changes: Any) -> str:
-    """A table in a file."""
+    """Write a table to a file."""
     content = columns(**changes)
     if kind != "parquet":
         content.pop("vector")
@@ -106,7 +106,7 @@ def test_vectors(tmp_path: Path) -> None:
 
 
 def test_labels_are_the_values_themselves(tmp_path: Path) -> None:
-    """Integers that float32 or float64 would merge, negative ones, and strings of digits."""
+    """Integers that float32 or float64 would merge, negative integers, and strings of digits stay distinct classes."""
     samples = module(write(tmp_path), text="words").samples
     named = [int(samples.class_names[label]) for label in samples.labels.tolist()]
     assert named == columns()["person"]
@@ -252,7 +252,7 @@ def test_texts_are_trained_and_evaluated_by_one_command(
 
 
 def measured(folder: Path, rows: int, classes: int) -> Measured:
-    """As the benchmark measures, with eight workers."""
+    """The benchmark's measurement, with eight workers."""
     given = {"rows": rows, "classes": classes, "workers": 8, "batches": 32, "image_size": 64, "split_classes": False}
     return measure_apart(folder / "table.parquet", type("Given", (), given)())
 
@@ -265,7 +265,7 @@ def test_ten_million_rows(tmp_path: Path) -> None:
 
 
 def test_a_row_costs_few_bytes(tmp_path: Path) -> None:
-    """What workers share is what Arrow and the ids take; a list of strings would take ten times as much."""
+    """Workers share only Arrow buffers and ids; a list of strings would take ten times as much memory."""
     path = tmp_path / "table.parquet"
     before = pa.total_allocated_bytes()
     table = pa.table({"path": [f"images/{row:09d}.jpg" for row in range(100_000)], "label": np.arange(100_000) // 10})

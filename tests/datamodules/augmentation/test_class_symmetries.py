@@ -1,4 +1,4 @@
-"""Turned classes: every symmetry, whole classes at a time, and labels of their own."""
+"""Tests of turned classes: all symmetries, whole classes at a time, and new labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SYMMETRIES = [
     lambda image: image.flip(-2).transpose(-2, -1),
     lambda image: image.rot90(2, (-2, -1)).transpose(-2, -1),
 ]
-"""By the number that a label ends in."""
+"""Symmetry by the last digit of a label, in base eight."""
 
 
 def test_each_class_is_turned_as_its_label_says() -> None:

@@ -1,4 +1,4 @@
-"""The shipped data set: what is in it, how it is split, and that its pixels belong to its labels."""
+"""Tests of the shipped data set: contents, split, and that pixels belong to their labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metric_module.errors import UserError
 
 @pytest.fixture(scope="module")
 def data() -> EmojiDataModule:
-    """The data set at its default size."""
+    """Make the data set at its default size."""
     return EmojiDataModule()
 
 

@@ -29,7 +29,7 @@ def faces(*scripts: str) -> list[Face]:
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three families."""
+    """Make a folder of three font families."""
     folder = tmp_path_factory.mktemp("fonts")
     for path in (SERIF, SANS, FONTS / "DejaVuSansMono.ttf"):
         shutil.copy(path, folder)
@@ -129,10 +129,10 @@ def test_scripts_are_held_out(few: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
-        ({"channels": 4}, "expected channels of 1 or 3, got 4"),
+        ({"channels": 4}, "datamodule.channels: expected 1 or 3, got 4"),
         ({"class_turns": 2}, "expected 0 <= class_turns <= 1, got 2"),
         ({"min_fonts": 1}, "expected 2 <= min_fonts <= max_fonts, got 1 and 3"),
         ({"min_fonts": 4}, "expected 2 <= min_fonts <= max_fonts, got 4 and 3"),
@@ -143,8 +143,8 @@ def test_scripts_are_held_out(few: Path) -> None:
         ({"fonts": "nowhere"}, "datamodule.fonts: no such folder: nowhere"),
     ],
 )
-def test_bad_arguments(few: Path, settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_bad_arguments(few: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         module(**{"fonts": few, **settings}).setup("fit")
 
 
@@ -152,7 +152,7 @@ def test_without_font_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
-        """No fontTools."""
+        """Pretend that fontTools is missing."""
         if name.startswith("fontTools"):
             raise ImportError(name)
         return real(name, *rest)

@@ -1,4 +1,4 @@
-"""However a process ends, its loading processes end with it."""
+"""Tests that loader workers end with their process, however it ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)
 
 
 def ended(kind: str, last: str) -> tuple[int, list[int], str]:
-    """Exit code, workers and errors of a process that ends with a loader half read."""
+    """Return exit code, workers and errors of a process that ends while it reads a loader."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT % (kind, last)],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def ended(kind: str, last: str) -> tuple[int, list[int], str]:
 
 
 def is_alive(process: int) -> bool:
-    """Whether there is such a process."""
+    """Return whether a process exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -63,7 +63,7 @@ def is_alive(process: int) -> bool:
     ("kind", "last", "code"), [("train", "raise RuntimeError('a bug')", 1), ("val", "raise SystemExit(2)", 2)]
 )
 def test_a_process_that_ends_with_a_loader_half_read_takes_its_workers_with_it(kind: str, last: str, code: int) -> None:
-    """Workers leave signals alone, so that nothing but a kill ends those that wait for work."""
+    """Workers ignore signals, so only a kill ends those that wait for work."""
     found, workers, errors = ended(kind, last)
     assert (found, len(workers)) == (code, 2), errors
     assert not any(map(is_alive, workers))

@@ -1,4 +1,4 @@
-"""The order of training: exactly P x K, the same on any number of ranks, and every class and sample gets its turn."""
+"""Tests of the training order: exactly P x K, for any number of processes, and no class or sample is left out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHUFFLED = LABELS[torch.arange(len(LABELS)) * 32 % len(LABELS)]
 
 
 def check_p_by_k(labels: Tensor, batches: Tensor, p: int, k: int) -> None:
-    """Each row holds P distinct classes, K samples of each, repeated only where there are too few, and then evenly."""
+    """Check that each row has P distinct classes x K samples, repeated evenly and only in small classes."""
     blocks = labels[batches].view(len(batches), p, k)
     assert (blocks == blocks[:, :, :1]).all()
     firsts = blocks[:, :, 0].sort(dim=1).values
