@@ -101,8 +101,8 @@ def test_class_names() -> None:
 def test_what_is_not_finite_is_named() -> None:
     inputs = INPUTS.copy()
     inputs[[7, 19, 31], [2, 0, 3]] = np.nan, -1e39, np.inf
-    told = r"^data: 3 samples hold NaN, infinity or more than float32 can: sample 7, sample 19, sample 31$"
-    with pytest.raises(UserError, match=told):
+    reported = r"^data: 3 samples hold NaN, infinity or more than float32 can: sample 7, sample 19, sample 31$"
+    with pytest.raises(UserError, match=reported):
         module(inputs=inputs).prepare_data()
     module(inputs=np.arange(80).reshape(40, 2)).prepare_data()
 

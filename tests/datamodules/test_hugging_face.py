@@ -140,8 +140,8 @@ def test_classes_go_by_the_names_of_their_own_split(tmp_path: Path) -> None:
 def test_labels_of_two_types(tmp_path: Path) -> None:
     kinds = {"train": datasets.Value("int64"), "test": datasets.Value("string")}
     path = labelled(tmp_path, kinds, {"train": [0, 1], "test": ["a", "b"]})
-    told = "labelled: column 'label': expected one type in all splits, got int64 in train, string in test$"
-    with pytest.raises(UserError, match=told):
+    reported = "labelled: column 'label': expected one type in all splits, got int64 in train, string in test$"
+    with pytest.raises(UserError, match=reported):
         module(path).setup("fit")
 
 
@@ -184,9 +184,9 @@ def test_the_preflight(tmp_path: Path) -> None:
     data = module(save(tmp_path / "more", image=images), input="image")
     with pytest.raises(UserError) as error:
         data.prepare_data()
-    told = str(error.value)
-    assert told.startswith("data: 1 images cannot be read: row 3 (cannot identify image file")
-    assert told.endswith(f"; 1 images are in two splits: row {first} (train) = row {second} (val)")
+    reported = str(error.value)
+    assert reported.startswith("data: 1 images cannot be read: row 3 (cannot identify image file")
+    assert reported.endswith(f"; 1 images are in two splits: row {first} (train) = row {second} (val)")
     assert data.show([3]) == ["row 3"]
 
 

@@ -104,13 +104,13 @@ def test_the_preflight_lists_everything_that_is_wrong(root: Path) -> None:
         (root / other / file).unlink()
     with pytest.raises(UserError) as error:
         module(root).prepare_data()
-    told = str(error.value)
-    assert told.startswith("data: 3 files that cannot be read: ")
+    reported = str(error.value)
+    assert reported.startswith("data: 3 files that cannot be read: ")
     for part in ("0.png (empty file)", "1.jpg (", "2.png (cannot identify image file)"):
-        assert f"{root}/{train}/{part}" in told
+        assert f"{root}/{train}/{part}" in reported
     same = sorted([f"{root}/{other}/0.png (train)", f"{root}/{val}/9.png (val)"])
-    assert f"1 files with the same content in two splits: {' = '.join(same)}" in told
-    assert f"1 training classes of a single sample (short_classes=drop leaves them out): {other}" in told
+    assert f"1 files with the same content in two splits: {' = '.join(same)}" in reported
+    assert f"1 training classes of a single sample (short_classes=drop leaves them out): {other}" in reported
 
 
 def test_without_the_preflight_training_starts_and_breaks_off(root: Path) -> None:
@@ -221,14 +221,14 @@ def test_replacing_has_a_limit(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reported"),
     [
         ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
         ({"on_bad_sample": "pray"}, "datamodule.on_bad_sample: expected error or replace, got 'pray'"),
     ],
 )
-def test_bad_arguments(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_bad_arguments(tmp_path: Path, settings: dict[str, Any], reported: str) -> None:
+    with pytest.raises(UserError, match=reported):
         module(tmp_path, **settings)
 
 
@@ -248,16 +248,16 @@ def test_ignored_folders_are_reported(root: Path) -> None:
     (root / "empty/a.png").rename(root / "empty/a.txt")
     with pytest.warns(UserWarning, match="^data: ") as warned:
         assert len(module(root).samples.class_names) == 10
-    told = [str(warning.message) for warning in warned]
-    assert told == [
+    reported = [str(warning.message) for warning in warned]
+    assert reported == [
         f"data: 2 folders contain no image directly, and are ignored: {root}/empty, {root}/only deeper",
         f"data: 3 images in subfolders of class folders are ignored: {root}/class_0/old/a.png, ...",
     ]
 
 
 def test_a_root_one_level_too_high(root: Path) -> None:
-    told = f"^datamodule.root: {root.parent}: expected .*, got all 40 images further down, such as {root}/class_0/"
-    with pytest.raises(UserError, match=told):
+    reported = f"^datamodule.root: {root.parent}: expected .*, got all 40 images further down, such as {root}/class_0/"
+    with pytest.raises(UserError, match=reported):
         module(root.parent).setup("fit")
 
 
@@ -272,8 +272,8 @@ def test_one_command_and_no_code(
     assert "recall_at_1" in capsys.readouterr().out
     (root / "class_0/0.png").write_bytes(b"")
     assert command(*words, "trainer.accelerator=cpu") == 2
-    told = capsys.readouterr().err
-    assert told == f"error: data: 1 files that cannot be read: {root}/class_0/0.png (empty file)\n"
+    reported = capsys.readouterr().err
+    assert reported == f"error: data: 1 files that cannot be read: {root}/class_0/0.png (empty file)\n"
 
 
 def test_a_replacement_does_not_depend_on_what_was_found_before() -> None:

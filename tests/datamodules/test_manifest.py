@@ -211,8 +211,8 @@ def test_the_preflight_of_texts(tmp_path: Path) -> None:
     data = module(write(tmp_path, words=words), text="words", split="part")
     with pytest.raises(UserError) as error:
         data.prepare_data()
-    told = "data: 1 texts are empty: row 9; 1 texts are in two splits: 'the same' (train, val, test)"
-    assert str(error.value) == told
+    reported = "data: 1 texts are empty: row 9; 1 texts are in two splits: 'the same' (train, val, test)"
+    assert str(error.value) == reported
 
 
 def test_the_preflight_of_vectors(tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_the_preflight_of_vectors(tmp_path: Path) -> None:
     data = module(write(tmp_path, vector=vectors), array="vector")
     with pytest.raises(UserError) as error:
         data.prepare_data()
-    told = "data: 1 rows have not 3 numbers, as row 0 has: row 9; "
-    told += "3 rows hold NaN, infinity or more than float32 can: row 8, row 12, row 20"
-    assert str(error.value) == told
+    reported = "data: 1 rows have not 3 numbers, as row 0 has: row 9; "
+    reported += "3 rows hold NaN, infinity or more than float32 can: row 8, row 12, row 20"
+    assert str(error.value) == reported
     data = module(write(tmp_path, vector=vectors), array="vector", preflight=False)
     with pytest.raises(UserError, match=r"data: cannot read row 9 \(1 numbers, 3 in row 0\)"):
         list(data.predict_dataloader())
