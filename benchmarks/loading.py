@@ -54,7 +54,7 @@ def ours(root: Path, size: int, workers: int) -> Iterable[Any]:
     data = ImageFolderDataModule(
         root=str(root), image_size=size, num_workers=workers, eval_batch_size=BATCH, preflight=False, augment=None
     )
-    return data.predict_dataloader()
+    return data.eval_dataloader("all")
 
 
 def theirs(root: Path, size: int, workers: int, loader: Callable[[str], Image.Image] | None) -> Iterable[Any]:

@@ -1,6 +1,6 @@
-"""Arrays of one's own: in a file, or in memory.
+"""Arrays from a file or from memory.
 
-Legend: N samples, B of a batch, C classes.
+Legend: N = samples, C = classes, H x W = pixels.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing_extensions import override
 
 from datamodules.base import PKDataModule
 from datamodules.manifest import read_splits
+from datamodules.messages import reason_of, shortened
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import SPLITS, split_ranked
 from datamodules.sources.columns import Strings, encode, encode_labels
-from datamodules.sources.preflight import check_given
 from datamodules.sources.vectors import Arrays
 from metric_module.errors import UserError
 
 NAMES = ("inputs", "labels", "split", "groups", "queries", "class_names")
 KINDS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-"""Of inputs, beside floats."""
+"""Types of inputs that are allowed in addition to floats."""
 
 
 @dataclass(eq=False, repr=False)
@@ -37,27 +37,27 @@ class ArraysDataModule(PKDataModule):
 
     ==============  ========================================================================================
     ``inputs``      ``(N, ...)``: floats and bools become float32; bytes ``(N, 3, H, W)`` are images and become
-                    float32 in [-1, 1]; other integers, of 8 bits or signed, stay what they are
+                    float32 in [-1, 1]; other integers, signed or of 8 bits, are left unchanged
     ``labels``      ``(N,)``, integers of any size and sign, or strings
     ``split``       ``(N,)``, ``train``, ``val``, ``test`` or 0, 1, 2; without it, classes are split as
-                    :func:`datamodules.split_classes` does (integers in their numerical order)
-    ``groups``      ``(N,)``, cameras or the like, integers or strings
-    ``queries``     ``(N,)``, bool: a query in evaluation, or else of the gallery
-    ``class_names``  ``(C,)``, where labels are 0 to C - 1: how they are called
+                    :func:`datamodules.split_classes` does (integers in numerical order)
+    ``groups``      ``(N,)``, integers or strings, such as cameras
+    ``queries``     ``(N,)``, bool: whether a sample is a query or else gallery in evaluation
+    ``class_names``  ``(C,)``: names of the labels 0 to C - 1
     ==============  ========================================================================================
 
-    The first two are needed. Everything is held in memory, which workers share; a ``.safetensors`` file is mapped, and
-    read where it is used. Nothing is unpickled: arrays of objects are refused.
+    Only ``inputs`` and ``labels`` are required. The arrays are held in memory that workers share; a ``.safetensors``
+    file is memory-mapped. Nothing is unpickled: arrays of objects are refused.
 
     Args:
-        path: The file; strings can only be in an ``.npz``.
-        arrays: The arrays themselves, by name, instead of a file: numpy, torch, or lists.
+        path: The file; only an ``.npz`` can hold strings.
+        arrays: The arrays by name, in place of a file: numpy, torch, or lists.
 
-    Other arguments are those of :class:`datamodules.PKDataModule`. Nothing is augmented unless told.
+    Other arguments are those of :class:`datamodules.PKDataModule`. By default nothing is augmented.
 
     Raises:
-        UserError: Both or none of ``path`` and ``arrays`` are given; later, if an array is missing or unknown, or of
-            another shape or type, or the preflight finds something.
+        UserError: Both or none of ``path`` and ``arrays`` are given; in ``load``: an array is missing or unknown, or
+            has another shape or type; in ``prepare_data``: samples cannot be used.
 
     Example:
         >>> labels = np.arange(10).repeat(4)
@@ -75,11 +75,14 @@ class ArraysDataModule(PKDataModule):
         super().__post_init__()
         if (self.path is None) == (self.arrays is None):
             raise UserError("datamodule: expected one of path (a file) and arrays (by name)")
-        check_given("datamodule.path", self.path)
 
     @override
     def load(self) -> Samples:
-        """Take the arrays, and find what does not fit together."""
+        """Read and check the arrays, and split the classes.
+
+        Raises:
+            UserError: An array is missing or unknown, or has another shape or type.
+        """
         found = read_arrays(self.path) if self.path is not None else dict(self.arrays or {})
         _check_names(found, self.path or "arrays")
         inputs = _inputs(found["inputs"])
@@ -89,22 +92,24 @@ class ArraysDataModule(PKDataModule):
             splits = read_splits(_split_names(found["split"]), "split")
         else:
             splits = split_ranked(labels, len(values), seed=self.split_seed, fractions=self.fractions)
-        queries = _numbers(found["queries"], "queries") if "queries" in found else None
         return Samples(
             fetch=Arrays(inputs),
             labels=labels,
             splits=splits,
             class_names=_class_names(found.get("class_names"), values),
             groups=encode(_column(found["groups"]), "groups").codes if "groups" in found else None,
-            queries=queries,
+            queries=_numbers(found["queries"], "queries") if "queries" in found else None,
         )
 
 
 def read_arrays(path: str) -> dict[str, Any]:
-    """All arrays of an ``.npz`` or ``.safetensors`` file, by name; nothing is unpickled.
+    """Read all arrays of an ``.npz`` or ``.safetensors`` file, by name, without unpickling.
+
+    Args:
+        path: The file.
 
     Raises:
-        UserError: There is no such file, or it is none of these, or broken, or holds objects.
+        UserError: The file is missing, has another type, is damaged, or holds objects.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in {".npz", ".safetensors"}:
@@ -117,17 +122,16 @@ def read_arrays(path: str) -> dict[str, Any]:
         from safetensors.torch import load_file
 
         return dict(load_file(path))
-    except Exception as error:  # safetensors raises a kind of its own
+    except Exception as error:  # safetensors raises its own kind
         if not isinstance(error, OSError | ValueError | zipfile.BadZipFile | EOFError) and suffix == ".npz":
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"datamodule.path: cannot read {path} ({reason})") from None
+        raise UserError(f"datamodule.path: cannot read {path} ({reason_of(error)})") from None
 
 
 def _read_npz(path: str) -> dict[str, np.ndarray]:
     file = np.load(path, allow_pickle=False)
     if isinstance(file, np.ndarray):
-        raise UserError("one array without a name, as np.save writes; expected those of np.savez")
+        raise UserError("a single array without a name, as np.save writes; expected a file of np.savez")
     with file:
         return {name: file[name] for name in file.files}
 
@@ -136,8 +140,8 @@ def _check_names(found: Mapping[str, Any], where: str) -> None:
     unknown = sorted(set(found) - set(NAMES))
     missing = [name for name in ("inputs", "labels") if name not in found]
     if unknown or missing:
-        told = f"no {' and no '.join(missing)}" if missing else f"{', '.join(unknown)}"
-        raise UserError(f"{where}: expected arrays inputs and labels, perhaps {', '.join(NAMES[2:])}, got {told}")
+        got = f"no {' and no '.join(missing)}" if missing else f"{', '.join(unknown)}"
+        raise UserError(f"{where}: expected arrays inputs and labels, perhaps {', '.join(NAMES[2:])}, got {got}")
 
 
 def _check_shapes(found: Mapping[str, Any], count: int, shape: tuple[int, ...]) -> None:
@@ -158,7 +162,7 @@ def _inputs(array: Any) -> Tensor:
 
 
 def _numbers(array: Any, name: str) -> Tensor:
-    """An array as a tensor, without a copy where that can be."""
+    """Convert an array to a tensor, without a copy if possible."""
     try:
         tensor = torch.as_tensor(array if isinstance(array, Tensor) else np.ascontiguousarray(_native(array)))
     except TypeError:
@@ -167,35 +171,35 @@ def _numbers(array: Any, name: str) -> Tensor:
 
 
 def _column(array: Any) -> pa.ChunkedArray:
-    """A one-dimensional array as a column of a table."""
+    """Convert a one-dimensional array to a column of a table."""
     values = array.detach().cpu().numpy() if isinstance(array, Tensor) else _native(array)
     return pa.chunked_array([pa.array(values)])
 
 
 def _native(array: Any) -> np.ndarray:
-    """An array in this machine's order of bytes."""
+    """Convert an array to this machine's byte order."""
     values = np.asarray(array)
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
 def _split_names(array: Any) -> pa.ChunkedArray:
-    """The name of each sample's split, given that or its number."""
+    """Convert split names, or split numbers, to a column of split names."""
     column = _column(array)
     if not pa.types.is_integer(column.type):
         return column
     codes, values = encode(column, "split")
     numbers = values.to_pylist()
     if not set(numbers) <= {0, 1, 2}:
-        raise UserError(f"split: expected train, val, test or 0, 1, 2, got {', '.join(map(str, numbers[:5]))}")
+        raise UserError(f"split: expected train, val, test or 0, 1, 2, got {shortened(numbers, 5)}")
     names = pa.array([SPLITS[number] for number in numbers])
     return pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array(codes.numpy()), names)])
 
 
 def _class_names(names: Any, values: pa.Array) -> Sequence[str]:
-    """Names of the classes by code: those that are given, or the labels."""
+    """Name the classes by code: the given names, or else the labels."""
     if names is None:
         return Strings(values)
     named, labels = [str(name) for name in np.asarray(names).tolist()], values.to_pylist()
     if not all(isinstance(label, int) and 0 <= label < len(named) for label in labels):
-        raise UserError(f"class_names: expected labels of 0 to {len(named) - 1}, got {labels[0]} to {labels[-1]}")
+        raise UserError(f"class_names: expected labels from 0 to {len(named) - 1}, got {labels[0]} to {labels[-1]}")
     return [named[label] for label in labels]

@@ -1,6 +1,6 @@
-"""Images of one's own: a folder for each class.
+"""Images in folders, one folder for each class.
 
-Legend: N images, B of a batch, S x S pixels.
+Legend: N = images, B = images in a batch, S = side in pixels.
 """
 
 from __future__ import annotations
@@ -16,41 +16,44 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-from datamodules.augmentation.pixels import Augment, AugmentFunction
+from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.sampling.dataset import Samples, listed
+from datamodules.checks import check_folder
+from datamodules.messages import listed
+from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import SPLITS, split_samples
 from datamodules.sampling.verification_pairs import read_pairs
-from datamodules.sources.images import ImageFiles, check_image_size
-from datamodules.sources.preflight import Paths, check_given
+from datamodules.sources.images import ImageFiles
+from datamodules.sources.paths import Paths
 from metric_module.errors import UserError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-AUGMENT = Augment()
 
 
 @dataclass(eq=False, repr=False)
 class ImageFolderDataModule(PKDataModule):
     """A folder of images per class: ``root/class/*.jpg``, or ``root/{train,val,test}/class/*.jpg`` if split already.
 
-    Without folders of that name the classes are split as :func:`datamodules.split_classes` does. Inputs are float32
-    ``(B, 3, S, S)`` in [-1, 1]: the shorter side is scaled to S, the middle cut out.
+    Without the folders train, val and test, classes are split as :func:`datamodules.split_classes` does. Inputs are
+    float32 ``(B, 3, S, S)`` in [-1, 1]: the shorter side is scaled to S, and the central square is used.
 
-    Before the first step every file is read once (in parallel; again only if its size or time changes), and all that
-    cannot be used are listed, with classes of a single sample and files whose content is in two splits. Folders without
-    images, and images further down than ``root/class``, are left out with a warning.
+    Before the first step every file is read once, in parallel, and again only if its size or time of change differs.
+    Files that cannot be used are listed, and so are classes of a single sample and files whose content is in two
+    splits. Folders without images, and images deeper than ``root/class``, are ignored with a warning.
 
     Args:
         root: The folder.
         image_size: S.
-        pairs_file: LFW's ``pairs.txt``, whose pairs verification then looks at: ``name 1`` is
+        pairs_file: LFW's ``pairs.txt`` with the pairs that verification compares: ``name 1`` is
             ``root/name/name_0001.*``.
-        cache_dir: Where the preflight remembers what it read; None: ``lightning-triplets`` in the user's cache folder.
+        cache_dir: Folder in which the preflight remembers files it has read; None: ``lightning-triplets`` in the user's
+            cache folder.
 
     Other arguments are those of :class:`datamodules.PKDataModule`.
 
     Raises:
-        UserError: An argument is out of range; later, if there are no images, or the preflight finds something.
+        UserError: An argument is out of range; in ``load``: there are no images; in ``prepare_data``: files cannot be
+            used.
     """
 
     _: KW_ONLY
@@ -59,42 +62,43 @@ class ImageFolderDataModule(PKDataModule):
     pairs_file: str | None = None
     cache_dir: str | None = None
     eval_batch_size: int = 256
-    augment: AugmentFunction | None = AUGMENT
-
-    @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_given("datamodule.root", self.root)
-        check_image_size(self.image_size)
+    augment: AugmentFunction | None = IMAGE_AUGMENT
 
     @override
     def load(self) -> Samples:
-        """List the files and split the classes; nothing is read yet."""
+        """List the files and split the classes; no image is read yet.
+
+        Raises:
+            UserError: There are no images, or only some of the folders train, val and test.
+        """
         root = Path(self.root)
-        folders = [root / name for name in SPLITS]
-        given = [folder for folder in folders if folder.is_dir()]
-        if given and len(given) < len(folders):
-            missing = ", ".join(folder.name for folder in folders if folder not in given)
+        given = [name for name in SPLITS if (root / name).is_dir()]
+        if given and len(given) < len(SPLITS):
+            missing = ", ".join(name for name in SPLITS if name not in given)
             raise UserError(f"{root}: expected train, val and test, or a folder for each class; missing: {missing}")
-        lists = {folder.name: list_classes(folder) for folder in given} or {"": list_classes(root)}
-        _warn_of_left_out([*lists.values()])
-        trees = {split: found.images for split, found in lists.items()}
-        names = sorted({name for tree in trees.values() for name in tree})
+        lists = {name: list_classes(root / name) for name in given or [""]}
+        _warn_of_ignored([*lists.values()])
+        names = sorted({name for found in lists.values() for name in found.images})
         code = {name: label for label, name in enumerate(names)}
-        rows = [(split, code[name], path) for split, tree in trees.items() for name in tree for path in tree[name]]
+        rows = [
+            (split, code[name], path)
+            for split, found in lists.items()
+            for name, paths in found.images.items()
+            for path in paths
+        ]
         labels = torch.tensor([label for _, label, _ in rows])  # (N,)
         if given:
-            of_split = np.array([split for split, _, _ in rows])
-            splits = {split: torch.from_numpy((of_split == split).nonzero()[0]) for split in SPLITS}
+            split_of = np.array([split for split, _, _ in rows])
+            splits = {split: torch.from_numpy((split_of == split).nonzero()[0]) for split in SPLITS}
         else:
             splits = split_samples(labels, names, seed=self.split_seed, fractions=self.fractions)
         images = ImageFiles(Paths(path for _, _, path in rows), self.image_size, self.cache_dir)
         pairs = None if self.pairs_file is None else read_pairs(self.pairs_file, _numbered(path for *_, path in rows))
-        return Samples(fetch=images, labels=labels, splits=splits, class_names=names, listed=pairs)
+        return Samples(images, labels, splits, class_names=names, listed=pairs)
 
 
 def _numbered(paths: Iterable[str]) -> dict[tuple[str, int], int]:
-    """Id of the image ``name/name_0001.jpg`` of each name and number."""
+    """Map class name and number to the id of the image ``name/name_0001.jpg``."""
     found = {}
     for row, path in enumerate(map(Path, paths)):
         name, _, number = path.stem.rpartition("_")
@@ -104,17 +108,17 @@ def _numbered(paths: Iterable[str]) -> dict[tuple[str, int], int]:
 
 
 def _is_image(name: str) -> bool:
-    """By its suffix; hidden ones are what systems leave behind, such as ``._1.jpg``."""
+    """Decide by the suffix; hidden files such as ``._1.jpg`` are leftovers of operating systems."""
     return name[0] != "." and Path(name).suffix.lower() in SUFFIXES
 
 
 class Classes(NamedTuple):
-    """What a folder of classes holds.
+    """Images in a folder of classes.
 
     Attributes:
         images: Sorted paths of the images of each class, by the name of its folder.
-        empty: Folders without an image of their own.
-        deeper: Images in folders of these folders.
+        empty: Folders that contain no image directly.
+        deeper: Images in subfolders of the class folders.
     """
 
     images: dict[str, list[str]]
@@ -123,21 +127,23 @@ class Classes(NamedTuple):
 
 
 def list_classes(folder: Path) -> Classes:
-    """Find the images of each class; hidden files and folders are left out.
+    """Find the images of each class; hidden files and folders are skipped.
+
+    Args:
+        folder: Folder with one folder for each class.
 
     Raises:
-        UserError: There is no such folder, or there are no images in folders of it.
+        UserError: The folder does not exist, or its folders contain no images.
     """
-    if not folder.is_dir():
-        raise UserError(f"datamodule.root: no such folder: {folder}")
+    check_folder(folder, "datamodule.root")
     found = Classes({}, [], [])
     for place in sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."):
-        images, below = _look_into(place)
+        images, deeper = _list_images(place)
         if images:
             found.images[Path(place).name] = images
         else:
             found.empty.append(place)
-        found.deeper.extend(below)
+        found.deeper.extend(deeper)
     if not found.images:
         kinds = ", ".join(sorted(SUFFIXES))
         got = f"all {len(found.deeper)} images further down, such as {found.deeper[0]}" if found.deeper else "none"
@@ -145,25 +151,23 @@ def list_classes(folder: Path) -> Classes:
     return found
 
 
-def _look_into(place: str) -> tuple[list[str], list[str]]:
-    """Sorted paths of the images in a folder, and of those in its folders, at any depth."""
+def _list_images(place: str) -> tuple[list[str], list[str]]:
+    """List the images in a folder, and those in its subfolders at any depth, sorted."""
     with os.scandir(place) as entries:
         seen = [entry for entry in entries if entry.name[0] != "."]
     images = sorted(entry.path for entry in seen if _is_image(entry.name))
-    below = []
+    deeper = []
     for entry in seen:
         if not _is_image(entry.name) and entry.is_dir(follow_symlinks=False):
-            own, further = _look_into(entry.path)
-            below += own + further
-    return images, sorted(below)
+            direct, further = _list_images(entry.path)
+            deeper += direct + further
+    return images, sorted(deeper)
 
 
-def _warn_of_left_out(lists: list[Classes]) -> None:
+def _warn_of_ignored(lists: list[Classes]) -> None:
     empty = [folder for found in lists for folder in found.empty]
     deeper = [path for found in lists for path in found.deeper]
-    for line in listed("folders have no image of their own, and are no class", empty):
+    for line in listed("folders contain no image directly, and are ignored", empty):
         rank_zero_warn(f"data: {line}")
     if deeper:
-        rank_zero_warn(
-            f"data: {len(deeper)} images are in folders of class folders, and are left out: {deeper[0]}, ..."
-        )
+        rank_zero_warn(f"data: {len(deeper)} images in subfolders of class folders are ignored: {deeper[0]}, ...")

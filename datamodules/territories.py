@@ -1,6 +1,6 @@
-"""Names of countries and areas in many languages, from the package babel: text that pip brings.
+"""Names of countries and areas in many languages: a data set of texts from the package babel.
 
-Legend: N names.
+Legend: N = names.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from typing_extensions import override
 
 from datamodules.base import PKDataModule
+from datamodules.checks import check_choice
 from datamodules.sampling.dataset import Samples
+from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import split_samples
 from datamodules.sources.texts import Texts
 from metric_module.errors import UserError
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
     from babel import Locale
 
 NOT_ONE_PLACE = frozenset({"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"})
-"""Codes of two letters for unions, for outlying islands, for made-up locales and for the unknown."""
+"""Two-letter codes of unions, outlying islands, pseudo-locales and unknown territories."""
 
 
 class Name(NamedTuple):
-    """A territory's name.
+    """Name of a territory.
 
     Attributes:
-        territory: Its ISO 3166 code, as CLDR extends them.
+        territory: ISO 3166 code with the extensions of CLDR.
         text: The name.
-        language: Of all languages that call it so, the one with most locales (and the first by code, among equals).
+        language: Language that uses this name; of several, the one with most locales, the first by code on a tie.
     """
 
     territory: str
@@ -43,23 +44,23 @@ class Name(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class TerritoriesDataModule(PKDataModule):
-    """257 countries and areas by their names in 298 languages: 155 to train on, 51 and 51 others to validate and test.
+    """257 countries and areas by their names in 298 languages: 155 for train, 51 for val and 51 for test.
 
-    A class is a territory, a sample one of its names, as many as differ: ``Deutschland``, ``Germany``, ``Saksa``. They
-    are those of the Unicode CLDR, which the package babel carries (35,812 in babel 2.19). A name that two territories
-    share (``Kongo``, ``Nigeri``; nine in babel 2.19) has no right answer, and is left out. Inputs are ``list[str]``.
+    A class is a territory, a sample one of its distinct names: ``Deutschland``, ``Germany``, ``Saksa``. The names come
+    from the Unicode CLDR in the package babel (35,812 in babel 2.19). Names that two territories share (``Kongo``,
+    ``Nigeri``; nine in babel 2.19) are ambiguous and are removed. Inputs are ``list[str]``.
 
-    Two protocols: retrieval among all names, and, by :attr:`groups`, across scripts, where the other names in its own
-    script are ignored, or across languages, which is nearly the same as among all.
+    There are two protocols: retrieval among all names, and retrieval across :attr:`groups`, which ignores names in the
+    query's own script; across languages the figures are nearly those among all names.
 
     Args:
-        group_by: What the groups are: ``script``, which is that of most letters of the name, or ``language``.
+        group_by: Groups of the names: ``script`` (the script of most letters) or ``language``.
 
-    Other arguments are those of :class:`datamodules.PKDataModule`; the names are in memory, so ``num_workers=0`` serves
-    well.
+    Other arguments are those of :class:`datamodules.PKDataModule`; the names are in memory, so ``num_workers=0`` is
+    fast enough.
 
     Raises:
-        UserError: An argument is out of range; later, if there is no babel.
+        UserError: An argument is out of range; in ``load``: babel is missing.
     """
 
     _: KW_ONLY
@@ -68,31 +69,29 @@ class TerritoriesDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.group_by not in {"script", "language"}:
-            raise UserError(f"datamodule.group_by: expected script or language, got {self.group_by!r}")
+        check_choice("datamodule.group_by", self.group_by, ("script", "language"))
 
     @override
     def load(self) -> Samples:
         """Collect the names and split the territories."""
         names = territory_names()
-        codes = sorted({name.territory for name in names})
-        labels = _numbered([name.territory for name in names])  # (N,)
-        of_group = [name.language if self.group_by == "language" else script(name.text) for name in names]
+        labels, territories = codes([name.territory for name in names])  # (N,)
+        groups = [name.language if self.group_by == "language" else script(name.text) for name in names]
         return Samples(
             fetch=Texts([name.text for name in names]),
             labels=labels,
-            splits=split_samples(labels, codes, seed=self.split_seed, fractions=self.fractions),
-            class_names=[f"{code} {english(code)}" for code in codes],
-            groups=_numbered(of_group),
+            splits=split_samples(labels, territories, seed=self.split_seed, fractions=self.fractions),
+            class_names=[f"{code} {english(code)}" for code in territories],
+            groups=codes(groups)[0],
         )
 
 
 @cache
 def territory_names() -> list[Name]:
-    """Every name of every territory, in order of code and text, without those that two territories share.
+    """List every name of every territory, ordered by code and text, without names that two territories share.
 
     Raises:
-        UserError: There is no babel.
+        UserError: babel is missing.
     """
     languages: dict[tuple[str, str], Counter[str]] = {}
     owners: dict[str, set[str]] = {}
@@ -109,7 +108,7 @@ def territory_names() -> list[Name]:
 
 
 def script(text: str) -> str:
-    """The script of most letters of a text, by the first word of their Unicode names.
+    """Return the script of most letters of a text, by the first word of their Unicode names.
 
     Example:
         >>> script("Saksa"), script("Германия"), script("123")
@@ -120,7 +119,7 @@ def script(text: str) -> str:
 
 
 def english(code: str) -> str:
-    """The English name of a territory.
+    """Return the English name of a territory.
 
     Example:
         >>> english("DE")
@@ -132,16 +131,10 @@ def english(code: str) -> str:
 
 
 def _locales() -> list[Locale]:
-    """Every locale that babel knows, in order of its name."""
+    """List every locale of babel, ordered by name."""
     try:
         from babel import Locale
         from babel.localedata import locale_identifiers
     except ImportError:
-        raise UserError("datamodule: no module babel; pip install 'lightning-triplets[text]'") from None
+        raise UserError("datamodule=territories needs babel: pip install 'lightning-triplets[text]'") from None
     return [Locale.parse(name) for name in sorted(locale_identifiers())]
-
-
-def _numbered(words: list[str]) -> torch.Tensor:
-    """Place of each word among the distinct ones, in order, int64 ``(N,)``."""
-    code = {word: place for place, word in enumerate(sorted(set(words)))}
-    return torch.tensor([code[word] for word in words])

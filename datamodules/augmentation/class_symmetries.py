@@ -1,6 +1,6 @@
-"""Whole classes of a batch, turned and mirrored into classes that the data set does not have.
+"""New classes made of whole classes of a batch, turned or mirrored.
 
-Legend: B images, C channels, S x S pixels.
+Legend: B = images, C = channels, S = side in pixels.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from metric_module.keyed_random import combine, keyed_uniform
 
 CLASS_TURNS = 4
 TURNS = 8
-"""The symmetries of a square: mirrored left and right, upside down, along the diagonal, or any of these together."""
+"""Number of symmetries of a square: flips left-right, upside down and along the diagonal, and their combinations."""
 
 
 def turn_batch(batch: Batch, share: float, *, seed: int, epoch: int) -> Batch:
     """Turn whole classes of a training batch, as :func:`turn_classes` does: a function of (seed, epoch, class).
 
     Args:
-        batch: Of square images.
-        share: Probability that a class is turned; 0 leaves the batch as it is.
-        seed: Names the draws.
-        epoch: In another epoch, other classes are turned.
+        batch: Batch of square images.
+        share: Probability that a class is turned; 0 leaves the batch unchanged.
+        seed: Seed of the draws.
+        epoch: Epoch of training; another epoch turns other classes.
     """
     if not share:
         return batch
@@ -33,31 +33,21 @@ def turn_batch(batch: Batch, share: float, *, seed: int, epoch: int) -> Batch:
     return batch._replace(inputs=inputs, labels=labels)
 
 
-def check_share(share: float) -> None:
-    """Accept a share of classes to turn.
-
-    Raises:
-        UserError: It is no probability.
-    """
-    if not 0 <= share <= 1:
-        raise UserError(f"expected 0 <= class_turns <= 1, got {share}")
-
-
 def turn_classes(images: Tensor, labels: Tensor, keys: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Turn some classes of a batch, each by one symmetry of the square for all of its images, and name them anew.
+    """Turn some classes of a batch, each by one symmetry of the square for all its images, and relabel them.
 
-    A turned class is a class of its own (Santoro et al. 2016 and Vinyals et al. 2016 do so with quarter turns): the
-    network sees up to eight times as many, and goes on telling left from right, which mirroring single images
-    teaches it to ignore.
+    A turned class is a new class (Santoro et al. 2016 and Vinyals et al. 2016 do so with quarter turns). The network
+    sees up to eight times as many classes and still learns to distinguish left from right, which mirroring single
+    images would teach it to ignore.
 
     Args:
         images: ``(B, C, S, S)``.
         labels: Class of each image, int64 ``(B,)``.
-        keys: Int64 ``(B,)``, equal for images of one class; see :func:`metric_module.keyed_random.combine`.
+        keys: Int64 ``(B,)``, equal for images of one class, see :func:`metric_module.keyed_random.combine`.
         share: Probability that a class is turned; the identity is one of its eight turns.
 
     Returns:
-        Images, and labels ``8 * label + turn``.
+        Images ``(B, C, S, S)``, and labels ``8 * label + turn``, int64 ``(B,)``.
 
     Raises:
         UserError: The images are not square.
@@ -67,24 +57,15 @@ def turn_classes(images: Tensor, labels: Tensor, keys: Tensor, share: float) -> 
         >>> labels
         tensor([40])
     """
-    if images.ndim != 4 or images.shape[2] != images.shape[3]:
-        raise UserError(f"class_turns: expected square images [B, C, S, S], got shape {list(images.shape)}")
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[2] != images.shape[3]:
+        got = f"shape {list(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise UserError(f"class_turns: expected square images [B, C, S, S], got {got}")
     draws = keyed_uniform(keys, 2)  # (B, 2)
     turns = torch.where(draws[:, 0] < share, (TURNS * draws[:, 1]).long(), 0)  # (B,)
     turned = images.clone()  # (B, C, S, S)
-    for bit, change in ((1, _mirror), (2, _upside_down), (4, _transpose)):
+    for bit, axis in ((1, 3), (2, 2)):
         rows = (turns & bit).nonzero()[:, 0]  # (n,)
-        turned[rows] = change(turned[rows])
+        turned[rows] = turned[rows].flip(axis)
+    rows = (turns & 4).nonzero()[:, 0]  # (n,)
+    turned[rows] = turned[rows].mT
     return turned, TURNS * labels + turns
-
-
-def _mirror(images: Tensor) -> Tensor:
-    return images.flip(3)
-
-
-def _upside_down(images: Tensor) -> Tensor:
-    return images.flip(2)
-
-
-def _transpose(images: Tensor) -> Tensor:
-    return images.transpose(2, 3)

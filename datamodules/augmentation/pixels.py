@@ -1,13 +1,13 @@
-"""Augmentation of a whole batch of images at once, as a pure function of the images and of one key per image.
+"""Augmentation of a batch of images, as a pure function of the images and one key per image.
 
-Legend: B images, C channels, H x W pixels.
+Legend: B = images, C = channels, H x W = pixels.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -17,49 +17,37 @@ from metric_module.errors import UserError
 from metric_module.keyed_random import keyed_uniform
 
 DRAWS = 16
-LARGEST = {
-    "rotation": 180.0,
-    "scale": math.inf,
-    "shift": 1.0,
-    "shear": 60.0,
-    "flip": 1.0,
-    "hue": 180.0,
-    "saturation": 1.0,
-    "brightness": 1.0,
-    "contrast": 1.0,
-    "grey": 1.0,
-    "erase": 1.0,
-    "erase_area": 1.0,
-}
+LARGEST = {"rotation": 180.0, "scale": math.inf, "shear": 60.0, "hue": 180.0}
+"""Maximum of each strength; 1 for all others."""
 
 AugmentFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random affine map, colours and erased rectangle for each image of a batch.
+    """Random affine map, colour change and erased rectangle for each image of a batch.
 
-    The image is mapped once (bilinear; what comes from outside is ``fill``), then its colours, by one matrix each:
-    ``x -> contrast * M(hue, saturation) (x - mid) + mid + brightness``, where M turns colours around the grey axis and
-    scales their distance to it. Every draw of an image has its place in the stream of its key, so that changing one
-    strength leaves the others' draws alone.
+    Each image is resampled once (bilinear; outside of the image is ``fill``). Then one matrix maps its colours:
+    ``x -> contrast * M(hue, saturation) (x - mid) + mid + brightness``, where M rotates colours around the grey axis
+    and scales their distance to it. Every draw has a fixed position in the stream of the image's key, so changing one
+    strength does not change the draws of the others.
 
     Args:
-        rotation: Largest angle either way, in degrees.
-        scale: Size changes by a factor between 1 / (1 + scale) and 1 + scale, log-uniform.
-        shift: Largest shift along each axis, as a share of the side.
-        shear: Largest horizontal shear either way, in degrees.
-        flip: Probability of mirroring left and right.
-        hue: Largest turn of the hue either way, in degrees (three channels only).
+        rotation: Maximum angle in either direction, in degrees.
+        scale: Size changes by a log-uniform factor between 1 / (1 + scale) and 1 + scale.
+        shift: Maximum shift along each axis, as a share of the side.
+        shear: Maximum horizontal shear in either direction, in degrees.
+        flip: Probability of a left-right flip.
+        hue: Maximum hue rotation in either direction, in degrees (three channels only).
         saturation: Saturation changes by a factor between 1 - saturation and 1 + saturation.
-        brightness: Largest change either way, as a share of the range of values.
+        brightness: Maximum change in either direction, as a share of the value range.
         contrast: Contrast changes by a factor between 1 - contrast and 1 + contrast.
-        grey: Probability of losing all colour.
+        grey: Probability of conversion to grey.
         erase: Probability of erasing a rectangle.
-        erase_area: Largest share of the image that is erased; the sides are in a ratio between 1/2 and 2.
-        fill: Value of pixels from outside the image and of erased ones.
-        low: Smallest value of a pixel; results are clamped.
-        high: Largest value of a pixel.
+        erase_area: Maximum share of the image that is erased; the aspect ratio is between 1/2 and 2.
+        fill: Value of erased pixels and of pixels from outside the image.
+        low: Minimum pixel value; results are clamped.
+        high: Maximum pixel value.
 
     Raises:
         UserError: A strength is out of range.
@@ -89,7 +77,8 @@ class Augment:
 
     def __post_init__(self) -> None:
         """Check the strengths."""
-        for name, largest in LARGEST.items():
+        for name in (field.name for field in fields(self) if field.name not in {"fill", "low", "high"}):
+            largest = LARGEST.get(name, 1.0)
             if not 0 <= getattr(self, name) <= largest:
                 raise UserError(f"expected augmentation strength 0 <= {name} <= {largest:g}, got {getattr(self, name)}")
         if not self.low < self.high:
@@ -106,7 +95,7 @@ class Augment:
             New images, ``(B, C, H, W)``.
 
         Raises:
-            UserError: The images are not of that shape, or hue is to be turned on other than three channels.
+            UserError: The images have another shape or type, or ``hue`` is set and they do not have three channels.
         """
         if images.ndim != 4 or not images.is_floating_point():
             shape = tuple(images.shape)
@@ -115,14 +104,14 @@ class Augment:
             raise UserError(f"hue={self.hue} needs images of 3 channels, got {images.shape[1]}")
         draws = keyed_uniform(keys, DRAWS).to(images.dtype)  # (B, 16)
         grid = self._grid(draws, *images.shape[2:])
-        # Zeros from outside become ``fill``, which the colours' offset adds back.
+        # Zeros from outside of the image become ``fill``, which the colour offset adds back.
         moved = F.grid_sample(images - self.fill, grid, padding_mode="zeros", align_corners=False)  # (B, C, H, W)
         matrix, offset = self._colours(draws, images.shape[1])
         coloured = torch.baddbmm(offset, matrix, moved.flatten(2)).view_as(moved)  # (B, C, H, W)
         return self._erase(coloured.clamp_(self.low, self.high), draws)
 
     def _grid(self, draws: Tensor, height: int, width: int) -> Tensor:
-        """Where each pixel comes from, in coordinates from -1 to 1: ``(B, H, W, 2)``."""
+        """Compute the source position of each pixel, in coordinates from -1 to 1: ``(B, H, W, 2)``."""
         angle = math.radians(self.rotation) * _either_way(draws[:, 0])  # (B,)
         size = torch.exp(math.log1p(self.scale) * _either_way(draws[:, 1]))
         shift = 2 * self.shift * _either_way(draws[:, 2:4])  # (B, 2)
@@ -139,24 +128,26 @@ class Augment:
         return columns[:, None] + rows[:, :, None]  # (B, H, W, 2)
 
     def _colours(self, draws: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-        """Matrix ``(B, C, C)`` and offset ``(B, C, 1)`` of the colours, for pixels counted from ``fill``."""
+        """Compute colour matrix ``(B, C, C)`` and offset ``(B, C, 1)``, for pixels relative to ``fill``."""
         angle = math.radians(self.hue) * _either_way(draws[:, 6])  # (B,)
         saturation = 1 + self.saturation * _either_way(draws[:, 7])
         brightness = (self.high - self.low) * self.brightness * _either_way(draws[:, 8])
         contrast = 1 + self.contrast * _either_way(draws[:, 9])
         saturation = torch.where(draws[:, 10] < self.grey, 0.0, saturation)
         grey = torch.full((channels, channels), 1 / channels, device=draws.device, dtype=draws.dtype)  # (C, C)
-        colour = torch.eye(channels, device=draws.device, dtype=draws.dtype) - grey  # (C, C), away from grey
+        colour = torch.eye(channels, device=draws.device, dtype=draws.dtype) - grey  # (C, C), the part that is not grey
         matrix = grey + (saturation * torch.cos(angle))[:, None, None] * colour  # (B, C, C)
         if self.hue:
-            turn = (colour.roll(1, 0) - colour.roll(-1, 0)) / math.sqrt(3)  # (C, C), a quarter turn around grey
+            turn = (colour.roll(1, 0) - colour.roll(-1, 0)) / math.sqrt(
+                3
+            )  # (C, C), a quarter rotation around the grey axis
             matrix = matrix + (saturation * torch.sin(angle))[:, None, None] * turn
         mid = (self.low + self.high) / 2
-        offset = contrast * (self.fill - mid) + mid + brightness  # (B,), the matrix leaves grey alone
+        offset = contrast * (self.fill - mid) + mid + brightness  # (B,), the matrix does not change grey
         return contrast[:, None, None] * matrix, offset[:, None, None].expand(-1, channels, 1)
 
     def _erase(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Overwrite a rectangle of some images with ``fill``, in place."""
+        """Fill a rectangle of some images with ``fill``, in place."""
         if not self.erase:
             return images
         area = torch.where(draws[:, 11] < self.erase, self.erase_area * draws[:, 12], 0.0)  # (B,)
@@ -170,6 +161,10 @@ class Augment:
         return images.masked_fill_(mask[:, None], self.fill)
 
 
+IMAGE_AUGMENT = Augment()
+"""Default augmentation of data modules of images."""
+
+
 def _either_way(draw: Tensor) -> Tensor:
-    """From [0, 1) to [-1, 1)."""
+    """Map a draw from [0, 1) to [-1, 1)."""
     return 2 * draw - 1

@@ -1,12 +1,11 @@
-"""The default data set, shipped with the package: each emoji is a class, each sample another designer's drawing of it.
+"""The default data set, shipped with the package: each emoji is a class, each design family's drawing a sample.
 
-Legend: N images of T x T pixels in the sheet, S x S pixels for the encoder.
+Legend: N = images, T = side of a tile in the sheet in pixels, S = side of an encoder input, K = palette entries.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -17,15 +16,13 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.augmentation.class_symmetries import check_share, turn_batch
 from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.sampling.dataset import Samples, Source
+from datamodules.sampling.dataset import Samples
 from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import split_samples
-from datamodules.sources.images import check_image_size
-from datamodules.sources.pictures import as_pictures, resize
-from metric_module.batch import Batch
+from datamodules.sources.images_in_memory import ImagesInMemory
+from datamodules.sources.pictures import resize
 from metric_module.errors import UserError
 
 FOLDER = Path(__file__).parent / "data"
@@ -40,28 +37,29 @@ GROUPS = {
 }
 TILE = 64
 CHUNK = 512
-AUGMENT = Augment(flip=0.0)  # a mirrored emoji can be another one: arrows, hands, faces that look aside
+AUGMENT = Augment(flip=0.0)  # a mirrored emoji can be another emoji: arrows, hands, faces that look to one side
 
 
 @dataclass(eq=False, repr=False)
 class EmojiDataModule(PKDataModule):
-    """1,055 emoji drawn by five to seven design families each, split into 633 / 211 / 211 classes that none trains on.
+    """1,055 emoji, each drawn by five to seven design families; 633 / 211 / 211 classes for train, val and test.
 
-    Two protocols: retrieval among all drawings, and, by :attr:`groups`, across families, where a drawing of the query's
-    own family or of its sibling (noto and noto-v1, fluent-emoji and fluent-emoji-flat) is ignored. Inputs are float32
-    ``(B, 3, S, S)`` in [-1, 1], that is with mean and standard deviation 0.5 taken off. A few pictures serve for two
-    emoji (``up-button`` and ``upwards-button``, ``cricket`` and ``cricket-game``), as their families draw them.
+    There are two protocols: retrieval among all drawings, and retrieval across families by :attr:`groups`, which
+    ignores drawings of the query's own family and of its sibling (noto and noto-v1, fluent-emoji and
+    fluent-emoji-flat). Inputs are float32 ``(B, 3, S, S)`` in [-1, 1], normalised with mean and standard deviation 0.5.
+    A few drawings serve for two emoji (``up-button`` and ``upwards-button``, ``cricket`` and ``cricket-game``), as
+    published by their families.
 
     Args:
         image_size: S. Sizes that divide 64 are area averages; others are resized bilinearly with antialiasing.
-        class_turns: While training, probability that a class of a batch is turned or mirrored, all its images alike,
-            into a class of its own; see :func:`datamodules.augmentation.class_symmetries.turn_classes`.
+        class_turns: Probability that all images of a class in a training batch are turned or mirrored alike and form a
+            new class, see :func:`datamodules.augmentation.class_symmetries.turn_classes`.
 
-    Other arguments are those of :class:`datamodules.PKDataModule`; the images are in memory, so ``num_workers=0``
-    serves well.
+    Other arguments are those of :class:`datamodules.PKDataModule`; the images are in memory, so ``num_workers=0`` is
+    fast enough.
 
     Raises:
-        UserError: A number is out of range; later, if the shipped files are missing or damaged.
+        UserError: A number is out of range; in ``load``: the shipped files are missing or damaged.
     """
 
     _: KW_ONLY
@@ -70,23 +68,12 @@ class EmojiDataModule(PKDataModule):
     augment: AugmentFunction | None = AUGMENT
 
     @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_image_size(self.image_size)
-        check_share(self.class_turns)
-
-    @override
-    def augment_batch(self, batch: Batch, epoch: int) -> Batch:
-        """Turn whole classes, a function of (seed, epoch, class), then augment each image."""
-        return super().augment_batch(turn_batch(batch, self.class_turns, seed=self.seed, epoch=epoch), epoch)
-
-    @override
     def load(self) -> Samples:
         """Decode the sheet and split the classes."""
         classes, families = read_index(FOLDER)
         labels, names = codes(classes)  # (N,)
         return Samples(
-            fetch=EmojiImages(read_images(FOLDER, len(labels), min(self.image_size, TILE)), self.image_size),
+            fetch=ImagesInMemory(read_images(FOLDER, len(labels), min(self.image_size, TILE)), self.image_size),
             labels=labels,
             splits=split_samples(labels, names, seed=self.split_seed, fractions=self.fractions),
             class_names=names,
@@ -94,34 +81,14 @@ class EmojiDataModule(PKDataModule):
         )
 
 
-class EmojiImages(Source):
-    """Images by id, as the encoder takes them.
+def read_index(folder: Path) -> tuple[list[str], list[str]]:
+    """Read class and family of each tile of the sheet.
 
     Args:
-        images: Uint8 ``(N, 3, T, T)``.
-        image_size: S.
-    """
-
-    def __init__(self, images: Tensor, image_size: int) -> None:
-        self.images = images
-        self.image_size = image_size
-
-    @override
-    def __call__(self, ids: Tensor) -> Tensor:
-        """Float32 images ``(B, 3, S, S)`` in [-1, 1] of int64 ids ``(B,)``."""
-        return resize(self.images[ids].float().div_(127.5).sub_(1), self.image_size)
-
-    @override
-    def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
-        """The drawings."""
-        return [*as_pictures(self(torch.tensor(list(ids), dtype=torch.int64)))]
-
-
-def read_index(folder: Path) -> tuple[list[str], list[str]]:
-    """Class and family of each tile of the sheet.
+        folder: Folder of ``emoji.csv``.
 
     Raises:
-        UserError: The index is missing, or has no such columns, or names an unknown family.
+        UserError: The index is missing, has other columns, or names an unknown family.
     """
     path = folder / "emoji.csv"
     _require(path)
@@ -136,7 +103,12 @@ def read_index(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def read_images(folder: Path, count: int, size: int) -> Tensor:
-    """Decode the first images of the sheet at some size, uint8 ``(N, 3, S, S)``.
+    """Decode the first images of the sheet, uint8 ``(N, 3, S, S)``.
+
+    Args:
+        folder: Folder of ``emoji.png``.
+        count: N.
+        size: S.
 
     Raises:
         UserError: The sheet is missing, unreadable, or too small.
@@ -170,4 +142,4 @@ def _tiles(sheet: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _require(path: Path) -> None:
     if not path.is_file():
-        raise UserError(f"no file {path}: it ships with the package; rebuild it with python -m datamodules.emoji.build")
+        raise UserError(f"no file {path}: it ships with the package; install lightning-triplets again")

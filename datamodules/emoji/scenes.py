@@ -1,6 +1,7 @@
-"""Pictures composed of emoji that touch and hide one another, and which pixel belongs to which.
+"""Scenes composed of overlapping emoji, with instance masks.
 
-Legend: N drawings of T x T pixels, S scenes of H x H pixels, s the size of a drawing in a scene.
+Legend: N = drawings, T = side of a drawing in pixels, S = scenes, H = side of a scene, s = side of a drawing in a
+scene, I = instances, i = instances already in a scene.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ COUNT, PLACE, BACKGROUND = 1, 2, 3
 
 
 class Scenes(NamedTuple):
-    """Pictures and their instances.
+    """Scenes and their instances.
 
     Attributes:
         images: Uint8 ``(S, 3, H, H)``.
-        masks: Uint8 ``(S, H, H)``: 0 is the background, 1 and up the instances of each scene.
-        drawings: Which drawing each instance is of, int64 ``(I,)``, scene by scene, in order of their number.
+        masks: Uint8 ``(S, H, H)``: 0 for the background, the number of the instance in its scene from 1.
+        drawings: Drawing of each instance, int64 ``(I,)``, ordered by scene and number.
     """
 
     images: Tensor
@@ -37,10 +38,10 @@ class Scenes(NamedTuple):
 
 
 def cut_out(drawings: Tensor) -> Tensor:
-    """Which pixels are drawn on: all but the white that is connected with the edge of the picture.
+    """Find the pixels of each drawing: all but the white that is connected to the edge of the picture.
 
     Args:
-        drawings: Uint8 ``(N, 3, T, T)`` on white.
+        drawings: Drawings on white, uint8 ``(N, 3, T, T)``.
 
     Returns:
         Bool ``(N, T, T)``.
@@ -68,15 +69,15 @@ def cut_out(drawings: Tensor) -> Tensor:
 
 
 def compose(drawings: Tensor, inked: Tensor, rows: Tensor, keys: Tensor, size: int) -> Scenes:
-    """Compose scenes of three to six drawings each, at random places, the later ones in front.
+    """Compose scenes of three to six drawings each, at random positions, later ones in front.
 
-    Of each drawing two fifths at least stay in sight. A scene is a function of its key.
+    At least two fifths of each drawing stay visible. A scene is a function of its key.
 
     Args:
-        drawings: Uint8 ``(N, 3, T, T)``.
-        inked: Which of their pixels are drawn on, bool ``(N, T, T)``.
-        rows: Which drawings to take from, int64 ``(n,)``; those that are nearly empty are left out.
-        keys: One for each scene, int64 ``(S,)``.
+        drawings: Drawings on white, uint8 ``(N, 3, T, T)``.
+        inked: Pixels of each drawing, see :func:`cut_out`, bool ``(N, T, T)``.
+        rows: Drawings to choose from, int64 ``(n,)``; nearly empty ones are skipped.
+        keys: Key of each scene, int64 ``(S,)``.
         size: H.
     """
     rows = rows[inked[rows].float().mean(dim=(1, 2)) >= LEAST_INK]  # (n,)
@@ -101,7 +102,7 @@ def compose(drawings: Tensor, inked: Tensor, rows: Tensor, keys: Tensor, size: i
 
 
 def background(keys: Tensor, size: int) -> Tensor:
-    """Smooth patches of colour with a grain, in [0, 1], float32 ``(S, 3, H, H)`` of int64 keys ``(S,)``."""
+    """Draw smooth patches of colour with grain, in [0, 1]: int64 keys ``(S,)`` to float32 ``(S, 3, H, H)``."""
     coarse, fine = 3 * 4 * 4, size * size
     patches = keyed_uniform(combine(keys, BACKGROUND), coarse).float().view(-1, 3, 4, 4)  # (S, 3, 4, 4)
     smooth = F.interpolate(patches, size=(size, size), mode="bicubic")  # (S, 3, H, H)
@@ -110,15 +111,15 @@ def background(keys: Tensor, size: int) -> Tensor:
 
 
 def resized(drawing: Tensor, inked: Tensor, size: int) -> Tensor:
-    """A drawing without its white, at another size.
+    """Resize a drawing without its white background.
 
     Args:
-        drawing: Uint8 ``(3, T, T)``.
-        inked: Bool ``(T, T)``.
+        drawing: A drawing on white, uint8 ``(3, T, T)``.
+        inked: Its pixels, bool ``(T, T)``.
         size: s.
 
     Returns:
-        Colours times cover, and cover, in [0, 1], float32 ``(4, s, s)``.
+        Colours multiplied by coverage, and coverage, in [0, 1], float32 ``(4, s, s)``.
     """
     cover = inked.float()  # (T, T)
     layers = torch.cat([drawing.float() / 255 * cover, cover[None]])[None]  # (1, 4, T, T)
@@ -126,17 +127,16 @@ def resized(drawing: Tensor, inked: Tensor, size: int) -> Tensor:
 
 
 def _put(canvas: Tensor, mask: Tensor, areas: list[int], sticker: Tensor, down: float, right: float) -> bool:
-    """Put a sticker ``(4, s, s)`` in front of a canvas ``(3, H, H)``, unless it hides too much of another.
+    """Put a sticker ``(4, s, s)`` in front of a canvas ``(3, H, H)``, unless it would hide too much of another.
 
-    ``areas`` are the sizes of the instances on it, to which its own is appended.
+    ``areas`` holds the area of each instance on the canvas; the sticker's area is appended.
     """
     size, room = sticker.shape[-1], canvas.shape[-1] - sticker.shape[-1] + 1
     top, left = int(down * room), int(right * room)
     covered = sticker[3] > 0.5  # (s, s)
     part = mask[top : top + size, left : left + size]  # (s, s)
-    after = mask.flatten().long().bincount(minlength=len(areas) + 1) - (part[covered].long()).bincount(
-        minlength=len(areas) + 1
-    )  # (i + 1,)
+    before, hidden = (pixels.long().bincount(minlength=len(areas) + 1) for pixels in (mask.flatten(), part[covered]))
+    after = before - hidden  # (i + 1,)
     if any(left_over < LEAST_SEEN * area for left_over, area in zip(after[1:].tolist(), areas, strict=True)):
         return False
     areas.append(int(covered.sum()))

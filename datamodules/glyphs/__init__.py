@@ -1,1 +1,1 @@
-"""Characters as drawn by the fonts of this machine."""
+"""Letters drawn by the fonts of this machine."""

@@ -1,6 +1,6 @@
-"""Characters as drawn by the fonts of this machine, split by script: Omniglot's protocol, on data that a system has.
+"""Letters drawn by the fonts of this machine, split by script as Omniglot is split by alphabet.
 
-Legend: N images of S x S pixels, C channels.
+Legend: N = images, S = side in pixels, C = channels.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.augmentation.class_symmetries import check_share, turn_batch
 from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.glyphs.fonts import Face, Pixels, list_faces, render, script_of, twins
+from datamodules.checks import check_choice
+from datamodules.glyphs.fonts import Face, Pixels, find_lookalikes, list_faces, render, script_of
 from datamodules.sampling.dataset import Samples
-from datamodules.sampling.splits import check_no_fractions, fold_samples
-from datamodules.sources.grey import GreyImages, check_grey
-from datamodules.sources.preflight import check_given
-from metric_module.batch import Batch
+from datamodules.sampling.splits import SPLITS, check_no_fractions
+from datamodules.sources.images_in_memory import ImagesInMemory
 from metric_module.errors import UserError
 
 TRAIN = ("Latn", "Grek", "Cyrl", "Armn", "Arab", "Hira", "Kana", "Mlym", "Telu")
@@ -33,30 +31,28 @@ AUGMENT = Augment(flip=0.0, hue=0.0)
 
 @dataclass(eq=False, repr=False)
 class GlyphDataModule(PKDataModule):
-    """Each letter is a class, each sample the drawing of another family of fonts; whole scripts are held out.
+    """Letters as classes, each drawn by several font families; train, val and test contain different scripts.
 
-    One face of a family is used, the plainest. Letters that look exactly like an earlier one in half of the fonts
-    (Latin A, Greek Alpha) are left out, and so are equal images of one letter. No two of the default scripts of val, or
-    of test, share letters, nor do they with another split. Inputs are float32 ``(B, C, S, S)`` in [-1, 1], black on
-    white, in memory, so ``num_workers=0`` serves well. Needs ``pip install 'lightning-triplets[fonts]'``.
+    Only the plainest face of each family is used. Letters that look exactly like an earlier one in half of the fonts
+    (Latin A, Greek Alpha) are removed, and so are equal images of one letter. The default scripts of val and test share
+    no letters with each other or with another split. Inputs are float32 ``(B, C, S, S)`` in [-1, 1], black on white, in
+    memory, so ``num_workers=0`` is fast enough. Needs ``pip install 'lightning-triplets[fonts]'``.
 
     Args:
         fonts: Folder of the fonts, at any depth.
-        train: Scripts to train on, ISO 15924 codes.
-        val: Scripts to choose by.
-        test: Scripts to report on.
-        min_fonts: Letters that fewer families have are left out.
-        max_fonts: Most families of a letter, drawn by ``split_seed``.
+        train: Scripts of the training split, ISO 15924 codes.
+        val: Scripts of the validation split.
+        test: Scripts of the test split.
+        min_fonts: Minimum number of families that draw a letter; others are removed.
+        max_fonts: Maximum number of families used for a letter, drawn by ``split_seed``.
         image_size: S.
-        channels: C: 1, or 3 copies of it.
-        class_turns: While training, probability that a class of a batch is turned or mirrored, all its images alike,
-            into a class of its own; see :func:`datamodules.augmentation.class_symmetries.turn_classes`.
+        channels: C: 1, or 3 equal channels.
 
     Other arguments are those of :class:`datamodules.PKDataModule`. ``fold`` holds out scripts, not letters.
 
     Raises:
-        UserError: An argument is out of range, or a script is in two splits; later, if a script has no letters of so
-            many families.
+        UserError: An argument is out of range, or a script is in two splits; in ``load``: a script has no letter that
+            enough families draw.
     """
 
     _: KW_ONLY
@@ -68,15 +64,12 @@ class GlyphDataModule(PKDataModule):
     max_fonts: int = 20
     image_size: int = 32
     channels: int = 1
-    class_turns: float = 0.0
     augment: AugmentFunction | None = AUGMENT
 
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_given("datamodule.fonts", self.fonts)
-        check_grey(self.image_size, self.channels)
-        check_share(self.class_turns)
+        check_choice("datamodule.channels", self.channels, (1, 3))
         check_no_fractions(self.fractions, "the scripts of train, val and test are the split")
         if not 2 <= self.min_fonts <= self.max_fonts:
             raise UserError(
@@ -84,27 +77,26 @@ class GlyphDataModule(PKDataModule):
             )
         twice = sorted({script for script in self.scripts if self.scripts.count(script) > 1})
         if twice:
-            raise UserError(f"datamodule: scripts in more than one place: {', '.join(twice)}")
+            raise UserError(f"datamodule: scripts listed more than once in train, val and test: {', '.join(twice)}")
 
     @property
     def scripts(self) -> list[str]:
-        """All scripts, those of train first."""
+        """All scripts: those of train, val and test, in this order."""
         return [*self.train, *self.val, *self.test]
 
     @override
-    def augment_batch(self, batch: Batch, epoch: int) -> Batch:
-        """Turn whole classes, a function of (seed, epoch, class), then augment each image."""
-        return super().augment_batch(turn_batch(batch, self.class_turns, seed=self.seed, epoch=epoch), epoch)
-
-    @override
     def load(self) -> Samples:
-        """Find the fonts and render the letters."""
+        """Find the fonts and render the letters.
+
+        Raises:
+            UserError: A script has no letter that enough families draw.
+        """
         faces = list_faces(Path(self.fonts), self.scripts)
         shuffled = [faces[place] for place in np.random.default_rng(self.split_seed).permutation(len(faces))]
         letters = render_letters(shuffled, self.image_size, self.min_fonts, self.max_fonts)
         names = sorted(letters)
-        of_class = [script_of(name) for name in names]
-        missing = [script for script in self.scripts if script not in of_class]
+        script_of_class = [script_of(name) for name in names]
+        missing = [script for script in self.scripts if script not in script_of_class]
         if missing:
             raise UserError(
                 f"{self.fonts}: no letters of at least {self.min_fonts} families in {', '.join(missing)}; install "
@@ -112,43 +104,42 @@ class GlyphDataModule(PKDataModule):
             )
         images = torch.from_numpy(np.concatenate([np.stack(letters[name]) for name in names]))  # (N, S, S)
         labels = torch.arange(len(names)).repeat_interleave(torch.tensor([len(letters[name]) for name in names]))
+        splits = {}
+        for split, scripts in zip(SPLITS, (self.train, self.val, self.test), strict=True):
+            inside = torch.tensor([script in scripts for script in script_of_class])  # (classes,)
+            splits[split] = inside[labels].nonzero()[:, 0]
         return Samples(
-            fetch=GreyImages(images, self.image_size, self.channels),
+            fetch=ImagesInMemory(images[:, None], self.image_size, self.channels),
             labels=labels,
-            splits={split: self._of(labels, of_class, getattr(self, split)) for split in ("train", "val", "test")},
-            class_names=[f"{script} {name}" for script, name in zip(of_class, names, strict=True)],
+            splits=splits,
+            class_names=[f"{script} {name}" for script, name in zip(script_of_class, names, strict=True)],
         )
 
-    def _of(self, labels: Tensor, of_class: Sequence[str], scripts: Sequence[str]) -> Tensor:
-        """Ids of the samples of some scripts, ascending."""
-        inside = torch.tensor([script in scripts for script in of_class])  # (classes,)
-        return inside[labels].nonzero()[:, 0]
-
     @override
-    def _fold(self, samples: Samples, fold: int) -> dict[str, Tensor]:
-        of_class = torch.tensor([self.scripts.index(name.split()[0]) for name in samples.class_names])
-        seed, folds = self.split_seed, self.folds
-        return fold_samples(samples.splits, of_class[samples.labels], self.scripts, fold=fold, folds=folds, seed=seed)
+    def fold_units(self, samples: Samples) -> tuple[Tensor, Sequence[str]]:
+        """Hold out whole scripts."""
+        script = torch.tensor([self.scripts.index(name.split()[0]) for name in samples.class_names])  # (classes,)
+        return script[samples.labels], self.scripts
 
 
 def render_letters(faces: Sequence[Face], size: int, least: int, most: int) -> Mapping[str, list[Pixels]]:
-    """Different images of every letter that enough faces have, without the twins of other letters.
+    """Render every letter that enough faces have, without lookalikes of other letters and without equal images.
 
     Args:
-        faces: The faces, in the order in which a letter takes its images.
+        faces: The faces, in the order in which images of a letter are chosen.
         size: S.
-        least: Images of a letter, or it is left out.
-        most: Images that are kept.
+        least: Minimum number of different images of a letter.
+        most: Maximum number of images to keep.
 
     Returns:
-        Uint8 ``(S, S)`` images by letter.
+        Images of each letter, uint8 ``(S, S)``.
     """
     order = sorted({char for face in faces for char in face.letters})
     fonts = [render(face.path, sorted(face.letters), size) for face in faces]
-    left_out = twins(fonts, order)
+    lookalikes = find_lookalikes(fonts, order)
     found: dict[str, list[Pixels]] = {}
     for char in order:
-        if char not in left_out:
+        if char not in lookalikes:
             different = {images[char].tobytes(): images[char] for images in fonts if char in images}
             if len(different) >= least:
                 found[char] = list(different.values())[:most]

@@ -1,6 +1,6 @@
-"""Characters rendered from the fonts of a folder. Needs fontTools.
+"""Letters rendered from the fonts in a folder. Needs fontTools.
 
-Legend: F faces, N images of S x S pixels.
+Legend: S = side of an image in pixels.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from datamodules.checks import check_folder
 from metric_module.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
@@ -24,16 +25,16 @@ LETTERS = ("Lu", "Ll", "Lo")
 ITALIC = 1
 REGULAR = 400
 PLACEHOLDER = 4
-"""An image of more letters than that stands for none of them."""
+"""An image shared by more letters than this is a font's placeholder for missing letters."""
 
 
 class Face(NamedTuple):
-    """The face of a family that is used: the one nearest to a plain upright one.
+    """Face that represents a font family: the one nearest to regular and upright.
 
     Attributes:
-        family: Its name.
-        path: The file.
-        letters: The letters that it has, of the scripts that were asked for.
+        family: Name of the family.
+        path: Font file.
+        letters: Its letters in the requested scripts.
     """
 
     family: str
@@ -42,21 +43,20 @@ class Face(NamedTuple):
 
 
 def list_faces(folder: Path, scripts: Sequence[str]) -> list[Face]:
-    """One face of each family of fonts, sorted by family; files that are no fonts are passed over.
+    """List one face of each font family, sorted by family; files that are not fonts are skipped.
 
-    A letter is a character of one of the scripts, of the Unicode categories Lu, Ll or Lo, that does not decompose: no
+    A letter is a character of one of the scripts, in the Unicode categories Lu, Ll or Lo, that does not decompose: no
     letters with accents, no ligatures.
 
     Args:
-        folder: Where the fonts are, at any depth: ``.ttf`` and ``.otf``.
+        folder: Folder of ``.ttf`` and ``.otf`` files, at any depth.
         scripts: ISO 15924 codes, ``Latn``.
 
     Raises:
-        UserError: There is no such folder, no script of that name, or fontTools is missing.
+        UserError: The folder does not exist, a script is unknown, or fontTools is missing.
     """
     unicode, fonts = _font_tools()
-    if not folder.is_dir():
-        raise UserError(f"datamodule.fonts: no such folder: {folder}")
+    check_folder(folder, "datamodule.fonts")
     unknown = sorted({script for script in scripts if unicode.script_name(script, default=None) is None})
     if unknown:
         raise UserError(f"datamodule: unknown scripts {', '.join(unknown)}: expected ISO 15924 codes, such as Latn")
@@ -78,39 +78,39 @@ def _font_tools() -> tuple[Any, Any]:
 
 @cache
 def script_of(char: str) -> str:
-    """The script of a letter, ISO 15924; of what is no letter, or decomposes, nothing."""
+    """Return the script of a letter, ISO 15924; empty for other characters and those that decompose."""
     if unicodedata.category(char) not in LETTERS or unicodedata.decomposition(char):
         return ""
     return str(_font_tools()[0].script(char))
 
 
 def _read_face(fonts: Any, path: Path, scripts: frozenset[str]) -> tuple[tuple[int, int, int, str], Face] | None:
-    """A face, and how far it is from a plain upright one."""
+    """Read a face, and how far it is from regular and upright."""
     try:
         with path.open("rb") as file, fonts.TTFont(file, lazy=True) as font:
             letters = frozenset(char for char in map(chr, font.getBestCmap() or ()) if script_of(char) in scripts)
             names, style = font["name"], font["OS/2"]
             family = names.getDebugName(16) or names.getDebugName(1) or path.stem
-            rank = (style.fsSelection & ITALIC, abs(style.usWeightClass - REGULAR), abs(style.usWidthClass - 5))
-    except Exception:  # fontTools raises many kinds; what is no font has no letters
+            distance = (style.fsSelection & ITALIC, abs(style.usWeightClass - REGULAR), abs(style.usWidthClass - 5))
+    except Exception:  # fontTools raises many kinds for files that are not fonts
         return None
-    return ((*rank, str(path)), Face(family, str(path), letters)) if letters else None
+    return ((*distance, str(path)), Face(family, str(path), letters)) if letters else None
 
 
 def render(path: str, letters: Sequence[str], size: int) -> dict[str, Pixels]:
-    """Letters of a font, black on white, their ink in the middle.
+    """Render letters of a font, black on white and centred.
 
-    All have the same size of type, three quarters of the image, so that ``c`` is smaller than ``C``; a letter that
-    would not fit is set smaller. Letters without ink are left out, and so is what a font draws in place of letters that
-    it does not have: one image for many.
+    All have the same type size, three quarters of the image, so that ``c`` is smaller than ``C``; a letter that would
+    not fit is set smaller. Letters without ink are removed, and so is the placeholder that a font draws for letters
+    that it does not have: one image for many.
 
     Args:
-        path: The font.
-        letters: Characters that it has.
+        path: Font file.
+        letters: Letters to render.
         size: S.
 
     Returns:
-        Uint8 ``(S, S)`` of each.
+        Image of each letter, uint8 ``(S, S)``.
     """
     whole, images = _font(path, 0.75 * size), {}
     for char in letters:
@@ -131,18 +131,18 @@ def render(path: str, letters: Sequence[str], size: int) -> dict[str, Pixels]:
 
 
 def _font(path: str, points: float) -> ImageFont.FreeTypeFont:
-    """Basic layout is the same on every machine."""
+    """Load a font with basic layout, which is the same on every machine."""
     return ImageFont.truetype(path, points, layout_engine=ImageFont.Layout.BASIC)
 
 
-def twins(fonts: Sequence[Mapping[str, Pixels]], order: Sequence[str]) -> set[str]:
-    """Letters that look exactly like one before them, in at least half of the fonts that have both.
+def find_lookalikes(fonts: Sequence[Mapping[str, Pixels]], order: Sequence[str]) -> set[str]:
+    """Find letters that look exactly like an earlier one in at least half of the fonts that have both.
 
-    Latin, Greek and Cyrillic share most capitals: what no one can tell apart are not two classes.
+    Latin, Greek and Cyrillic share most capitals, and two letters that nobody can distinguish must not be two classes.
 
     Args:
-        fonts: Images of the letters of each font, F.
-        order: The letters; of two that are alike, the first is kept.
+        fonts: Images of the letters in each font.
+        order: The letters; the first of two equal ones is kept.
     """
     place = {char: number for number, char in enumerate(order)}
     alike: Counter[tuple[str, str]] = Counter()

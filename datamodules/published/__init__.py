@@ -1,4 +1,4 @@
-"""Readers of the field's published data sets, each in the layout in which it is published."""
+"""Readers of published benchmark data sets, each in its published folder layout."""
 
 from datamodules.published.cars import Cars
 from datamodules.published.cub import CUB

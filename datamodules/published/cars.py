@@ -1,4 +1,4 @@
-"""Cars196, also called Stanford Cars (Krause et al. 2013). Its lists are MATLAB files, which SciPy reads."""
+"""Reader of Cars196, also called Stanford Cars (Krause et al. 2013). Its lists are MATLAB files, read by SciPy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from typing_extensions import override
 
+from datamodules.messages import reason_of
 from datamodules.published.listing import Listing, Reader
 from metric_module.errors import UserError
 
@@ -21,21 +23,28 @@ BOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 class Cars(Reader):
     """16,185 cars of 196 models, in either published form; needs ``pip install 'lightning-triplets[cars]'``.
 
-    One has ``cars_annos.mat`` and ``car_ims/``; the other ``devkit/cars_meta.mat``, ``devkit/cars_train_annos.mat``
-    with ``cars_train/``, and ``cars_test_annos_withlabels.mat`` (in ``devkit/`` or beside it) with ``cars_test/``. The
-    first 98 classes are for training, the last 98 are the test (Song et al. 2016); the lists' own halves divide the
-    images of every class, which is another task, and are not looked at.
+    One form is ``cars_annos.mat`` with ``car_ims/``. The other is ``devkit/cars_meta.mat``,
+    ``devkit/cars_train_annos.mat`` with ``cars_train/``, and ``cars_test_annos_withlabels.mat`` (in ``devkit/`` or next
+    to it) with ``cars_test/``. The first 98 classes are for training, the last 98 are the test (Song et al. 2016). The
+    split of the lists is ignored: it splits the images of every class, which is another task.
 
     Args:
-        crop: Whether to cut out the cars, by their boxes. Figures with and without do not compare.
+        crop: Whether to crop to the boxes of the cars. Figures with and without it are not comparable.
     """
 
     name: ClassVar[str] = "Cars196"
+    counts: ClassVar[Mapping[str, int]] = {
+        "images": 16185,
+        "training images": 8054,
+        "training classes": 98,
+        "test images": 8131,
+        "test classes": 98,
+    }
     crop: bool = False
 
     @override
     def __call__(self, root: Path) -> Listing:
-        """See :class:`Reader`."""
+        """List the images, see :class:`Reader`."""
         rows, names = _whole_form(root) if (root / "cars_annos.mat").is_file() else _devkit_form(root)
         labels = torch.tensor([int(row["class"]) for _, row in rows]) - 1  # (N,)
         if not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
@@ -43,7 +52,7 @@ class Cars(Reader):
                 f"{root}: expected classes 1 to {len(names)}, got {int(labels.min()) + 1} to {int(labels.max()) + 1}"
             )
         boxes = torch.tensor([[int(row[side]) for side in BOX] for _, row in rows])  # (N, 4)
-        boxes[:, :2] -= 1  # MATLAB counts from 1, and its last pixel is inside
+        boxes[:, :2] -= 1  # MATLAB counts from 1, and its last pixel is inside of the box
         return Listing(
             paths=[path for path, _ in rows],
             labels=labels,
@@ -52,62 +61,51 @@ class Cars(Reader):
             boxes=boxes if self.crop else None,
         )
 
-    @override
-    def counts(self) -> Mapping[str, int]:
-        """See :class:`Reader`."""
-        return {
-            "images": 16185,
-            "training images": 8054,
-            "training classes": 98,
-            "test images": 8131,
-            "test classes": 98,
-        }
-
 
 Row = tuple[str, Mapping[str, Any]]
+"""Path and annotation of an image."""
 
 
 def _whole_form(root: Path) -> tuple[list[Row], list[str]]:
-    """Path and annotation of each image, and the names of the classes, from ``cars_annos.mat``."""
+    """Read the rows, and the names of the classes, from ``cars_annos.mat``."""
     path = root / "cars_annos.mat"
-    content = read_mat(path, ["annotations", "class_names"])
-    rows = _rows(path, content["annotations"], "relative_im_path")
-    return rows, [str(name) for name in content["class_names"]]
+    annotations, names = read_mat(path, ["annotations", "class_names"])
+    return _rows(path, annotations, "relative_im_path"), names
 
 
 def _devkit_form(root: Path) -> tuple[list[Row], list[str]]:
-    """The same from the files of the development kit."""
+    """Read the rows, and the names of the classes, from the files of the development kit."""
     meta = root / "devkit" / "cars_meta.mat"
     if not meta.is_file():
         raise UserError(f"Cars196 in {root}: expected cars_annos.mat or devkit/cars_meta.mat, found neither")
-    names = [str(name) for name in read_mat(meta, ["class_names"])["class_names"]]
+    (names,) = read_mat(meta, ["class_names"])
     labelled = root / "devkit" / "cars_test_annos_withlabels.mat"
     test = labelled if labelled.is_file() else root / labelled.name
     rows: list[Row] = []
     for path, folder in ((root / "devkit" / "cars_train_annos.mat", "cars_train"), (test, "cars_test")):
-        found = _rows(path, read_mat(path, ["annotations"])["annotations"], "fname")
-        rows += [(f"{folder}/{name}", row) for name, row in found]
+        (annotations,) = read_mat(path, ["annotations"])
+        rows += [(f"{folder}/{name}", row) for name, row in _rows(path, annotations, "fname")]
     return rows, names
 
 
-def _rows(path: Path, annotations: Any, file: str) -> list[Row]:
-    """File name and fields of each annotation."""
-    fields = annotations.dtype.names or ()
+def _rows(path: Path, annotations: list[Any], file: str) -> list[Row]:
+    """Pair each annotation with the file name in its field ``file``."""
+    fields = annotations[0].keys() if annotations and isinstance(annotations[0], dict) else ()
     missing = [name for name in (file, "class", *BOX) if name not in fields]
     if missing:
         raise UserError(f"{path}: annotations without {', '.join(missing)}; they have {', '.join(fields) or 'none'}")
-    return [(str(row[file]), {name: row[name] for name in ("class", *BOX)}) for row in annotations.reshape(-1)]
+    return [(str(row[file]), row) for row in annotations]
 
 
-def read_mat(path: Path, names: list[str]) -> dict[str, Any]:
-    """Variables of a MATLAB file, arrays of one element as that element, and lists one-dimensional.
+def read_mat(path: Path, names: list[str]) -> list[list[Any]]:
+    """Read variables of a MATLAB file as lists, structs as dicts.
 
     Args:
         path: The file.
         names: The variables.
 
     Raises:
-        UserError: SciPy or the file is missing, it cannot be read, or has no such variable.
+        UserError: SciPy, the file or a variable is missing, or the file cannot be read.
     """
     try:
         from scipy.io import loadmat
@@ -116,23 +114,11 @@ def read_mat(path: Path, names: list[str]) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no file {path}")
     try:
-        content = loadmat(path, variable_names=names)
+        content = loadmat(path, variable_names=names, simplify_cells=True)
     except Exception as error:  # SciPy raises many kinds
-        raise UserError(f"cannot read {path} ({str(error).splitlines()[0]})") from None
+        raise UserError(f"cannot read {path} ({reason_of(error)})") from None
     missing = [name for name in names if name not in content]
     if missing:
         raise UserError(f"{path}: no variable {', '.join(missing)} in it")
-    return {name: _plain(content[name]) for name in names}
-
-
-def _plain(array: Any) -> Any:
-    """MATLAB wraps every number and every text into an array of one row."""
-    flat = array.reshape(-1)
-    if flat.dtype == object:
-        return [item.reshape(-1)[0] for item in flat]
-    if flat.dtype.names:
-        for row in flat:
-            for name in flat.dtype.names:
-                value = row[name]
-                row[name] = value.reshape(-1)[0] if getattr(value, "size", 0) else value
-    return flat
+    # simplify_cells turns a list of one element into that element
+    return [[*value] if isinstance(value, list | np.ndarray) else [value] for value in map(content.get, names)]

@@ -1,6 +1,6 @@
-"""A published data set from the user's own copy, with its official test.
+"""A published data set from the user's copy, with its official test.
 
-Legend: N images, B of a batch, S x S pixels.
+Legend: N = images, B = images in a batch, S = side in pixels.
 """
 
 from __future__ import annotations
@@ -13,46 +13,43 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.augmentation.class_symmetries import check_share, turn_batch
-from datamodules.augmentation.pixels import Augment, AugmentFunction
+from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.base import PKDataModule
+from datamodules.checks import check_folder
 from datamodules.published import Listing, Reader
 from datamodules.published.listing import check_complete
 from datamodules.sampling.dataset import Samples, copy_numbers
 from datamodules.sampling.grouping import codes
-from datamodules.sampling.splits import check_no_fractions, fold_samples, hold_out
-from datamodules.sources.images import ImageFiles, check_image_size
-from datamodules.sources.preflight import Paths, check_given
-from metric_module.batch import Batch
-from metric_module.errors import UserError
-
-AUGMENT = Augment()
+from datamodules.sampling.splits import check_no_fractions, hold_out
+from datamodules.sources.images import ImageFiles
+from datamodules.sources.paths import Paths
 
 
 @dataclass(eq=False, repr=False)
 class PublishedDataModule(PKDataModule):
-    """CUB-200-2011, Cars196, SOP, In-shop, Market-1501, LFW or Omniglot, as a reader finds it in its published layout.
+    """CUB-200-2011, Cars196, SOP, In-shop, Market-1501, LFW or Omniglot in its published layout.
 
-    Test is the official test, whole. Validation takes classes out of the official training part, by ``split_seed``, so
-    that no class is in two splits; Omniglot's are taken by whole alphabets. Where the official test has queries and a
-    gallery, validation has them as well: the first image of each person and camera, or else every other image of a
-    class, is a query. A full copy must have the official numbers of images and classes. Inputs are float32 ``(B, 3, S,
-    S)`` in [-1, 1]: the shorter side is scaled to S, the middle cut out.
+    The test split is the whole official test. Validation holds out classes of the official training part, by
+    ``split_seed``, so that no class is in two splits; for Omniglot it holds out whole alphabets. If the official test
+    separates queries from a gallery, validation does too: its queries are the first image of each person and camera,
+    or every other image of a class if there are no cameras. A full copy must have the official numbers of images and
+    classes. Inputs are float32 ``(B, 3, S, S)`` in [-1, 1]: the shorter side is scaled to S, and the central square is
+    used.
 
     Args:
-        root: The folder of the copy.
-        read: Which data set: a reader of :mod:`datamodules.published`.
+        root: Folder of the copy.
+        read: Reader of the data set, from :mod:`datamodules.published`.
         image_size: S.
         val_fraction: Share of the official training classes that is held out for validation.
-        official: Whether the numbers of images and classes must be the official ones; false takes a part of a copy.
-        class_turns: While training, probability that a class of a batch is turned or mirrored, all its images alike,
-            into a class of its own; see :func:`datamodules.augmentation.class_symmetries.turn_classes`.
-        cache_dir: Where the preflight remembers what it read; None: ``lightning-triplets`` in the user's cache folder.
+        official: Whether the numbers of images and classes must be the official ones; false accepts a partial copy.
+        cache_dir: Folder in which the preflight remembers files it has read; None: ``lightning-triplets`` in the user's
+            cache folder.
 
     Other arguments are those of :class:`datamodules.PKDataModule`.
 
     Raises:
-        UserError: An argument is out of range; later, if the copy is not complete, or the preflight finds something.
+        UserError: An argument is out of range; in ``load``: the copy is incomplete; in ``prepare_data``: files cannot
+            be used.
     """
 
     _: KW_ONLY
@@ -61,36 +58,29 @@ class PublishedDataModule(PKDataModule):
     image_size: int = 224
     val_fraction: float = 0.2
     official: bool = True
-    class_turns: float = 0.0
     cache_dir: str | None = None
     eval_batch_size: int = 128
-    augment: AugmentFunction | None = AUGMENT
+    augment: AugmentFunction | None = IMAGE_AUGMENT
 
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_given("datamodule.root", self.root)
-        check_image_size(self.image_size)
-        check_share(self.class_turns)
+        check_no_fractions(self.fractions, "test is the official one, and datamodule.val_fraction is the share of val")
         self._units: Sequence[str] = ()
-        check_no_fractions(self.fractions, "test is the official one, and datamodule.val_fraction says how much is val")
-
-    @override
-    def augment_batch(self, batch: Batch, epoch: int) -> Batch:
-        """Turn whole classes, a function of (seed, epoch, class), then augment each image."""
-        return super().augment_batch(turn_batch(batch, self.class_turns, seed=self.seed, epoch=epoch), epoch)
 
     @override
     def load(self) -> Samples:
-        """Read the lists, compare them with the folder, and split the classes; no image is read yet."""
-        root = Path(self.root)
-        if not root.is_dir():
-            raise UserError(f"datamodule.root: no such folder: {root}")
+        """Read the lists, compare them with the folder, and split the classes; no image is read yet.
+
+        Raises:
+            UserError: The copy is incomplete, or one of its lists is damaged.
+        """
+        root = check_folder(Path(self.root), "datamodule.root")
         listing = self.read(root)
         check_complete(self.read, root, listing, self.official)
         self._units = listing.units
         paths = Paths(str(root / path) for path in listing.paths)
-        # Some sets hold the same photograph twice, in training and in test: that is how their figures are compared.
+        # Some data sets contain the same photo in training and test; published figures include it.
         images = ImageFiles(paths, self.image_size, self.cache_dir, listing.boxes, same_in_two_splits=True)
         return Samples(
             fetch=images,
@@ -103,19 +93,22 @@ class PublishedDataModule(PKDataModule):
         )
 
     @override
-    def _fold(self, samples: Samples, fold: int) -> dict[str, Tensor]:
+    def fold_units(self, samples: Samples) -> tuple[Tensor, Sequence[str]]:
+        """Hold out whole units of classes, such as alphabets."""
         units, names = codes([*self._units] or [*samples.class_names])  # (classes,)
-        seed, folds = self.split_seed, self.folds
-        return fold_samples(samples.splits, units[samples.labels], names, fold=fold, folds=folds, seed=seed)
+        return units[samples.labels], names
 
 
 def split_official(listing: Listing, val_fraction: float, seed: int) -> dict[str, Tensor]:
-    """Ids of each split: test as published, val a share of the other classes (or units of classes), train the rest.
+    """Split a data set: test as published, val a share of the other classes (or units of classes), train the rest.
 
     Args:
         listing: The data set.
-        val_fraction: The share.
-        seed: Names the draw.
+        val_fraction: Share of val.
+        seed: Seed of the draw.
+
+    Returns:
+        Ids of the samples in each split, int64.
 
     Raises:
         UserError: The share leaves val or train without a class.
@@ -124,12 +117,12 @@ def split_official(listing: Listing, val_fraction: float, seed: int) -> dict[str
     rest = sorted({units[label] for label in set(listing.labels[~listing.test].tolist())})
     chosen = hold_out(rest, val_fraction, seed=seed)
     held = torch.tensor([unit in chosen for unit in units])[listing.labels] & ~listing.test  # (N,)
-    parts = {"train": ~held & ~listing.test, "val": held, "test": listing.test}
-    return {split: part.nonzero()[:, 0] for split, part in parts.items()}
+    masks = {"train": ~held & ~listing.test, "val": held, "test": listing.test}
+    return {split: part.nonzero()[:, 0] for split, part in masks.items()}
 
 
 def with_queries(listing: Listing, official: Tensor) -> Tensor:
-    """Which images are queries, bool ``(N,)``: in the test those that are published, elsewhere some of each class.
+    """Choose the queries, bool ``(N,)``: in the test as published, elsewhere some images of each class.
 
     Args:
         listing: The data set.

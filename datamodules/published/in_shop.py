@@ -1,4 +1,4 @@
-"""DeepFashion's In-shop Clothes Retrieval Benchmark (Liu et al. 2016)."""
+"""Reader of DeepFashion's In-shop Clothes Retrieval Benchmark (Liu et al. 2016)."""
 
 from __future__ import annotations
 
@@ -19,39 +19,35 @@ STATUSES = ("train", "query", "gallery")
 
 @dataclass(frozen=True)
 class InShop(Reader):
-    """52,712 photographs of clothes of 7,982 items: ``Eval/list_eval_partition.txt`` and ``Img/img/``, or ``img/``.
+    """52,712 photos of 7,982 items of clothing: ``Eval/list_eval_partition.txt`` and ``Img/img/``, or ``img/``.
 
-    The items of the test are in it as queries and as gallery.
+    Each item of the test has queries and gallery images.
     """
 
     name: ClassVar[str] = "In-shop Clothes Retrieval"
+    counts: ClassVar[Mapping[str, int]] = {
+        "images": 52712,
+        "training images": 25882,
+        "training classes": 3997,
+        "queries": 14218,
+        "query classes": 3985,
+        "gallery images": 12612,
+    }
 
     @override
     def __call__(self, root: Path) -> Listing:
-        """See :class:`Reader`."""
+        """List the images, see :class:`Reader`."""
         path = root / "Eval" / "list_eval_partition.txt"
         rows = read_table(path, 3, skip=2)
-        strange = [status for *_, status in rows if status not in STATUSES]
-        if strange:
-            raise UserError(f"{path}: expected one of {', '.join(STATUSES)} in the last column, got {strange[0]!r}")
-        above = "Img/" if (root / "Img").is_dir() else ""
+        unknown = [status for *_, status in rows if status not in STATUSES]
+        if unknown:
+            raise UserError(f"{path}: expected one of {', '.join(STATUSES)} in the last column, got {unknown[0]!r}")
+        prefix = "Img/" if (root / "Img").is_dir() else ""
         labels, names = codes([item for _, item, _ in rows])
         return Listing(
-            paths=[f"{above}{name}" for name, _, _ in rows],
+            paths=[f"{prefix}{name}" for name, _, _ in rows],
             labels=labels,
             class_names=names,
             test=torch.tensor([status != "train" for *_, status in rows]),
             queries=torch.tensor([status == "query" for *_, status in rows]),
         )
-
-    @override
-    def counts(self) -> Mapping[str, int]:
-        """See :class:`Reader`."""
-        return {
-            "images": 52712,
-            "training images": 25882,
-            "training classes": 3997,
-            "queries": 14218,
-            "query classes": 3985,
-            "gallery images": 12612,
-        }

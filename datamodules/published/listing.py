@@ -1,6 +1,6 @@
-"""What a published data set lists: which images, of which class, on which side of its official split.
+"""Common form of published data sets: their images with classes and official split.
 
-Legend: N images.
+Legend: N = images.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from datamodules.sampling.verification_pairs import ListedPairs
+from datamodules.sources.paths import read_lines
 from metric_module.errors import UserError
 
 
 class Listing(NamedTuple):
-    """The images of a published data set. The id of an image is its row.
+    """Images of a published data set. The id of an image is its row.
 
     Attributes:
-        paths: The files, below the folder of the data set.
-        labels: Class of each, int64 ``(N,)``.
+        paths: Image files, relative to the folder of the data set.
+        labels: Class of each image, int64 ``(N,)``.
         class_names: Name of each class, by label, distinct.
-        test: Whether each is of the official test, bool ``(N,)``.
-        units: What is held out together for validation, by label: alphabets, for example; empty: each class alone.
-        groups: Camera of each, int64 ``(N,)``, or None.
-        queries: Whether each is a query of the official test, bool ``(N,)``; None: all are queries and gallery.
-        listed: Pairs that verification looks at, or None.
-        boxes: What to cut out of each: left, top, right, bottom in pixels, int64 ``(N, 4)``, or None.
+        test: Whether each image belongs to the official test, bool ``(N,)``.
+        units: Unit of each class, such as its alphabet; validation holds out whole units; empty: each class is one.
+        groups: Camera of each image, int64 ``(N,)``, or None.
+        queries: Whether each image is a query of the official test, bool ``(N,)``; None: all are queries and gallery.
+        listed: Pairs that verification compares; None: all pairs.
+        boxes: Box of each image to crop: left, top, right, bottom in pixels, int64 ``(N, 4)``; None: no crop.
     """
 
     paths: Sequence[str]
@@ -43,29 +44,30 @@ class Listing(NamedTuple):
 
 
 class Reader(ABC):
-    """Reads the lists of one data set in its published layout: a function from its folder to a :class:`Listing`."""
+    """Reader of one data set in its published layout: a function from its folder to a :class:`Listing`."""
 
     name: ClassVar[str]
-    """Of the data set, for messages."""
+    """Name of the data set, for messages."""
+
+    @property
+    @abstractmethod
+    def counts(self) -> Mapping[str, int]:
+        """Numbers of a full copy, by the names that :func:`count` returns."""
 
     @abstractmethod
     def __call__(self, root: Path) -> Listing:
-        """List the images; nothing but lists is read.
+        """List the images; only the lists are read.
 
         Args:
-            root: The folder of the data set.
+            root: Folder of the data set.
 
         Raises:
-            UserError: A list or a folder is missing, or a line of a list is of another form.
+            UserError: A list or a folder is missing, or a line of a list has another form.
         """
-
-    @abstractmethod
-    def counts(self) -> Mapping[str, int]:
-        """What a full copy has, by the names that :func:`count` gives."""
 
 
 def count(listing: Listing) -> dict[str, int]:
-    """How many images and classes there are on each side, and how many queries, if some images are queries alone."""
+    """Count images and classes of training part and test, and queries, if the test separates them from the gallery."""
     train, test, queries = ~listing.test, listing.test, listing.queries
     found = {
         "images": len(listing.paths),
@@ -81,21 +83,21 @@ def count(listing: Listing) -> dict[str, int]:
 
 
 def number_of(labels: Tensor) -> int:
-    """How many different ones there are."""
+    """Count the distinct labels."""
     return len(set(labels.tolist()))
 
 
 def check_complete(reader: Reader, root: Path, listing: Listing, official: bool) -> None:
-    """Compare a copy with what was published.
+    """Check that a copy is complete.
 
     Args:
-        reader: Which data set.
-        root: The folder of the copy.
-        listing: What was found in it.
-        official: Whether the counts must be those of a full copy; files that are listed must be there in any case.
+        reader: Reader of the data set.
+        root: Folder of the copy.
+        listing: Images listed in the copy.
+        official: Whether the numbers of images and classes must be the official ones; listed files must exist anyway.
 
     Raises:
-        UserError: Files are missing, with the first of them, or a count is another one.
+        UserError: Files are missing, or a number differs from the official one.
     """
     missing = [path for path in listing.paths if not (root / path).is_file()]
     if missing:
@@ -107,32 +109,26 @@ def check_complete(reader: Reader, root: Path, listing: Listing, official: bool)
     if not official:
         return
     found = count(listing)
-    wrong = [f"{n:,} {name}, found {found[name]:,}" for name, n in reader.counts().items() if found[name] != n]
+    wrong = [f"{n:,} {name}, found {found[name]:,}" for name, n in reader.counts.items() if found[name] != n]
     if wrong:
         raise UserError(
             f"{reader.name} in {root}: expected {'; '.join(wrong)}; "
-            "datamodule.official=false takes it as it is, and its figures are then its own"
+            "datamodule.official=false accepts it, but its figures are not comparable"
         )
 
 
 def read_table(path: Path, columns: int, skip: int = 0) -> list[list[str]]:
-    """Lines of a list, cut at white space.
+    """Read the lines of a list, split at white space.
 
     Args:
         path: The list.
-        columns: Words in a line.
-        skip: Lines before the first.
+        columns: Number of words in a line.
+        skip: Number of lines before the first row.
 
     Raises:
-        UserError: There is no such file, it is empty, or a line has more or fewer words.
+        UserError: The file is missing or empty, or a line has more or fewer words.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()[skip:]
-    except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({error})") from None
-    rows = [line.split() for line in lines]
+    rows = [line.split() for line in read_lines(path)[skip:]]
     for number, row in enumerate(rows, start=skip + 1):
         if len(row) != columns:
             raise UserError(f"{path}: expected {columns} words in line {number}, got {len(row)}")
@@ -142,27 +138,16 @@ def read_table(path: Path, columns: int, skip: int = 0) -> list[list[str]]:
 
 
 def whole(path: Path, words: Sequence[str]) -> list[int]:
-    """Whole numbers of a list.
+    """Convert words to whole numbers.
 
     Args:
-        path: The list, for the message.
-        words: The numbers as they are written there.
+        path: The list they come from, for the message.
+        words: The words.
 
     Raises:
-        UserError: One is no whole number.
+        UserError: A word is not a whole number.
     """
     for word in words:
         if not word.lstrip("-").isdecimal():
             raise UserError(f"{path}: expected whole numbers, got {word!r}")
     return [int(word) for word in words]
-
-
-def need_folder(path: Path) -> Path:
-    """The same path.
-
-    Raises:
-        UserError: There is no such folder.
-    """
-    if not path.is_dir():
-        raise UserError(f"no folder {path}")
-    return path

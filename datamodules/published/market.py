@@ -1,4 +1,4 @@
-"""Market-1501: people seen by six cameras (Zheng et al. 2015)."""
+"""Reader of Market-1501: people seen by six cameras (Zheng et al. 2015)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from datamodules.published.listing import Listing, Reader, need_folder
+from datamodules.checks import check_folder
+from datamodules.published.listing import Listing, Reader
 from datamodules.sampling.grouping import codes
 from metric_module.errors import UserError
 
@@ -24,22 +25,30 @@ JUNK, DISTRACTOR = "-1", "0000"
 class Market(Reader):
     """32,668 boxes around 1,501 people: ``bounding_box_train/``, ``query/``, ``bounding_box_test/``.
 
-    Identity and camera are in the file's name, ``0002_c1s1_000451_03.jpg``. Boxes of identity -1 are junk: they count
-    neither as hits nor as misses, so they are not read. Those of identity 0000 show no one of the test: they stay in
-    the gallery, and each is a class of its own, so that no two of them pass for the same person.
+    Identity and camera are part of the file name, ``0002_c1s1_000451_03.jpg``. Boxes of identity -1 are junk, which
+    counts neither as hit nor as miss, so they are not read; 3,819 of the 19,732 gallery images are junk. Boxes of
+    identity 0000 show nobody of the test (distractors): they stay in the gallery, each as a separate class, so that no
+    two of them count as the same person.
     """
 
     name: ClassVar[str] = "Market-1501"
+    counts: ClassVar[Mapping[str, int]] = {
+        "training images": 12936,
+        "training classes": 751,
+        "queries": 3368,
+        "query classes": 750,
+        "gallery images": 15913,
+    }
 
     @override
     def __call__(self, root: Path) -> Listing:
-        """See :class:`Reader`."""
+        """List the images, see :class:`Reader`."""
         paths, people, cameras, folders = [], [], [], []
         for folder in FOLDERS:
-            for file in sorted(need_folder(root / folder).glob("*.jpg")):
+            for file in sorted(check_folder(root / folder).glob("*.jpg")):
                 found = NAME.match(file.name)
                 if found is None:
-                    raise UserError(f"{file}: expected a name as 0002_c1s1_000451_03.jpg")
+                    raise UserError(f"{file}: expected a name such as 0002_c1s1_000451_03.jpg")
                 if found[1] != JUNK:
                     paths.append(f"{folder}/{file.name}")
                     people.append(file.stem if found[1] == DISTRACTOR else found[1])
@@ -54,14 +63,3 @@ class Market(Reader):
             groups=torch.tensor(cameras),
             queries=torch.tensor(folders) == FOLDERS.index("query"),
         )
-
-    @override
-    def counts(self) -> Mapping[str, int]:
-        """See :class:`Reader`; of the 19,732 images of the gallery 3,819 are junk."""
-        return {
-            "training images": 12936,
-            "training classes": 751,
-            "queries": 3368,
-            "query classes": 750,
-            "gallery images": 15913,
-        }

@@ -1,4 +1,4 @@
-"""Omniglot: letters of fifty alphabets, each drawn by twenty people (Lake et al. 2015)."""
+"""Reader of Omniglot: letters of fifty alphabets, each drawn by twenty people (Lake et al. 2015)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from datamodules.published.listing import Listing, Reader, need_folder
+from datamodules.checks import check_folder
+from datamodules.published.listing import Listing, Reader
 from datamodules.sampling.grouping import codes
 
 FOLDERS = ("images_background", "images_evaluation")
@@ -20,17 +21,23 @@ FOLDERS = ("images_background", "images_evaluation")
 class Omniglot(Reader):
     """32,460 drawings of 1,623 letters: ``images_background/`` (30 alphabets), ``images_evaluation/`` (20).
 
-    A class is a letter of an alphabet, ``Latin/character01``. The background set is for training, the evaluation set
-    is the test, and validation holds out whole alphabets of the background set. Quarter turns as classes of their own
-    (Santoro et al. 2016) are ``datamodule.class_turns``.
+    A class is a letter of an alphabet, ``Latin/character01``. The background set is for training, the evaluation set is
+    the test, and validation holds out whole alphabets of the background set. ``datamodule.class_turns`` adds turned
+    letters as new classes (Santoro et al. 2016, with quarter turns).
     """
 
     name: ClassVar[str] = "Omniglot"
+    counts: ClassVar[Mapping[str, int]] = {
+        "training images": 19280,
+        "training classes": 964,
+        "test images": 13180,
+        "test classes": 659,
+    }
 
     @override
     def __call__(self, root: Path) -> Listing:
-        """See :class:`Reader`."""
-        files = [file for folder in FOLDERS for file in sorted(need_folder(root / folder).glob("*/*/*.png"))]
+        """List the images, see :class:`Reader`."""
+        files = [file for folder in FOLDERS for file in sorted(check_folder(root / folder).glob("*/*/*.png"))]
         paths = [file.relative_to(root) for file in files]
         labels, names = codes(["/".join(path.parts[1:3]) for path in paths])
         return Listing(
@@ -40,13 +47,3 @@ class Omniglot(Reader):
             test=torch.tensor([path.parts[0] == "images_evaluation" for path in paths], dtype=torch.bool),
             units=[name.split("/")[0] for name in names],
         )
-
-    @override
-    def counts(self) -> Mapping[str, int]:
-        """See :class:`Reader`."""
-        return {
-            "training images": 19280,
-            "training classes": 964,
-            "test images": 13180,
-            "test classes": 659,
-        }

@@ -1,4 +1,4 @@
-"""Stanford Online Products (Song et al. 2016)."""
+"""Reader of Stanford Online Products (Song et al. 2016)."""
 
 from __future__ import annotations
 
@@ -16,33 +16,27 @@ from datamodules.sampling.grouping import codes
 
 @dataclass(frozen=True)
 class SOP(Reader):
-    """120,053 photographs of 22,634 products on sale: ``Ebay_train.txt``, ``Ebay_test.txt``, ``bicycle_final/``, ...
+    """120,053 photos of 22,634 products: ``Ebay_train.txt``, ``Ebay_test.txt``, ``bicycle_final/``, ...
 
-    The two lists share no product.
+    The lists of training and test share no product.
     """
 
     name: ClassVar[str] = "Stanford Online Products"
+    counts: ClassVar[Mapping[str, int]] = {
+        "training images": 59551,
+        "training classes": 11318,
+        "test images": 60502,
+        "test classes": 11316,
+    }
 
     @override
     def __call__(self, root: Path) -> Listing:
-        """See :class:`Reader`."""
-        train, test = (read_table(root / name, 4, skip=1) for name in ("Ebay_train.txt", "Ebay_test.txt"))
-        numbers = whole(root / "Ebay_train.txt", [row[1] for row in train])
-        numbers += whole(root / "Ebay_test.txt", [row[1] for row in test])
-        labels, names = codes([f"product {number:05d}" for number in numbers])
-        return Listing(
-            paths=[path for *_, path in [*train, *test]],
-            labels=labels,
-            class_names=names,
-            test=torch.arange(len(labels)) >= len(train),
-        )
-
-    @override
-    def counts(self) -> Mapping[str, int]:
-        """See :class:`Reader`."""
-        return {
-            "training images": 59551,
-            "training classes": 11318,
-            "test images": 60502,
-            "test classes": 11316,
-        }
+        """List the images, see :class:`Reader`."""
+        paths, products, test = [], [], []
+        for name in ("Ebay_train.txt", "Ebay_test.txt"):
+            rows = read_table(root / name, 4, skip=1)
+            products += [f"product {number:05d}" for number in whole(root / name, [row[1] for row in rows])]
+            paths += [path for *_, path in rows]
+            test += [name == "Ebay_test.txt"] * len(rows)
+        labels, names = codes(products)
+        return Listing(paths, labels, names, torch.tensor(test))

@@ -1,6 +1,6 @@
 """Images and their captions, from a table.
 
-Legend: n captions, N images, S x S pixels.
+Legend: n = captions, N = images, B = samples in a batch, S = side in pixels.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from datamodules.relations.base import PairDataModule
 from datamodules.relations.data import PairData, Side
 from datamodules.sampling.splits import split_samples
 from datamodules.sources.columns import Strings, encode, refuse_missing
-from datamodules.sources.images import ImageFiles, check_image_size
-from datamodules.sources.preflight import Paths, check_given
+from datamodules.sources.images import ImageFiles
+from datamodules.sources.paths import Paths
 from datamodules.sources.tables import read_table
 from datamodules.sources.texts import Texts
 from metric_module.evaluation import Sought
@@ -25,22 +25,24 @@ from metric_module.relations import Links
 
 @dataclass(eq=False, repr=False)
 class CaptionsDataModule(PairDataModule):
-    """Captions, and the image that each describes: queries are captions, references are images.
+    """Captions as queries, and the images that they describe as references.
 
-    The images are split at random, and their captions go with them. Inputs are ``{"text": list of B strings}`` and
+    The images are split at random, together with their captions. Inputs are ``{"text": list of B strings}`` and
     ``{"image": float32 (B, 3, S, S) in [-1, 1]}``.
 
     Args:
-        path: A CSV, TSV or Parquet file with a row for each caption; images lie relative to its folder.
-        image: Column of the images' paths; several captions of an image name it alike.
-        text: Column of the captions.
+        path: CSV, TSV or Parquet file with a row for each caption; image paths are relative to its folder.
+        image: Column of image paths; captions of the same image have the same path.
+        text: Column of captions.
         image_size: S.
-        cache_dir: Where the preflight remembers what it read, see :class:`datamodules.ImageFolderDataModule`.
+        cache_dir: Folder in which the preflight remembers files it has read; None: ``lightning-triplets`` in the user's
+            cache folder.
 
     Other arguments are those of :class:`datamodules.PairDataModule`.
 
     Raises:
-        UserError: There is no such file, it lacks a column, or the preflight finds images that cannot be read.
+        UserError: An argument is out of range; in ``load``: the file or a column is missing; in ``prepare_data``:
+            images cannot be read.
     """
 
     _: KW_ONLY
@@ -51,34 +53,31 @@ class CaptionsDataModule(PairDataModule):
     cache_dir: str | None = None
 
     @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_given("datamodule.path", self.path)
-        check_image_size(self.image_size)
-
-    @override
     def load(self) -> PairData:
-        """Read the table and split the images."""
+        """Read the table and split the images.
+
+        Raises:
+            UserError: The file or a column is missing, or a value is.
+        """
         path = Path(self.path)
-        found = read_table(path, [self.image], [self.text], setting="datamodule.path")
-        owner, names = encode(found[self.image], f"{path}: column {self.image!r}")  # (n,), N names
-        refuse_missing(found[self.text], f"{path}: column {self.text!r}")
+        table = read_table(path, [self.image], [self.text], setting="datamodule.path")
+        owner, values = encode(table[self.image], f"{path}: column {self.image!r}")  # (n,), N values
+        refuse_missing(table[self.text], f"{path}: column {self.text!r}")
+        names = [str(name) for name in values.to_pylist()]
         captions, images = len(owner), len(names)
-        named = [str(name) for name in names.to_pylist()]
-        splits = split_samples(torch.arange(images), named, seed=self.split_seed, fractions=self.fractions)
-        links = Links.of(torch.arange(captions), owner, captions)
-        of = {name: torch.isin(owner, part).nonzero()[:, 0] for name, part in splits.items()}
+        splits = split_samples(torch.arange(images), names, seed=self.split_seed, fractions=self.fractions)
+        rows = {split: torch.isin(owner, part).nonzero()[:, 0] for split, part in splits.items()}  # captions
         sought = {}
-        for name in ("val", "test"):
-            place = torch.searchsorted(splits[name], owner[of[name]])
+        for split in ("val", "test"):
+            place = torch.searchsorted(splits[split], owner[rows[split]])
             positives = Links.of(torch.arange(len(place)), place, len(place))
-            sought[name] = Sought(of[name], splits[name] + captions, positives)
-        files = ImageFiles(Paths(str(path.parent / name) for name in named), self.image_size, self.cache_dir)
+            sought[split] = Sought(rows[split], splits[split] + captions, positives)
+        files = ImageFiles(Paths(str(path.parent / name) for name in names), self.image_size, self.cache_dir)
         return PairData(
-            query=Side(Texts(Strings(found[self.text])), captions, "text"),
+            query=Side(Texts(Strings(table[self.text])), captions, "text"),
             reference=Side(files, images, "image"),
-            positives=links,
-            anchors=of["train"],
+            positives=Links.of(torch.arange(captions), owner, captions),
+            anchors=rows["train"],
             candidates=splits["train"],
             sought=sought,
         )

@@ -1,6 +1,6 @@
-"""Queries and references in integer arrays, and their view as batches.
+"""A data set of relations in integer arrays, and its view as batches.
 
-Legend: Q queries and M references of the data set, B queries of a batch, G its references over all processes.
+Legend: B = queries in a batch, G = references in a batch over all processes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
+from datamodules.messages import shortened
 from datamodules.sampling.dataset import BadSampleError, Samples, Source
 from datamodules.sampling.relation_sampler import PairSampler
+from datamodules.sampling.splits import SPLITS
 from metric_module.batch import PairBatch
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
@@ -22,14 +24,15 @@ from metric_module.relations import Relation
 
 
 class Side(NamedTuple):
-    """One kind of samples.
+    """One side of a relation: queries or references.
 
     Attributes:
-        fetch: Maps rows, int64 ``(B,)``, to inputs, first dimension ``B``; a :class:`datamodules.Source` can say more.
-        size: How many samples there are.
-        tower: Which encoder of a :class:`metric_module.encoders.MultiEncoder` takes them: inputs are then
-            ``{tower: inputs}``. None: inputs as they are.
-        names: What each is called; None: by its row.
+        fetch: Maps rows, int64 ``(B,)``, to inputs, first dimension ``B``; a :class:`datamodules.Source` can also check
+            and show samples.
+        size: Number of samples.
+        tower: Encoder of a :class:`metric_module.encoders.MultiEncoder` for this side: inputs are ``{tower: inputs}``.
+            None: inputs as fetched.
+        names: Name of each sample; None: its row.
     """
 
     fetch: Callable[[Tensor], Any]
@@ -38,29 +41,32 @@ class Side(NamedTuple):
     names: Sequence[str] | None = None
 
     def inputs(self, rows: Tensor) -> Any:
-        """What the encoder takes for some rows, int64 ``(B,)``.
+        """Read the encoder inputs of some rows.
+
+        Args:
+            rows: Rows of this side, int64 ``(B,)``.
 
         Raises:
-            UserError: If one cannot be read.
+            UserError: A sample cannot be read.
         """
         try:
-            found = self.fetch(rows)
+            inputs = self.fetch(rows)
         except BadSampleError as error:
             raise UserError(f"data: cannot read {error.reason}") from error
-        return found if self.tower is None else {self.tower: found}
+        return inputs if self.tower is None else {self.tower: inputs}
 
 
 class PairData(NamedTuple):
-    """A data set of pairs. Samples are numbered through: queries by row, then references, see :meth:`reference_ids`.
+    """A data set of relations. Ids number the queries by row, then the references, see :meth:`reference_ids`.
 
     Attributes:
         query: The queries.
-        reference: The references; None: the queries are their own, and a sample is never its own positive or negative.
-        positives: Which references belong to which query in training, by row.
-        anchors: Rows of the queries that are trained on, int64.
+        reference: The references; None: they are the queries, and a sample is never its own positive or negative.
+        positives: References linked to each query in training, by row.
+        anchors: Rows of the training queries, int64.
         candidates: Rows of the references that may be drawn at random in training, int64.
-        sought: What evaluation looks for, by ids: ``val`` and ``test``.
-        neither: Pairs that are no negatives in training either; None: none.
+        sought: Queries, references and their links in evaluation, by id, for ``val`` and ``test``.
+        neither: Links that are neither positive nor negative in training; None: no such links.
     """
 
     query: Side
@@ -72,11 +78,11 @@ class PairData(NamedTuple):
     neither: Relation | None = None
 
     def reference_ids(self, rows: Tensor) -> Tensor:
-        """Ids of references by their rows."""
+        """Convert rows of references to ids."""
         return rows if self.reference is None else rows + self.query.size
 
     def name_of(self, id: int) -> str:
-        """What a sample is called, after its kind: ``user 42``."""
+        """Name a sample by its kind and name: ``user 42``."""
         second = self.reference is not None and id >= self.query.size
         side, row = (self.reference, id - self.query.size) if second else (self.query, id)
         assert side is not None
@@ -84,29 +90,31 @@ class PairData(NamedTuple):
         return f"{side.tower or 'sample'} {name}"
 
     def samples(self) -> Samples:
-        """Every query and reference by id, each of a class of its own; a batch must be of one kind."""
+        """View all queries and references as samples by id, each its own class; a batch must be of one side."""
         count = self.query.size + (0 if self.reference is None else self.reference.size)
         ids = torch.arange(count)
         return Samples(fetch=_BothSides(self), labels=ids, splits={"all": ids})
 
     def check(self) -> None:
-        """Find what would otherwise go wrong while training.
+        """Check the data set, so that mistakes are found before training.
 
         Raises:
-            UserError: If there is nothing to train on or to look for, or an anchor has no positive.
+            UserError: Train, val or test has no queries, or a training query has no positive.
         """
-        missing = [name for name in ("val", "test") if name not in self.sought or not len(self.sought[name].queries)]
-        missing += [] if len(self.anchors) else ["train"]
+        counts = {"train": len(self.anchors), **{name: len(part.queries) for name, part in self.sought.items()}}
+        missing = [name for name in SPLITS if not counts.get(name)]
         if missing:
             raise UserError(f"data: expected queries in train, val and test, got none in {', '.join(missing)}")
         lone = self.anchors[self.positives.lists(self.anchors).sizes == 0]
         if len(lone):
-            shown = ", ".join(map(str, lone[:5].tolist()))
-            raise UserError(f"data: expected a positive for every query of train, got none for {len(lone)}: {shown}")
+            raise UserError(
+                f"data: expected a positive for every training query, got none for {len(lone)}: "
+                f"{shortened(lone.tolist(), 5)}"
+            )
 
 
 class _BothSides(Source):
-    """Inputs of queries or of references, by id."""
+    """Source of queries or references, by id."""
 
     def __init__(self, data: PairData) -> None:
         self.data = data
@@ -120,7 +128,7 @@ class _BothSides(Source):
 
     @override
     def show(self, ids: Sequence[int]) -> list[Any]:
-        """Their numbers."""
+        """Return the numbers of the samples."""
         return [f"sample {id}" for id in ids]
 
 
@@ -129,7 +137,7 @@ class PairDataset(Dataset[PairBatch]):
 
     Args:
         data: The data set.
-        sampler: Says who is in which batch.
+        sampler: Draws the contents of each batch.
     """
 
     def __init__(self, data: PairData, sampler: PairSampler) -> None:
@@ -137,12 +145,12 @@ class PairDataset(Dataset[PairBatch]):
         self.sampler = sampler
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches in an epoch."""
         return self.sampler.batches_per_epoch
 
     @override
     def __getitem__(self, number: int) -> PairBatch:
-        """One batch of this process."""
+        """Read this process's shard of a batch."""
         data, drawn = self.data, self.sampler.draw(number)
         positives = data.positives.mask(drawn.queries, drawn.together)  # (B, G)
         neither = None if data.neither is None else data.neither.mask(drawn.queries, drawn.together)
@@ -158,6 +166,6 @@ class PairDataset(Dataset[PairBatch]):
         )
 
     def __getitems__(self, numbers: Sequence[int]) -> PairBatch:
-        """The one batch that was asked for; torch's loader calls it when it is there."""
+        """Read the single requested batch; torch's loader prefers this method."""
         (number,) = numbers
         return self[number]

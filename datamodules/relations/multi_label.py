@@ -1,12 +1,12 @@
-"""Images that have several labels each, from a table.
+"""Images with several labels each, from a table.
 
-Legend: N images, L labels, S x S pixels.
+Legend: N = images, n = labels of all images, B = images in a batch, S = side in pixels.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import KW_ONLY, dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
+from datamodules.messages import rows_in_words
 from datamodules.relations.base import PairDataModule
 from datamodules.relations.data import PairData, Side
 from datamodules.sampling.splits import split_samples
-from datamodules.sources.columns import Encoded, encode, is_text, refuse_missing, rows_in_words
-from datamodules.sources.images import ImageFiles, check_image_size
-from datamodules.sources.preflight import Paths, check_given
+from datamodules.sources.columns import Encoded, encode, is_list, is_text, refuse_missing, value_type
+from datamodules.sources.images import ImageFiles
+from datamodules.sources.paths import Paths
 from datamodules.sources.tables import read_table
 from metric_module.errors import UserError
 from metric_module.evaluation import Sought
@@ -31,25 +32,26 @@ from metric_module.relations import Links, SharedLabels
 
 @dataclass(eq=False, repr=False)
 class MultiLabelDataModule(PairDataModule):
-    """Images with several labels each: two images belong together if they have a label in common.
+    """Images with several labels each: two images are linked if they share a label.
 
     Queries and references are the same images, and an image is neither its own positive nor its own negative. The
-    images are split at random, so that labels are seen in training: no split of the images keeps all their labels
-    apart. Inputs are float32 ``(B, 3, S, S)`` in [-1, 1].
+    images are split at random, so labels of val and test occur in training: no split of the images can separate all
+    their labels. Inputs are float32 ``(B, 3, S, S)`` in [-1, 1].
 
     Args:
-        path: A CSV, TSV or Parquet file with a row for each image; images lie relative to its folder.
-        image: Column of the images' paths.
-        labels: Column of their labels, see :func:`read_labels`.
-        separator: Between the labels of an image, where they are in one string.
+        path: CSV, TSV or Parquet file with a row for each image; image paths are relative to its folder.
+        image: Column of image paths.
+        labels: Column of labels, see :func:`read_labels`.
+        separator: Separator of labels in one string.
         image_size: S.
-        cache_dir: Where the preflight remembers what it read, see :class:`datamodules.ImageFolderDataModule`.
+        cache_dir: Folder in which the preflight remembers files it has read; None: ``lightning-triplets`` in the user's
+            cache folder.
 
     Other arguments are those of :class:`datamodules.PairDataModule`.
 
     Raises:
-        UserError: The separator is empty; later, if there is no such file, it lacks a column, names an image twice or
-            gives one no label, or the preflight finds images that cannot be read.
+        UserError: An argument is out of range, or the separator is empty; in ``load``: the file or a column is missing,
+            an image is named twice or has no label; in ``prepare_data``: images cannot be read.
     """
 
     _: KW_ONLY
@@ -63,27 +65,28 @@ class MultiLabelDataModule(PairDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_given("datamodule.path", self.path)
-        check_image_size(self.image_size)
         if not isinstance(self.separator, str) or not self.separator:
             raise UserError(f"datamodule.separator: expected one or more characters, got {self.separator!r}")
 
     @override
     def load(self) -> PairData:
-        """Read the table and split the images."""
+        """Read the table and split the images.
+
+        Raises:
+            UserError: The file or a column is missing, or an image is named twice or has no label.
+        """
         path = Path(self.path)
         found = read_table(path, [], [self.image, self.labels], setting="datamodule.path")
         refuse_missing(found[self.image], f"{path}: column {self.image!r}")
         names = [str(name) for name in found[self.image].to_pylist()]
         if len(set(names)) < len(names):
-            ordered = sorted(names)
-            twice = next(name for name, after in pairwise(ordered) if name == after)
+            twice = min(name for name, count in Counter(names).items() if count > 1)
             raise UserError(f"{path}: expected each image once, got {twice} again")
         row, (code, _) = read_labels(found[self.labels], self.separator, f"{path}: column {self.labels!r}")  # (n,)
         labels = Links.of(row, code, len(names))
         splits = split_samples(torch.arange(len(names)), names, seed=self.split_seed, fractions=self.fractions)
-        positives = SharedLabels(labels, among=splits["train"])
         train = splits["train"]
+        positives = SharedLabels(labels, among=train)
         files = ImageFiles(Paths(str(path.parent / name) for name in names), self.image_size, self.cache_dir)
         return PairData(
             query=Side(files, len(names)),
@@ -96,18 +99,18 @@ class MultiLabelDataModule(PairDataModule):
 
 
 def read_labels(column: pa.ChunkedArray, separator: str, where: str) -> tuple[Tensor, Encoded]:
-    """The labels of each row, without the space around them; empty ones are none.
+    """Read the labels of each row, without surrounding white space; empty labels are dropped.
 
     Args:
-        column: Strings with labels in them, or integers, one label each, or lists of strings or integers, N.
-        separator: Between the labels in a string.
-        where: How to name the column in a message.
+        column: Strings of separated labels, integers (one label each), or lists of strings or integers, N.
+        separator: Separator of labels in a string.
+        where: Name of the column, for messages.
 
     Returns:
-        The row of each label, int64 ``(n,)``, ascending; and the labels, as strings.
+        Row of each label, int64 ``(n,)``, ascending, and the labels as codes of strings.
 
     Raises:
-        UserError: The column is of another type, or a row has no label.
+        UserError: The column has another type, or a row has no label.
 
     Example:
         >>> row, labels = read_labels(pa.chunked_array([["sea | sun", "sun"]]), "|", "labels")
@@ -115,54 +118,42 @@ def read_labels(column: pa.ChunkedArray, separator: str, where: str) -> tuple[Te
         ([0, 0, 1], [0, 1, 1], ['sea', 'sun'])
     """
     refuse_missing(column, where)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    value = _value_type(column.type, where)
-    rows, labels, start, parts = [np.zeros(0, dtype=np.int64)], [], 0, 0
+    column = column.cast(value_type(column.type))
+    kind = value_type(column.type.value_type if is_list(column.type) else column.type)
+    if not (is_text(kind) or pa.types.is_integer(kind)):
+        raise UserError(f"{where}: expected strings, integers or lists of these, got {column.type}")
+    rows, labels, start, count = [np.zeros(0, dtype=np.int64)], [], 0, 0
     for chunk in column.chunks:
         lists = _as_lists(chunk, separator)
-        flat = pc.utf8_trim_whitespace(pc.list_flatten(lists).cast(value).cast(pa.large_string()))  # (n,)
+        flat = pc.utf8_trim_whitespace(pc.list_flatten(lists).cast(kind).cast(pa.large_string()))  # (n,)
         full = pc.fill_null(pc.not_equal(flat, ""), False)  # (n,)
         rows.append(pc.list_parent_indices(lists).filter(full).to_numpy().astype(np.int64) + start)
         labels.append(flat.filter(full).dictionary_encode())
-        start, parts = start + len(chunk), parts + len(flat)
+        start, count = start + len(chunk), count + len(flat)
     row = torch.from_numpy(np.concatenate(rows))  # (n,)
     without = (row.bincount(minlength=len(column)) == 0).nonzero()[:, 0]
     if len(without):
         raise UserError(f"{where}: no label in {rows_in_words(without)}")
-    if is_text(column.type) and parts == len(column) > 1:
-        rank_zero_warn(f"data: {where}: no row has the separator {separator!r}, so every image has one label")
+    if is_text(column.type) and count == len(column) > 1:
+        rank_zero_warn(f"data: {where}: no row has the separator {separator!r}, so each image has a single label")
     return row, encode(pa.chunked_array(labels), where)
 
 
-def _value_type(kind: pa.DataType, where: str) -> pa.DataType:
-    """What a column's labels are of: strings or integers."""
-    value = kind.value_type if _is_list(kind) else kind
-    value = value.value_type if pa.types.is_dictionary(value) else value
-    if not (is_text(value) or pa.types.is_integer(value)):
-        raise UserError(f"{where}: expected strings, integers or lists of these, got {kind}")
-    return value
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
 def _as_lists(chunk: pa.Array, separator: str) -> pa.Array:
-    """A list of labels for each row."""
+    """Convert each row to a list of labels."""
     if is_text(chunk.type):
         return pc.split_pattern(chunk.cast(pa.large_string()), separator)
-    if _is_list(chunk.type):
+    if is_list(chunk.type):
         return chunk
     return pa.LargeListArray.from_arrays(np.arange(len(chunk) + 1), chunk)
 
 
 def among_themselves(labels: Links, ids: torch.Tensor) -> Sought:
-    """Every one of some samples looks for the others that share a label with it.
+    """Make each of some samples a query for the others that share a label with it.
 
     Args:
         labels: Labels of every sample.
-        ids: Which samples, ascending, int64.
+        ids: The samples, ascending, int64 ``(n,)``.
     """
     itself = Links(torch.arange(len(ids) + 1), torch.arange(len(ids)))
     return Sought(ids, ids, SharedLabels(labels.lists(ids)), itself)

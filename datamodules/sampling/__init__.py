@@ -1,1 +1,1 @@
-"""Samples, their splits, and the order in which batches draw them."""
+"""Samples, their splits, and the samplers and loaders of batches."""

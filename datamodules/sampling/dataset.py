@@ -1,6 +1,6 @@
 """A labelled data set in integer arrays, and its view as batches.
 
-Legend: N samples, B samples of a batch.
+Legend: N = samples, B = samples in a batch, C = classes.
 """
 
 from __future__ import annotations
@@ -15,34 +15,39 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
+from datamodules.messages import shortened
+from datamodules.sampling.splits import SPLITS
 from datamodules.sampling.verification_pairs import ListedPairs
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 
-SHOWN = 20
-LISTED = 1000
-
 
 class BadSampleError(Exception):
-    """A sample cannot be read.
+    """A sample that cannot be read.
 
     Args:
-        id: Which.
+        id: The sample.
         reason: Its file, and what is wrong with it.
     """
 
     def __init__(self, id: int, reason: str) -> None:
-        super().__init__(id, reason)  # both, so that it can travel from a worker
+        super().__init__(id, reason)  # both, so that pickle can rebuild it in another process
         self.id = id
         self.reason = reason
 
 
 class Source(ABC):
-    """Where inputs come from, when there is more to say than ids to inputs: what is wrong with them, how they look."""
+    """Source of inputs by id, which can also check its samples and show them to people."""
 
     @abstractmethod
     def __call__(self, ids: Tensor) -> Any:
-        """Inputs of int64 ids ``(B,)``, first dimension B.
+        """Read inputs.
+
+        Args:
+            ids: Samples, int64 ``(B,)``.
+
+        Returns:
+            Inputs, first dimension B.
 
         Raises:
             BadSampleError: The first sample that cannot be read.
@@ -50,26 +55,19 @@ class Source(ABC):
 
     @abstractmethod
     def show(self, ids: Sequence[int]) -> list[Image | str]:
-        """A picture or a text of each sample, for people; of one that cannot be read, its name."""
-
-    def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """What is wrong with the samples, a line for each kind of problem, with all samples listed.
+        """Return a picture or a text of each sample, for people; its name if it cannot be read.
 
         Args:
-            splits: Ids of the samples of each split that will be used, int64.
+            ids: Samples.
+        """
+
+    def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
+        """List samples that cannot be used, one line for each kind of problem.
+
+        Args:
+            splits: Ids of the samples in each split that will be used, int64.
         """
         return []
-
-
-def listed(title: str, names: Sequence[str]) -> list[str]:
-    """A line that counts and lists, or none; of millions, it lists the first thousand.
-
-    Example:
-        >>> listed("files cannot be read", ["a.png", "b.png"])
-        ['2 files cannot be read: a.png, b.png']
-    """
-    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    return [f"{len(names)} {title}: {', '.join(names[:LISTED])}{more}"] if names else []
 
 
 class Samples(NamedTuple):
@@ -77,13 +75,13 @@ class Samples(NamedTuple):
 
     Attributes:
         fetch: Maps ids, int64 ``(B,)``, to inputs, first dimension ``B``; works on many samples at once. Raises
-            :class:`BadSampleError` for one that cannot be read. A :class:`Source` can say more.
+            :class:`BadSampleError` for one that cannot be read. A :class:`Source` can also check and show samples.
         labels: Class of each sample, int64 ``(N,)``.
-        splits: Ids of the samples of each split, int64; ``train``, ``val`` and ``test``.
+        splits: Ids of the samples in ``train``, ``val`` and ``test``, int64.
         class_names: Name of each class, by label.
-        groups: Where each sample comes from (camera, design family), int64 ``(N,)``, or None.
-        queries: Whether each sample is a query in evaluation, or else of the gallery, bool ``(N,)``; None: both.
-        listed: Pairs of ids that verification looks at, or None.
+        groups: Origin of each sample (camera, design family), int64 ``(N,)``, or None.
+        queries: Whether each sample is a query or else gallery in evaluation, bool ``(N,)``; None: all are both.
+        listed: Pairs of ids that verification compares; None: all pairs.
     """
 
     fetch: Callable[[Tensor], Any]
@@ -95,11 +93,11 @@ class Samples(NamedTuple):
     listed: ListedPairs | None = None
 
     def class_name(self, label: int) -> str:
-        """A class in words."""
+        """Name a class."""
         return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
     def check(self) -> None:
-        """Find what would otherwise go wrong while training.
+        """Check types, shapes and splits, so that mistakes are found before training.
 
         Raises:
             UserError: Labels, groups or queries have another type or shape, a label is negative, a split is missing or
@@ -107,36 +105,36 @@ class Samples(NamedTuple):
         """
         labels = self.labels
         if labels.dtype != torch.int64 or labels.ndim != 1:
-            shape = tuple(labels.shape)
-            raise UserError(f"expected labels as an int64 tensor of shape (N,), got {labels.dtype} of shape {shape}")
+            raise UserError(f"expected labels as an int64 tensor of shape (N,), got {_in_words(labels)}")
         below = sorted(set(labels[labels < 0].tolist()))
         if below:
-            more = f" and {len(below) - SHOWN} more" if len(below) > SHOWN else ""
-            raise UserError(
-                f"expected labels >= 0, got {', '.join(map(str, below[:SHOWN]))}{more}; leave such samples out"
-            )
-        if self.groups is not None and (self.groups.dtype != torch.int64 or self.groups.shape != labels.shape):
-            found = f"{self.groups.dtype} of shape {tuple(self.groups.shape)}"
-            raise UserError(f"expected groups as an int64 tensor of shape {tuple(labels.shape)}, got {found}")
-        if self.queries is not None and (self.queries.dtype != torch.bool or self.queries.shape != labels.shape):
-            found = f"{self.queries.dtype} of shape {tuple(self.queries.shape)}"
-            raise UserError(f"expected queries as a bool tensor of shape {tuple(labels.shape)}, got {found}")
-        empty = [name for name in ("train", "val", "test") if name not in self.splits or not len(self.splits[name])]
+            raise UserError(f"expected labels >= 0, got {shortened(below)}; leave such samples out")
+        for name, tensor, kind, words in (
+            ("groups", self.groups, torch.int64, "an int64"),
+            ("queries", self.queries, torch.bool, "a bool"),
+        ):
+            if tensor is not None and (tensor.dtype != kind or tensor.shape != labels.shape):
+                expected = f"{words} tensor of shape {tuple(labels.shape)}"
+                raise UserError(f"expected {name} as {expected}, got {_in_words(tensor)}")
+        empty = [name for name in SPLITS if name not in self.splits or not len(self.splits[name])]
         if empty:
             raise UserError(f"splits without samples: {', '.join(empty)}")
         if twice := _in_two([ids for ids in self.splits.values() if len(ids)]):
-            more = f" and {len(twice) - SHOWN} more" if len(twice) > SHOWN else ""
-            raise UserError(f"samples in more than one split, by id: {', '.join(map(str, twice[:SHOWN]))}{more}")
+            raise UserError(f"samples in more than one split, by id: {shortened(twice)}")
 
 
-def _in_two(parts: Sequence[Tensor]) -> list[int]:
-    """Ids that come more than once, ascending; a byte for each id spares the sort of millions."""
-    seen = torch.zeros(max(int(part.max()) for part in parts) + 1, dtype=torch.bool)
-    for part in parts:
+def _in_words(tensor: Tensor) -> str:
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+
+
+def _in_two(splits: Sequence[Tensor]) -> list[int]:
+    """Find ids that occur more than once, ascending; a byte per id avoids sorting millions of them."""
+    seen = torch.zeros(max(int(part.max()) for part in splits) + 1, dtype=torch.bool)
+    for part in splits:
         seen[part] = True
-    if int(seen.sum()) == sum(map(len, parts)):
+    if int(seen.sum()) == sum(map(len, splits)):
         return []
-    ids = torch.cat(list(parts)).sort().values
+    ids = torch.cat(list(splits)).sort().values
     found: list[int] = torch.unique(ids[1:][ids[1:] == ids[:-1]]).tolist()
     return found
 
@@ -146,13 +144,13 @@ class SampleDataset(Dataset[Batch]):
 
     Args:
         samples: The data set.
-        index: Ids of the samples to show, int64.
-        replace: Whether a sample that cannot be read is replaced by another of its class. It is the first one after it
-            in the data set that can be read and is not in the batch, so the P x K of a batch stays; at most one of a
-            hundred samples is, or ten.
+        index: Ids of the samples to use, int64.
+        replace: Whether a sample that cannot be read is replaced by another of its class: the next one in the data set
+            that can be read and is not in the batch, so a batch keeps its P x K. At most one sample in a hundred is
+            replaced, or ten.
 
     Raises:
-        UserError: When a sample cannot be read and is not, or no longer, replaced.
+        UserError: A sample cannot be read and is not, or no longer, replaced.
 
     Example:
         >>> samples = Samples(lambda ids: ids.float(), torch.tensor([7, 8, 9]), {})
@@ -164,26 +162,26 @@ class SampleDataset(Dataset[Batch]):
         self.samples = samples
         self.index = index
         self.replace = replace
-        # Which samples were replaced, for all worker processes to see.
+        # Samples that were replaced, in memory that all worker processes share.
         self._bad = torch.zeros(len(samples.labels) if replace else 0, dtype=torch.bool)  # (N,)
         self._bad.share_memory_()  # type: ignore[no-untyped-call]
 
     @property
     def replaced(self) -> int:
-        """How many samples could not be read so far."""
+        """Number of samples that could not be read so far."""
         return int(self._bad.sum())
 
     def __len__(self) -> int:
-        """Number of samples shown."""
+        """Return the number of samples."""
         return len(self.index)
 
     @override
     def __getitem__(self, position: int) -> Batch:
-        """The sample at a position, as a batch of one."""
+        """Read the sample at a position, as a batch of one."""
         return self.__getitems__([position])
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
-        """The samples at some positions, as one batch; torch's loader calls it when it is there."""
+        """Read the samples at some positions as one batch; torch's loader prefers this method."""
         asked = self.index[torch.as_tensor(positions)]  # (B,)
         ids = asked
         while True:
@@ -195,9 +193,9 @@ class SampleDataset(Dataset[Batch]):
                 ids = self._without_bad(asked, error)
 
     def _without_bad(self, asked: Tensor, error: BadSampleError) -> Tensor:
-        """The ids that were asked for, ``(B,)``, those that cannot be read replaced.
+        """Replace the samples that cannot be read in the requested ids ``(B,)``.
 
-        The result depends on these ids and on which samples cannot be read, not on when that was found out.
+        The result depends on these ids and on the set of unreadable samples, not on when they were found.
         """
         self._bad[error.id] = True
         most = max(10, len(self.index) // 100)
@@ -219,12 +217,17 @@ class SampleDataset(Dataset[Batch]):
 
 
 def as_it_is(batch: Any) -> Any:
-    """Collate function of a data set that already gives batches."""
+    """Collate nothing: the data set already returns batches."""
     return batch
 
 
+def int64_ids(ids: Sequence[int]) -> Tensor:
+    """Convert ids to an int64 tensor ``(B,)``, also if there are none."""
+    return torch.tensor(list(ids), dtype=torch.int64)
+
+
 def copy_numbers(index: Tensor) -> Tensor:
-    """How many equal ids come before each id of a batch: int64 ``(B,) -> (B,)``.
+    """Count the equal ids before each id of a batch: int64 ``(B,) -> (B,)``.
 
     Example:
         >>> copy_numbers(torch.tensor([5, 3, 5, 5])).tolist()

@@ -1,6 +1,6 @@
 """Sample indices grouped by class, in integer arrays: millions of samples take well under a second.
 
-Legend: N samples, C classes.
+Legend: N = samples, C = classes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from datamodules.messages import shortened
 from metric_module.errors import UserError
 
 SHORT_CLASSES = ("repeat", "drop", "error")
-SHOWN = 20
 
 Integers = npt.NDArray[np.integer[Any]]
 Labels = Tensor | Integers | Sequence[int]
@@ -27,7 +27,7 @@ class Classes(NamedTuple):
 
     Attributes:
         order: Sample indices sorted by class, and by index within a class, int32 ``(N,)`` (int64 from 2^31 samples on).
-        starts: Where each class starts in ``order``, int64 ``(C,)``.
+        starts: Index of the first sample of each class in ``order``, int64 ``(C,)``.
         sizes: Number of samples of each class, int64 ``(C,)``.
         labels: Label of each class, ``(C,)``, ascending.
     """
@@ -39,13 +39,13 @@ class Classes(NamedTuple):
 
 
 def group_by_class(labels: Labels) -> Classes:
-    """Group samples by class. Labels that run from 0 to about N need no search for the distinct ones.
+    """Group samples by class; dense labels, from 0 to about N, need no sort for the distinct ones.
 
     Args:
         labels: Class of each sample, any integers, ``(N,)``.
 
     Raises:
-        UserError: The labels are not integers of that shape, or there are none.
+        UserError: The labels are empty, or not integers of shape ``(N,)``.
     """
     array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if array.ndim != 1 or not len(array) or not np.issubdtype(array.dtype, np.integer):
@@ -60,21 +60,21 @@ def group_by_class(labels: Labels) -> Classes:
 
 
 def _sorted_by(codes: Integers) -> Integers:
-    """Stable argsort of small non-negative integers: code and place share a word, which sorts several times faster."""
+    """Sort small non-negative integers stably: code and position share a word, which is several times faster."""
     bits = len(codes).bit_length()
     small = np.dtype(np.int32 if bits < 32 else np.int64)
     places: Integers = np.arange(len(codes), dtype=small)
     words = codes.astype(np.int64)
     words <<= bits
     words |= places
-    del places  # before the cast below asks for as much again
+    del places  # frees memory before the cast below
     words.sort()
     words &= (1 << bits) - 1
     return words.astype(small)
 
 
 def without_short(classes: Classes, samples_per_class: int, short_classes: str) -> Classes:
-    """Deal with the classes of fewer than K samples: leave them to be repeated, drop them, or refuse them.
+    """Handle classes of fewer than K samples: keep them for repetition, drop them, or refuse them.
 
     Args:
         classes: Samples grouped by class.
@@ -82,7 +82,7 @@ def without_short(classes: Classes, samples_per_class: int, short_classes: str) 
         short_classes: ``repeat``, ``drop`` or ``error``.
 
     Raises:
-        UserError: ``short_classes`` is unknown, or it is ``error`` and there are such classes.
+        UserError: ``short_classes`` is unknown, or it is ``error`` and a class is too small.
     """
     if short_classes not in SHORT_CLASSES:
         raise UserError(f"unknown short_classes {short_classes!r}: expected one of {', '.join(SHORT_CLASSES)}")
@@ -90,18 +90,22 @@ def without_short(classes: Classes, samples_per_class: int, short_classes: str) 
     if short_classes == "repeat" or not short.any():
         return classes
     if short_classes == "error":
-        listed = zip(classes.labels[short][:SHOWN], classes.sizes[short][:SHOWN], strict=True)
-        shown = ", ".join(f"{label} ({size})" for label, size in listed)
-        more = f" and {short.sum() - SHOWN} more" if short.sum() > SHOWN else ""
+        small = [f"{label} ({size})" for label, size in zip(classes.labels[short], classes.sizes[short], strict=True)]
         raise UserError(
             f"{short.sum()} classes have fewer than samples_per_class={samples_per_class} samples, by label (samples): "
-            f"{shown}{more}; allow it with short_classes=repeat or drop"
+            f"{shortened(small)}; allow it with short_classes=repeat or drop"
         )
     return classes._replace(starts=classes.starts[~short], sizes=classes.sizes[~short], labels=classes.labels[~short])
 
 
 def codes(names: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """Labels by the order of the sorted names, int64 ``(N,)``, and those names.
+    """Number names in sorted order.
+
+    Args:
+        names: Name of each sample, N.
+
+    Returns:
+        Labels, int64 ``(N,)``, and the name of each label.
 
     Example:
         >>> codes(["b", "a", "b"])

@@ -1,7 +1,7 @@
-"""Random permutations that are evaluated at single places: no array of the whole permutation, no state.
+"""Random permutations that are evaluated at single positions, without state or an array of the whole permutation.
 
 The swap-or-not shuffle (Hoang, Morris, Rogaway 2012, "An enciphering scheme based on a card shuffle", section 2) is a
-bijection of ``range(size)`` for any size, and each of its values costs a constant number of hashes.
+bijection of ``range(size)`` for any size, and each value costs a constant number of hashes.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _POSITIVE = (1 << 62) - 1
 
 
 def keyed_permutation(key: Tensor, place: Tensor, size: Tensor | int) -> Tensor:
-    """Value at some places of the random permutation of ``range(size)`` that a key names.
+    """Evaluate a random permutation of ``range(size)``, chosen by a key, at some positions.
 
-    In each round a card x and its partner (shift - x) mod size change places or not, by a coin that both share.
+    In each round a card x and its partner (shift - x) mod size swap or not, by a coin that both share.
 
     Args:
-        key: Int64 keys, one per permutation; use :func:`metric_module.keyed_random.combine` to make them.
-        place: Int64 places, each in ``[0, size)``; broadcast against the keys.
-        size: Sizes of the permutations, at least 1; broadcast against the keys.
+        key: Key of each permutation, int64, from :func:`metric_module.keyed_random.combine`.
+        place: Positions in ``[0, size)``, int64; broadcast against the keys.
+        size: Size of each permutation, at least 1; broadcast against the keys.
 
     Returns:
-        Int64 values in ``[0, size)``, in the broadcast shape; for one key, distinct at distinct places.
+        Int64 values in ``[0, size)``, in the broadcast shape; distinct at distinct positions of one permutation.
 
     Example:
         >>> keyed_permutation(torch.tensor(5), torch.arange(4), 4).sort().values.tolist()

@@ -1,6 +1,7 @@
-"""Which samples make up each batch: P classes x K samples for training, every sample once for evaluation.
+"""Samplers of class-labelled data: P classes x K samples for training, every sample once for evaluation.
 
-Legend: N samples, C classes, P classes per batch, K samples per class, W ranks, T steps.
+Legend: N = samples, C = classes, P = classes per batch, K = samples per class, n = samples of one class, W = processes,
+T = steps.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from typing_extensions import override
 
+from datamodules.checks import check_at_least
 from datamodules.sampling.grouping import Labels, group_by_class, without_short
 from datamodules.sampling.permutation import keyed_permutation
 from metric_module.errors import UserError
@@ -23,14 +25,17 @@ CHUNK = 8192
 
 
 class EpochSampler(Sampler[int]):
-    """The part of a training sampler that knows its place: which epoch comes next, and which of its steps are done."""
+    """Base of training samplers: keeps the next epoch and the first step of it that is not done."""
 
     def __init__(self) -> None:
         self.epoch = 0
         self._start = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws.
+        """Choose the epoch of the next iteration.
+
+        Args:
+            epoch: The epoch, from 0.
 
         Raises:
             UserError: The epoch is negative.
@@ -40,11 +45,11 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
 
     def start_at(self, epoch: int, step: int) -> None:
-        """Choose the epoch that the next iteration draws, and leave out its first steps, as after a resume.
+        """Choose the epoch of the next iteration and skip its first steps, to resume training.
 
         Args:
-            epoch: The epoch; iterations of others are whole.
-            step: Steps of it that are done.
+            epoch: The epoch; iterations of other epochs start at step 0.
+            step: Number of steps to skip.
 
         Raises:
             UserError: The epoch or the step is negative.
@@ -56,39 +61,39 @@ class EpochSampler(Sampler[int]):
 
     @property
     def first_step(self) -> int:
-        """The first step of the next iteration."""
+        """First step of the next iteration."""
         return self._start[1] if self.epoch == self._start[0] else 0
 
 
 class PKSampler(EpochSampler):
-    r"""Batches of P classes x K samples, as a flat stream of sample indices of this rank, batch after batch.
+    r"""Sampler of batches of P classes x K samples: a flat stream of this process's sample indices, batch after batch.
 
     Use it as ``DataLoader(..., sampler=sampler, batch_size=sampler.batch_size, drop_last=True)``: Lightning then calls
-    :meth:`set_epoch`. Which samples make up step s of epoch e is a pure function of (labels, seed, e, s): not of the
-    number of ranks or workers, nor of any global random state. A batch is ordered class by class.
+    :meth:`set_epoch`. The samples of step s in epoch e are a pure function of (labels, seed, e, s). They do not depend
+    on the number of processes or workers, or on a global random state. A batch is ordered by class.
 
-    **An epoch** is as many batches as it takes to draw as many samples as there are, rounded up:
-    :math:`\lceil N / (P K) \rceil`. Classes are drawn equally often, whatever their size, so samples of small classes
-    are drawn more often than those of large ones, and an epoch does not visit every sample.
+    **An epoch** is the number of batches that draws N samples, rounded up: :math:`\lceil N / (P K) \rceil`. All classes
+    are drawn equally often, so samples of small classes are drawn more often than those of large classes, and an epoch
+    does not visit every sample.
 
-    **Turns** do not start afresh with an epoch. In each *round* of :math:`\lceil C / P \rceil` batches every class has
-    its turn, in random order; if P does not divide C the last batch is filled with other classes of the round, K random
-    samples each. Over :math:`\lceil n / K \rceil` turns of a class every one of its n samples is drawn, in random
-    order; if K does not divide n the last turn is filled with other samples of the class. Within a batch the P classes
-    are distinct, and so are the K samples of a class that has that many.
+    **Rounds and turns** continue across epochs. In each round of :math:`\lceil C / P \rceil` batches every class is
+    drawn once, in random order; if P does not divide C, the last batch is filled with other classes of the round, with
+    K random samples each. In :math:`\lceil n / K \rceil` turns of a class each of its n samples is drawn once, in
+    random order; if K does not divide n, the last turn is filled with other samples of the class. Within a batch the P
+    classes are distinct, and so are the K samples of a class with n >= K.
 
     Args:
         labels: Class of each sample, integers ``(N,)``.
-        classes_per_batch: P, over all ranks together; None: as many as there are, up to 32.
+        classes_per_batch: P, over all processes together; None: the number of classes, at most 32.
         samples_per_class: K.
-        seed: Names the random order.
-        rank: This process; it takes the classes ``[rank * P / W, (rank + 1) * P / W)`` of each batch.
+        seed: Seed of the random order.
+        rank: Number of this process, which draws the classes ``[rank * P / W, (rank + 1) * P / W)`` of each batch.
         world_size: W, the number of processes; must divide P.
         short_classes: What to do with classes of fewer than K samples: ``repeat`` their samples within the batch as
             evenly as possible, ``drop`` them, or ``error``.
 
     Raises:
-        UserError: An argument is out of range, or there are fewer than P classes to draw from.
+        UserError: An argument is out of range, or there are fewer than P classes.
 
     Example:
         >>> sampler = PKSampler([0, 0, 1, 1, 2, 2], classes_per_batch=2, samples_per_class=2)
@@ -110,14 +115,18 @@ class PKSampler(EpochSampler):
         short_classes: str = "repeat",
     ) -> None:
         super().__init__()
-        _check_counts(classes_per_batch, samples_per_class, rank, world_size)
+        _check_rank(rank, world_size)
+        if classes_per_batch is not None:
+            check_at_least("datamodule.classes_per_batch", classes_per_batch, 1)
+        check_at_least("datamodule.samples_per_class", samples_per_class, 1)
         found = group_by_class(labels)
         used = without_short(found, samples_per_class, short_classes)
-        if classes_per_batch is None:  # whatever the number of ranks, which do not change what is trained
+        if classes_per_batch is None:  # independent of the number of processes, which must not change training
             classes_per_batch = max(2, min(MOST_CLASSES, len(used.sizes)))
         if classes_per_batch % world_size:
-            told = f"{classes_per_batch} does not divide evenly among {world_size} ranks"
-            raise UserError(f"datamodule.classes_per_batch: {told}")
+            raise UserError(
+                f"datamodule.classes_per_batch: expected a multiple of {world_size} processes, got {classes_per_batch}"
+            )
         self.classes_per_batch = classes_per_batch
         self.samples_per_class = samples_per_class
         self.seed = seed
@@ -125,10 +134,10 @@ class PKSampler(EpochSampler):
         self.world_size = world_size
         if len(used.sizes) < classes_per_batch:
             dropped = len(found.sizes) - len(used.sizes)
-            note = f" ({dropped} of fewer than {samples_per_class} samples are dropped)" if dropped else ""
+            note = f" ({dropped} with fewer than {samples_per_class} samples are dropped)" if dropped else ""
             raise UserError(
-                f"datamodule.classes_per_batch: expected at most {len(used.sizes)}, the classes to train on{note}, or "
-                f"null for as many as there are, got {classes_per_batch}"
+                f"datamodule.classes_per_batch: expected at most {len(used.sizes)}, the number of training classes"
+                f"{note}, or null to use that number, got {classes_per_batch}"
             )
         self._order = torch.from_numpy(used.order)  # (N,), sample indices sorted by class
         self._starts = torch.from_numpy(used.starts)  # (C,)
@@ -137,18 +146,18 @@ class PKSampler(EpochSampler):
 
     @property
     def batch_size(self) -> int:
-        """Samples of this rank in each batch: ``P * K / W``."""
+        """Samples of this process in each batch: ``P * K / W``."""
         return self.classes_per_batch // self.world_size * self.samples_per_class
 
     def batches(self, steps: Tensor, epoch: int | None = None) -> Tensor:
-        """Sample indices of this rank at some steps, without drawing the steps before.
+        """Compute this process's sample indices at some steps, without drawing earlier steps.
 
         Args:
-            steps: Steps of the epoch, int64 ``(T,)``; those past its end belong to the epochs after it.
-            epoch: The epoch; the one that was set last if not given.
+            steps: Steps of the epoch, int64 ``(T,)``; steps past its end belong to later epochs.
+            epoch: The epoch; None: the epoch set last.
 
         Returns:
-            Int64 ``(T, P * K / W)``.
+            Sample indices, int64 ``(T, P * K / W)``.
         """
         total = (self.epoch if epoch is None else epoch) * self.batches_per_epoch + steps  # (T,)
         classes, sweep, turn = self._turns(total)  # each (T, P / W)
@@ -160,19 +169,19 @@ class PKSampler(EpochSampler):
         return self._order[places].long().flatten(1)
 
     def _turns(self, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Classes of this rank, and which sweep over its samples, and which turn in it, each class has come to.
+        """Compute the classes of this process, and for each its sweep over its samples and the turn in that sweep.
 
         Args:
             total: Steps since the start of training, int64 ``(T,)``.
 
         Returns:
-            Three int64 tensors ``(T, P / W)``. A class that fills up a batch gets a sweep of its own, below zero.
+            Three int64 tensors ``(T, P / W)``. A class that fills the last batch of a round gets a negative sweep.
         """
-        share = self.classes_per_batch // self.world_size
-        slots = torch.arange(self.rank * share, (self.rank + 1) * share)  # (P / W,)
+        shard = self.classes_per_batch // self.world_size
+        slots = torch.arange(self.rank * shard, (self.rank + 1) * shard)  # (P / W,)
         count = len(self._sizes)
         batches_per_round = -(-count // self.classes_per_batch)
-        number = (total // batches_per_round)[:, None]  # (T, 1), of the round
+        number = (total // batches_per_round)[:, None]  # (T, 1), number of the round
         slots = (total % batches_per_round)[:, None] * self.classes_per_batch + slots  # (T, P / W)
         classes = keyed_permutation(combine(self.seed, CLASS_ORDER, number), slots % count, count)  # (T, P / W)
         turns = -(-self._sizes[classes] // self.samples_per_class)  # (T, P / W)
@@ -188,22 +197,22 @@ class PKSampler(EpochSampler):
             yield from self.batches(steps, epoch).flatten().tolist()
 
     def __len__(self) -> int:
-        """Number of indices that a whole epoch yields on this rank."""
+        """Return the number of indices of a whole epoch on this process."""
         return self.batches_per_epoch * self.batch_size
 
 
 class ShardedSampler(Sampler[int]):
-    """Every sample once, in order, dealt out to the ranks in turn.
+    """Sampler of every sample once, in order, sharded over the processes.
 
-    Every rank gets equally many: the last ones start again from the first sample, to be dropped by id.
+    All processes get the same number: the last ones repeat the first samples, which must be dropped by id.
 
     Args:
         num_samples: N.
-        rank: This process, which takes the samples rank, rank + W, ...
+        rank: Number of this process, which takes the samples rank, rank + W, ...
         world_size: W, the number of processes.
 
     Raises:
-        UserError: There are no samples, or the rank is out of range.
+        UserError: N is 0, or the rank is out of range.
     """
 
     def __init__(self, num_samples: int, rank: int = 0, world_size: int = 1) -> None:
@@ -218,15 +227,8 @@ class ShardedSampler(Sampler[int]):
         return (i % self._num_samples for i in self._indices)
 
     def __len__(self) -> int:
-        """Number of indices on this rank, padding included."""
+        """Return the number of indices on this process, including repeated samples."""
         return len(self._indices)
-
-
-def _check_counts(classes_per_batch: int | None, samples_per_class: int, rank: int, world_size: int) -> None:
-    for name, value in (("classes_per_batch", classes_per_batch), ("samples_per_class", samples_per_class)):
-        if value is not None and value < 1:
-            raise UserError(f"datamodule.{name}: expected an integer >= 1, got {value}")
-    _check_rank(rank, world_size)
 
 
 def _check_rank(rank: int, world_size: int) -> None:

@@ -1,6 +1,7 @@
-"""Who is in which batch of pairs: queries in turn, some positives of each, and references at random.
+"""Sampler of relations: queries in turn, some positives of each, and random references.
 
-Legend: N queries of training, B queries of a batch, K positives of a query, G references of a batch, W ranks.
+Legend: N = training queries, B = queries in a batch, K = positives of a query, G = references in a batch,
+n = positives of one query in the data set, W = processes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from datamodules.checks import check_at_least
 from datamodules.sampling.permutation import keyed_permutation
 from datamodules.sampling.pk_sampler import EpochSampler
 from metric_module.errors import UserError
@@ -22,12 +24,12 @@ QUERY_ORDER, POSITIVE_ORDER, RANDOM_ORDER = 21, 22, 23
 
 
 class Drawn(NamedTuple):
-    """One rank's share of a batch, as rows of the data set, int64.
+    """One process's shard of a batch, as rows of the data set, int64.
 
     Attributes:
-        queries: Of this rank, ``(B / W,)``.
-        references: Of this rank, different and ascending.
-        together: Those that the masks have a column for, ``(G,)``: of all ranks in their order, or of this one.
+        queries: Queries of this process, ``(B / W,)``.
+        references: References of this process, distinct and ascending.
+        together: References that the masks have columns for, ``(G,)``: of all processes in their order, or of this one.
     """
 
     queries: Tensor
@@ -36,31 +38,31 @@ class Drawn(NamedTuple):
 
 
 class PairSampler(EpochSampler):
-    r"""Numbers of batches, one at a time, and what is in each.
+    r"""Sampler of batch numbers, which also draws the contents of each batch.
 
     **An epoch** is :math:`\lceil N / B \rceil` batches: every query once, in random order; the last batch is filled
-    with the first ones of the epoch. A query brings K of its positives (all, if it has fewer), in turn: over
-    :math:`\lceil n / K \rceil` epochs each of its n positives comes, in random order. References are these positives,
-    each once whoever brought it, and others at random. All of it is a pure function of (seed, epoch, step): not of the
-    number of ranks or workers, nor of any global random state.
+    with the first queries of the epoch. A query brings K of its positives (all, if it has fewer): in
+    :math:`\lceil n / K \rceil` epochs each of its n positives is drawn once, in random order. The references of a batch
+    are these positives, without repetition, and random ones. A batch is a pure function of (seed, epoch, step). It does
+    not depend on the number of processes or workers, or on a global random state.
 
     Args:
-        anchors: The queries of training, int64 ``(N,)``.
-        positives: The references that belong to each, at least one.
+        anchors: Training queries, int64 ``(N,)``.
+        positives: References linked to each query, at least one.
         candidates: References that may be drawn at random, int64.
-        queries_per_batch: B, over all ranks together.
+        queries_per_batch: B, over all processes together.
         positives_per_query: K.
-        random_references: How many come beside the positives, over all ranks together; None: all candidates.
-        seed: Names the random order.
-        rank: This process.
+        random_references: Number of random references, over all processes together; None: all candidates.
+        seed: Seed of the random order.
+        rank: Number of this process.
         world_size: W, the number of processes; must divide B.
-        gather: Whether a query is compared with the references of all ranks, or with those of its own.
+        gather: Whether a query is compared with the references of all processes, or only with those of its own.
 
     Raises:
         UserError: An argument is out of range, or there are fewer than B queries.
     """
 
-    batch_size = 1  # of numbers: what a number stands for is a whole batch
+    batch_size = 1  # the sampler yields numbers, and each number stands for a whole batch
 
     def __init__(
         self,
@@ -78,21 +80,18 @@ class PairSampler(EpochSampler):
     ) -> None:
         super().__init__()
         extra = len(candidates) if random_references is None else random_references
-        for name, value, least in (
-            ("queries_per_batch", queries_per_batch, 1),
-            ("positives_per_query", positives_per_query, 1),
-            ("random_references", extra, 0),
-        ):
-            if value < least:
-                raise UserError(f"datamodule.{name}: expected an integer >= {least}, got {value}")
+        check_at_least("datamodule.queries_per_batch", queries_per_batch, 1)
+        check_at_least("datamodule.positives_per_query", positives_per_query, 1)
+        check_at_least("datamodule.random_references", extra, 0)
         if extra > len(candidates):
             raise UserError(f"datamodule.random_references: expected at most {len(candidates)} references, got {extra}")
         if queries_per_batch > len(anchors):
-            told = f"expected at most the {len(anchors)} queries of train, got {queries_per_batch}"
-            raise UserError(f"datamodule.queries_per_batch: {told}")
+            expected = f"at most the {len(anchors)} training queries"
+            raise UserError(f"datamodule.queries_per_batch: expected {expected}, got {queries_per_batch}")
         if queries_per_batch % world_size:
-            told = f"{queries_per_batch} does not divide evenly among {world_size} ranks"
-            raise UserError(f"datamodule.queries_per_batch: {told}")
+            raise UserError(
+                f"datamodule.queries_per_batch: expected a multiple of {world_size} processes, got {queries_per_batch}"
+            )
         self.anchors, self.positives, self.candidates = anchors, positives, candidates
         self.queries_per_batch, self.positives_per_query, self.extra = queries_per_batch, positives_per_query, extra
         self.seed, self.rank, self.world_size, self.gather = seed, rank, world_size, gather
@@ -100,36 +99,34 @@ class PairSampler(EpochSampler):
 
     @override
     def __iter__(self) -> Iterator[int]:
-        return iter(
-            range(self.epoch * self.batches_per_epoch + self.first_step, (self.epoch + 1) * self.batches_per_epoch)
-        )
+        start = self.epoch * self.batches_per_epoch
+        return iter(range(start + self.first_step, start + self.batches_per_epoch))
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches in an epoch."""
         return self.batches_per_epoch
 
     def draw(self, number: int) -> Drawn:
-        """What is in a batch.
+        """Draw this process's shard of a batch.
 
         Args:
-            number: Of the batch since the start of training.
+            number: Number of the batch since the start of training.
         """
         epoch, step = divmod(number, self.batches_per_epoch)
-        size, share = len(self.anchors), self.queries_per_batch // self.world_size
+        size, shard = len(self.anchors), self.queries_per_batch // self.world_size
         place = (step * self.queries_per_batch + torch.arange(self.queries_per_batch)) % size  # (B,)
         queries = self.anchors[keyed_permutation(combine(self.seed, QUERY_ORDER, epoch), place, size)]  # (B,)
-        own = queries[self.rank * share : (self.rank + 1) * share]  # (B / W,)
+        own = queries[self.rank * shard : (self.rank + 1) * shard]  # (B / W,)
         extra = self._random(number)
         if not self.gather:
-            references = torch.unique(
-                torch.cat([self._turn(own, epoch), extra.tensor_split(self.world_size)[self.rank]])
-            )
+            extra = extra.tensor_split(self.world_size)[self.rank]
+            references = torch.unique(torch.cat([self._turn(own, epoch), extra]))  # (G,)
             return Drawn(own, references, references)
         together = torch.unique(torch.cat([self._turn(queries, epoch), extra]))  # (G,)
         return Drawn(own, together.tensor_split(self.world_size)[self.rank], together)
 
     def _random(self, number: int) -> Tensor:
-        """References that come beside the positives."""
+        """Draw the random references."""
         size = len(self.candidates)
         if self.extra == size:
             return self.candidates
@@ -137,7 +134,7 @@ class PairSampler(EpochSampler):
         return self.candidates[keyed_permutation(key, torch.arange(self.extra), size)]
 
     def _turn(self, queries: Tensor, epoch: int) -> Tensor:
-        """The positives whose turn it is in an epoch, of all queries ``(B,)`` together."""
+        """Draw the positives of queries ``(B,)`` in an epoch, int64, for all queries together."""
         lists = self.positives.lists(queries)
         sizes = lists.sizes[:, None]  # (B, 1)
         turns = -(-sizes // self.positives_per_query)  # (B, 1)

@@ -1,4 +1,4 @@
-"""Class-disjoint splits: no class of one split is in another, as in the field's protocol for unseen classes."""
+"""Class-disjoint splits: each class is in a single split, so that evaluation sees unseen classes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.checks import check_at_least
 from metric_module.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -17,7 +18,7 @@ FRACTIONS = (0.6, 0.2, 0.2)
 
 
 class Split(NamedTuple):
-    """Class names of each split, sorted."""
+    """Class names in each split, sorted."""
 
     train: list[str]
     val: list[str]
@@ -27,45 +28,37 @@ class Split(NamedTuple):
 def split_classes(names: Collection[str], *, seed: int = 0, fractions: Sequence[float] = FRACTIONS) -> Split:
     """Split classes by ``numpy.random.default_rng(seed).permutation`` of their sorted names.
 
-    Val and test get their fraction of the classes, rounded to the nearest whole number (half up), train the rest.
+    Val and test get their share of the classes, rounded to the nearest whole number (half up), train the rest.
 
     Args:
         names: Distinct names of the classes, in any order.
-        seed: Names the permutation; no other random state has a part in it.
-        fractions: Shares of train, val and test, positive and adding up to 1.
+        seed: Seed of the permutation; no other random state is used.
+        fractions: Shares of train, val and test, positive, with sum 1.
 
     Raises:
-        UserError: Names repeat, the fractions are no such shares, or a split is left without a class.
+        UserError: Names repeat, the fractions are not three positive shares with sum 1, or a split has no class.
 
     Example:
         >>> [len(part) for part in split_classes([f"class {i}" for i in range(10)])]
         [6, 2, 2]
     """
-    _refuse_equal(names)
-    ranked = sorted(names)
-    part = _part_of_rank(len(ranked), seed, fractions).tolist()
-    found = ([name for name, owner in zip(ranked, part, strict=True) if owner == number] for number in range(3))
-    return Split(*found)
+    ordered = sorted(names)
+    splits = split_samples(torch.arange(len(ordered)), ordered, seed=seed, fractions=fractions)
+    return Split(*([ordered[place] for place in ids.tolist()] for ids in splits.values()))
 
 
-def _part_of_rank(count: int, seed: int, fractions: Sequence[float]) -> Tensor:
-    """Which split each class is of, by the place of its name among all: 0 train, 1 val, 2 test; uint8 ``(C,)``."""
+def _split_numbers(count: int, seed: int, fractions: Sequence[float]) -> Tensor:
+    """Number the split of each class, by the order of its name: 0 train, 1 val, 2 test; uint8 ``(C,)``."""
     train, val = _sizes(count, fractions)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(count))  # (C,)
-    part = torch.zeros(count, dtype=torch.uint8)
-    part[order[train:]] = 1
-    part[order[train + val :]] = 2
-    return part
-
-
-def _refuse_equal(names: Collection[str]) -> None:
-    if len(set(names)) < len(names):
-        twice = sorted(name for name, count in Counter(names).items() if count > 1)
-        raise UserError(f"class names to split must be distinct, got more than once: {', '.join(twice)}")
+    number = torch.zeros(count, dtype=torch.uint8)
+    number[order[train:]] = 1
+    number[order[train + val :]] = 2
+    return number
 
 
 def _sizes(count: int, fractions: Sequence[float]) -> tuple[int, int]:
-    """Classes of train and of val."""
+    """Count the classes of train and of val."""
     _check_fractions(fractions)
     val, test = (int(count * fraction + 0.5) for fraction in fractions[1:])
     train = count - val - test
@@ -78,14 +71,14 @@ def _sizes(count: int, fractions: Sequence[float]) -> tuple[int, int]:
 
 
 def check_split(seed: int, fractions: Sequence[float]) -> None:
-    """Accept what a split is made with.
+    """Accept the arguments of a split.
 
     Args:
         seed: ``split_seed`` of a data module.
-        fractions: Its ``fractions``.
+        fractions: ``fractions`` of a data module.
 
     Raises:
-        UserError: The seed is no integer from 0, or the fractions are not three shares of one whole.
+        UserError: The seed is not an integer >= 0, or the fractions are not three positive shares with sum 1.
     """
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise UserError(f"datamodule.split_seed: expected an integer >= 0, got {seed}")
@@ -101,15 +94,15 @@ def _check_fractions(fractions: Sequence[float]) -> None:
 
 
 def hold_out(names: Collection[str], fraction: float, *, seed: int = 0) -> set[str]:
-    """Draw a share of some names, the first by ``numpy.random.default_rng(seed).permutation`` of the sorted ones.
+    """Draw a share of names: the first in ``numpy.random.default_rng(seed).permutation`` of the sorted names.
 
     Args:
         names: Distinct names.
         fraction: The share, rounded to the nearest whole number of names (half up).
-        seed: Names the permutation.
+        seed: Seed of the permutation.
 
     Raises:
-        UserError: None would be drawn, or all.
+        UserError: No name would be drawn, or all.
 
     Example:
         >>> sorted(hold_out(["a", "b", "c", "d"], 0.5))
@@ -120,19 +113,19 @@ def hold_out(names: Collection[str], fraction: float, *, seed: int = 0) -> set[s
         raise UserError(
             f"val_fraction={fraction} of {len(names)} takes {count}: expected at least 1 in val and in train"
         )
-    ranked = sorted(names)
-    return {ranked[place] for place in np.random.default_rng(seed).permutation(len(ranked))[:count]}
+    ordered = sorted(names)
+    return {ordered[place] for place in np.random.default_rng(seed).permutation(len(ordered))[:count]}
 
 
 def check_no_fractions(fractions: Sequence[float], reason: str) -> None:
-    """Refuse fractions where something else says what is in train, val and test.
+    """Refuse fractions in a data module whose split is defined otherwise.
 
     Args:
-        fractions: What was given; the default of :class:`datamodules.PKDataModule` is no choice.
-        reason: What says it instead.
+        fractions: ``fractions`` of the data module; the default is accepted.
+        reason: What defines the split, for the message.
 
     Raises:
-        UserError: They are not the default.
+        UserError: The fractions are not the default.
     """
     if tuple(fractions) != FRACTIONS:
         raise UserError(f"datamodule.fractions: {reason}, got {tuple(fractions)}")
@@ -141,80 +134,81 @@ def check_no_fractions(fractions: Sequence[float], reason: str) -> None:
 def split_samples(
     labels: Tensor, names: Sequence[str], *, seed: int = 0, fractions: Sequence[float] = FRACTIONS
 ) -> dict[str, Tensor]:
-    """Ids of the samples of each split, when the classes are split as :func:`split_classes` does.
+    """Split samples by class, as :func:`split_classes` splits the classes.
 
     Args:
         labels: Class of each sample, int64 ``(N,)``.
         names: Name of each class, by label, distinct.
-        seed: Names the permutation.
-        fractions: Shares of train, val and test.
+        seed: Seed of the permutation.
+        fractions: Shares of train, val and test, positive, with sum 1.
 
     Returns:
         Int64 ids of ``train``, ``val`` and ``test``, ascending.
 
     Raises:
-        UserError: As :func:`split_classes`.
+        UserError: Names repeat, the fractions are not three positive shares with sum 1, or a split has no class.
     """
-    _refuse_equal(names)
-    ranked = torch.tensor(sorted(range(len(names)), key=list(names).__getitem__), dtype=torch.int64)  # (C,)
-    rank = torch.empty_like(ranked)
-    rank[ranked] = torch.arange(len(names))
-    return split_ranked(rank[labels], len(names), seed=seed, fractions=fractions)
+    if len(set(names)) < len(names):
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        raise UserError(f"class names to split must be distinct, got more than once: {', '.join(repeated)}")
+    order = torch.tensor(sorted(range(len(names)), key=list(names).__getitem__), dtype=torch.int64)  # (C,)
+    position = torch.empty_like(order)
+    position[order] = torch.arange(len(names))
+    return split_ranked(position[labels], len(names), seed=seed, fractions=fractions)
 
 
 def split_ranked(
-    labels: Tensor, classes: int, *, seed: int = 0, fractions: Sequence[float] = (0.6, 0.2, 0.2)
+    labels: Tensor, classes: int, *, seed: int = 0, fractions: Sequence[float] = FRACTIONS
 ) -> dict[str, Tensor]:
-    """The same, when labels are in the order of their names already: nothing is sorted, whatever the number of classes.
+    """Split samples by class as :func:`split_samples` does, for labels in the order of their names: nothing is sorted.
 
     Args:
         labels: Class of each sample, int64 ``(N,)``.
-        classes: How many classes there are, C.
-        seed: Names the permutation.
-        fractions: Shares of train, val and test.
+        classes: Number of classes, C.
+        seed: Seed of the permutation.
+        fractions: Shares of train, val and test, positive, with sum 1.
 
     Returns:
         Int64 ids of ``train``, ``val`` and ``test``, ascending.
 
     Raises:
-        UserError: The fractions are no such shares, or a split is left without a class.
+        UserError: The fractions are not three positive shares with sum 1, or a split has no class.
     """
-    of_sample = _part_of_rank(classes, seed, fractions)[labels]  # (N,)
-    return {split: (of_sample == number).nonzero()[:, 0] for number, split in enumerate(Split._fields)}
+    number_of = _split_numbers(classes, seed, fractions)[labels]  # (N,)
+    return {split: (number_of == number).nonzero()[:, 0] for number, split in enumerate(SPLITS)}
 
 
 def fold_samples(
     splits: Mapping[str, Tensor], labels: Tensor, names: Sequence[str], *, fold: int, folds: int = 4, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Validate on one fold of the classes, train on the others; test stays as it is (Musgrave et al. 2020).
+    """Validate on one fold of the classes, train on the others; test is unchanged (Musgrave et al. 2020).
 
-    The classes of train and val together are dealt out to the folds in the order of
-    ``numpy.random.default_rng(seed).permutation`` of their sorted names, so that folds differ by one class at most.
+    The classes of train and val together are assigned to the folds in turn, in the order of
+    ``numpy.random.default_rng(seed).permutation`` of their sorted names, so fold sizes differ by at most one class.
 
     Args:
-        splits: Ids of ``train``, ``val`` and ``test``.
+        splits: Ids of ``train``, ``val`` and ``test``, int64.
         labels: Class of each sample, int64 ``(N,)``.
-        names: Name of each class, by label; without names, labels are in their own order.
-        fold: Which fold is val, from 0.
-        folds: How many there are, at least 2.
-        seed: Names the permutation.
+        names: Name of each class, by label; empty: classes are ordered by label.
+        fold: Fold to use as val, from 0.
+        folds: Number of folds, at least 2.
+        seed: Seed of the permutation.
 
     Returns:
-        Int64 ids of ``train``, ``val`` and ``test``, ascending but for test.
+        Int64 ids of ``train`` and ``val``, ascending, and of ``test``, unchanged.
 
     Raises:
-        UserError: If there is no such fold, or a fold would have no class.
+        UserError: The fold does not exist, or a fold would have no class.
     """
-    if folds < 2:
-        raise UserError(f"datamodule.folds: expected an integer >= 2, got {folds}")
+    check_at_least("datamodule.folds", folds, 2)
     if not 0 <= fold < folds:
         raise UserError(f"datamodule.fold: expected 0 to {folds - 1}, one of {folds} folds, got {fold}")
     rest = torch.cat([splits["train"], splits["val"]]).sort().values  # (n,)
     classes = torch.unique(labels[rest]).tolist()
     if len(classes) < folds:
         raise UserError(f"datamodule.folds={folds}: train and val have only {len(classes)} classes")
-    ranked = sorted(classes, key=lambda label: names[label]) if len(names) else classes
-    order = np.random.default_rng(seed).permutation(len(ranked)).tolist()
-    chosen = torch.tensor([ranked[place] for place in order[fold::folds]])  # (c,)
+    ordered = sorted(classes, key=lambda label: names[label]) if len(names) else classes
+    order = np.random.default_rng(seed).permutation(len(ordered)).tolist()
+    chosen = torch.tensor([ordered[place] for place in order[fold::folds]])  # (c,)
     held = torch.isin(labels[rest], chosen)  # (n,)
     return {"train": rest[~held], "val": rest[held], "test": splits["test"]}

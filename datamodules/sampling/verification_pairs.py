@@ -1,6 +1,6 @@
 """Pairs that a verification protocol lists in a file.
 
-Legend: P pairs.
+Legend: P = pairs.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from datamodules.messages import shortened
+from datamodules.sources.paths import read_lines
 from metric_module.errors import UserError
-
-SHOWN = 5
 
 
 class ListedPairs(NamedTuple):
-    """Pairs of samples.
+    """Listed pairs of samples.
 
     Attributes:
-        pairs: Ids of the samples, int64 ``(P, 2)``.
-        folds: Which fold each pair is of, int64 ``(P,)``.
+        pairs: Ids of the two samples, int64 ``(P, 2)``.
+        folds: Fold of each pair, int64 ``(P,)``.
     """
 
     pairs: Tensor
@@ -32,22 +32,19 @@ class ListedPairs(NamedTuple):
 def read_pairs(path: str | Path, ids: Mapping[tuple[str, int], int]) -> ListedPairs:
     """Read ``pairs.txt`` as LFW publishes it (Huang et al. 2007).
 
-    The first line has the number of folds and of pairs of each kind in a fold, or that number alone if there is one
-    fold. Then come, for each fold, the pairs of one person, ``name number number``, and those of two,
-    ``name number name number``, with tabs between.
+    The first line contains the number of folds and the number of pairs of each kind in a fold, or only the latter if
+    there is one fold. Then follow, for each fold, pairs of one person, ``name number number``, and pairs of two people,
+    ``name number name number``, separated by tabs.
 
     Args:
         path: The file.
-        ids: Id of the sample of each class name and number.
+        ids: Id of the sample with each class name and number.
 
     Raises:
-        UserError: There is no such file, a line is of another form, there are more or fewer than announced, or a
+        UserError: The file is missing, a line has another form, the number of pairs differs from the first line, or a
             sample is missing.
     """
-    try:
-        lines = [line.split("\t") for line in Path(path).read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"datamodule.pairs_file: cannot read {path} ({error})") from None
+    lines = [line.split("\t") for line in read_lines(Path(path)) if line.strip()]
     head = lines[0] if lines else []
     if not 1 <= len(head) <= 2 or not all(word.strip().isdigit() for word in head):
         raise UserError(f"{path}: expected the number of folds and of pairs in line 1, got {' '.join(head)!r}")
@@ -57,14 +54,14 @@ def read_pairs(path: str | Path, ids: Mapping[tuple[str, int], int]) -> ListedPa
     named = [_pair(path, number, words) for number, words in enumerate(lines[1:], start=2)]
     missing = sorted({sample for pair in named for sample in pair if sample not in ids})
     if missing:
-        shown = ", ".join(f"{name} {number}" for name, number in missing[:SHOWN])
+        shown = shortened([f"{name} {number}" for name, number in missing], 5)
         raise UserError(f"{path}: {len(missing)} samples are not in the data set: {shown}")
     pairs = torch.tensor([[ids[first], ids[second]] for first, second in named])  # (P, 2)
     return ListedPairs(pairs, torch.arange(len(named)) // (2 * each))
 
 
 def _pair(path: str | Path, number: int, words: list[str]) -> tuple[tuple[str, int], tuple[str, int]]:
-    """The two samples of a line."""
+    """Parse the two samples of a line."""
     if len(words) == 3:
         words = [words[0], words[1], words[0], words[2]]
     if len(words) != 4 or not (words[1].strip().isdigit() and words[3].strip().isdigit()):

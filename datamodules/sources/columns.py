@@ -1,13 +1,13 @@
-"""Columns of millions of rows in Arrow's buffers: no Python object for a row, and nothing that workers would copy.
+"""Columns of tables in Arrow buffers: without a Python object per row, millions of rows stay small.
 
-Legend: N rows, C distinct values.
+Legend: N = rows, C = distinct values.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +17,16 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from datamodules.messages import reason_of, rows_in_words
 from metric_module.errors import UserError
-
-SHOWN = 20
 
 
 class Strings(Sequence[str]):
-    """The values of a column as strings, made one at a time.
+    """Values of a column as strings, each created when it is read.
 
     Args:
         column: Strings or integers, N.
-        folder: Put before each, as of a relative path; None leaves them.
+        folder: Folder to prepend to each value, a relative path; None: values as they are.
 
     Example:
         >>> strings = Strings(pa.chunked_array([["a.png"], ["b.png", "c.png"]]), "images")
@@ -54,14 +53,14 @@ class Strings(Sequence[str]):
         if isinstance(row, slice):
             return Strings(self.column[row], self.folder)
         text = str(self.column[row].as_py())
-        return text if self.folder is None else os.path.join(self.folder, text)  # noqa: PTH118  # for each of millions
+        return text if self.folder is None else os.path.join(self.folder, text)  # noqa: PTH118  # called for millions of rows
 
 
 class Encoded(NamedTuple):
-    """A column as numbers.
+    """A column as codes.
 
     Attributes:
-        codes: Place of each row's value among the distinct ones, int64 ``(N,)``.
+        codes: Index of each row's value among the distinct values, int64 ``(N,)``.
         values: The distinct values, ascending, C.
     """
 
@@ -70,49 +69,59 @@ class Encoded(NamedTuple):
 
 
 def encode(column: pa.ChunkedArray, where: str) -> Encoded:
-    """Number the distinct values of a column, in their order.
+    """Number the distinct values of a column in ascending order.
 
     Args:
         column: Strings or integers, of any width, N.
-        where: How to name the column in a message.
+        where: Name of the column, for messages.
 
     Raises:
-        UserError: A value is missing, or they are of another type.
+        UserError: A value is missing, or the column has another type.
 
     Example:
         >>> encode(pa.chunked_array([["b", "a"], ["b"]]), "label").codes.tolist()
         [1, 0, 1]
     """
     refuse_missing(column, where)
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    kind = value_type(column.type)
     if not (is_text(kind) or pa.types.is_integer(kind)):
         raise UserError(f"{where}: expected strings or integers, got {kind}")
     column = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    codes = np.empty(len(column), dtype=np.int64)  # (N,)
-    start = 0
-    for chunk in column.chunks:
-        codes[start : start + len(chunk)] = chunk.indices.to_numpy()
-        start += len(chunk)
-    values = column.chunk(0).dictionary  # (C',), some perhaps of no row
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks], dtype=np.int64)  # (N,)
+    values = column.chunk(0).dictionary  # (C',), some perhaps without a row
     used = np.zeros(len(values), dtype=np.bool_)
     used[codes] = True
     order = pc.sort_indices(values).to_numpy()
     order = order[used[order]]  # (C,)
-    rank = np.zeros(len(values), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return Encoded(torch.from_numpy(rank[codes]), values.take(pa.array(order)))
+    code = np.zeros(len(values), dtype=np.int64)
+    code[order] = np.arange(len(order))
+    return Encoded(torch.from_numpy(code[codes]), values.take(pa.array(order)))
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values of a column, which may be dictionary-encoded."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds strings."""
+    """Return whether a column of this type holds strings."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def refuse_missing(column: pa.ChunkedArray, where: str) -> None:
-    """Accept a column without gaps.
+    """Accept a column without missing values.
+
+    Args:
+        column: The column.
+        where: Name of the column, for the message.
 
     Raises:
-        UserError: Naming the rows without a value.
+        UserError: Lists the rows without a value.
     """
     if column.null_count:
         rows = np.flatnonzero(pc.is_null(column).to_numpy())
@@ -120,14 +129,14 @@ def refuse_missing(column: pa.ChunkedArray, where: str) -> None:
 
 
 def encode_labels(column: pa.ChunkedArray, where: str) -> Encoded:
-    """:func:`encode` labels, all of which must say something.
+    """Number the distinct labels of a column as :func:`encode` does, and refuse empty ones.
 
     Args:
-        column: As there.
-        where: As there.
+        column: Strings or integers, of any width, N.
+        where: Name of the column, for messages.
 
     Raises:
-        UserError: As there, and naming the rows with an empty string.
+        UserError: A label is missing or empty, or the column has another type.
     """
     codes, values = encode(column, where)
     if str(values[0].as_py()) == "":
@@ -135,23 +144,21 @@ def encode_labels(column: pa.ChunkedArray, where: str) -> Encoded:
     return Encoded(codes, values)
 
 
-def rows_in_words(rows: npt.NDArray[np.integer[Any]] | Tensor) -> str:
-    """Numbers of rows, the first twenty: ``2 rows (from 0): 4, 7``."""
-    more = f" and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
-    return f"{len(rows):,} rows (from 0): {', '.join(map(str, rows[:SHOWN].tolist()))}{more}"
-
-
 def numbers(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float64]:
-    """A column as float64 ``(N,)``.
+    """Convert a column to float64 ``(N,)``.
+
+    Args:
+        column: The column.
+        where: Name of the column, for messages.
 
     Raises:
-        UserError: A value is missing, or is no number; NaN is none.
+        UserError: A value is missing, NaN, or not a number.
     """
     refuse_missing(column, where)
     try:
         found = np.asarray(column.cast(pa.float64()).to_numpy())
     except pa.ArrowException as error:
-        raise UserError(f"{where}: expected numbers ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{where}: expected numbers ({reason_of(error)})") from None
     missing = np.flatnonzero(np.isnan(found))
     if len(missing):
         raise UserError(f"{where}: NaN in place of a value in {rows_in_words(missing)}")
@@ -159,9 +166,8 @@ def numbers(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float64]:
 
 
 def whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as integers if all of its values are, so that 9 comes before 10; else as it is."""
-    plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    """Convert a column to integers if all its values are, so that 9 comes before 10; otherwise return it unchanged."""
     try:
-        return plain.cast(pa.int64())
+        return column.cast(value_type(column.type)).cast(pa.int64())
     except pa.ArrowException:
         return column

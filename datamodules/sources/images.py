@@ -1,6 +1,6 @@
-"""Image files as inputs.
+"""Sources of images that are decoded when a batch needs them: files, and images stored in a column.
 
-Legend: N images, B of a batch, S x S pixels.
+Legend: N = images, B = images in a batch, S = side in pixels.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -19,24 +20,76 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.sampling.dataset import BadSampleError, Source, listed
-from datamodules.sources.pictures import as_pictures
-from datamodules.sources.preflight import ManyPaths, bad_images, refuse_unknown_range
-from metric_module.errors import UserError
+from datamodules.messages import listed, reason_of
+from datamodules.sampling.dataset import BadSampleError, Source
+from datamodules.sources.paths import ManyPaths
+from datamodules.sources.pictures import as_inputs, as_pictures
+from datamodules.sources.preflight import bad_images, refuse_unknown_range, same_content
 
 
-class ImageFiles(Source):
-    """Images by id, as the encoder takes them.
+class DecodedImages(Source):
+    """Images by id, each decoded by :meth:`decode`.
 
     Args:
-        paths: The file of each, N.
         image_size: S.
-        cache_dir: Where the preflight remembers what it read; None: ``lightning-triplets`` in the user's cache folder.
-        boxes: What to look at in each, see :func:`read_image`: left, top, right, bottom, int64 ``(N, 4)``; None: all.
-        same_in_two_splits: Whether the preflight accepts files of the same content in two splits.
+    """
 
-    Raises:
-        UserError: The size is below 1.
+    def __init__(self, image_size: int) -> None:
+        self.image_size = image_size
+
+    @abstractmethod
+    def decode(self, row: int) -> np.ndarray:
+        """Decode one image to uint8 ``(S, S, 3)``."""
+
+    @abstractmethod
+    def name_of(self, row: int) -> str:
+        """Name one image, for messages."""
+
+    @override
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Decode images to float32 ``(B, 3, S, S)`` in [-1, 1].
+
+        Args:
+            ids: Samples, int64 ``(B,)``.
+
+        Raises:
+            BadSampleError: The first image that cannot be read.
+        """
+        images = torch.empty(len(ids), self.image_size, self.image_size, 3, dtype=torch.uint8)
+        for place, row in enumerate(ids.tolist()):
+            try:
+                images[place] = torch.from_numpy(self.decode(row))
+            except Exception as error:  # Pillow raises many kinds
+                raise BadSampleError(row, f"{self.name_of(row)} ({reason_of(error)})") from error
+        return as_inputs(images.permute(0, 3, 1, 2))
+
+    @override
+    def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
+        """Return the images as pictures; the name of an image that can no longer be read.
+
+        Args:
+            ids: Samples.
+        """
+        shown: list[Image.Image | str] = []
+        for row in ids:
+            try:
+                shown += as_pictures(self(torch.tensor([row])))
+            except BadSampleError:
+                shown.append(Path(self.name_of(row)).name)
+        return shown
+
+
+class ImageFiles(DecodedImages):
+    """Image files by id.
+
+    Args:
+        paths: File of each image, N.
+        image_size: S.
+        cache_dir: Folder in which the preflight remembers files it has read; None: ``lightning-triplets`` in the user's
+            cache folder.
+        boxes: Box of each image to crop, see :func:`read_image`: left, top, right, bottom, int64 ``(N, 4)``; None: no
+            crop.
+        same_in_two_splits: Whether the preflight accepts files of the same content in two splits.
     """
 
     def __init__(
@@ -47,128 +100,89 @@ class ImageFiles(Source):
         boxes: Tensor | None = None,
         same_in_two_splits: bool = False,
     ) -> None:
-        check_image_size(image_size)
+        super().__init__(image_size)
         self.paths = paths
         self.same_in_two_splits = same_in_two_splits
         self.boxes = boxes
-        self.image_size = image_size
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         self.cache_dir = Path(home) / "lightning-triplets" if cache_dir is None else Path(cache_dir)
 
     @override
-    def __call__(self, ids: Tensor) -> Tensor:
-        """Float32 images ``(B, 3, S, S)`` in [-1, 1] of int64 ids ``(B,)``.
-
-        Raises:
-            BadSampleError: The first file that cannot be read.
-        """
-        return _read_all(ids, self._read, self.image_size, self.paths.__getitem__)
-
-    @override
-    def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
-        """The images; of a file that cannot be read any more, its name."""
-        return _show_all(self, ids, lambda row: Path(self.paths[row]).name)
-
-    @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """Every file is read once, in parallel; again only if its size or time changes."""
+        """Read every file once, in parallel, and again only if its size or time of change differs.
+
+        Args:
+            splits: Ids of the samples in each split, int64.
+        """
         return bad_images(self.paths, {} if self.same_in_two_splits else splits, self.cache_dir / "files.sqlite")
 
-    def _read(self, row: int) -> np.ndarray:
+    @override
+    def decode(self, row: int) -> np.ndarray:
+        """Read and crop one file to uint8 ``(S, S, 3)``."""
         box = None if self.boxes is None else tuple(self.boxes[row].tolist())
         return read_image(self.paths[row], self.image_size, box)
 
+    @override
+    def name_of(self, row: int) -> str:
+        """Return the path of one file."""
+        return self.paths[row]
 
-class StoredImages(Source):
-    """Images that a column of a table holds, as the content of files or as paths.
+
+class StoredImages(DecodedImages):
+    """Images stored in a column of a table, as the content of files or as paths.
 
     Args:
-        column: ``{"bytes": ..., "path": ...}`` for each, N; bytes come first.
+        column: ``{"bytes": ..., "path": ...}`` for each image, N; the path is used where there are no bytes.
         image_size: S.
-
-    Raises:
-        UserError: The size is below 1.
     """
 
     def __init__(self, column: pa.ChunkedArray, image_size: int) -> None:
-        check_image_size(image_size)
+        super().__init__(image_size)
         self.column = column
-        self.image_size = image_size
-
-    @override
-    def __call__(self, ids: Tensor) -> Tensor:
-        """Float32 images ``(B, 3, S, S)`` in [-1, 1] of int64 ids ``(B,)``.
-
-        Raises:
-            BadSampleError: The first image that cannot be read.
-        """
-        return _read_all(ids, self._read, self.image_size, "row {}".format)
-
-    @override
-    def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
-        """The images; of one that cannot be read, its row."""
-        return _show_all(self, ids, "row {}".format)
 
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """Every image is decoded once."""
+        """Decode every image once.
+
+        Args:
+            splits: Ids of the samples in each split, int64.
+        """
         bad: list[str] = []
-        places: dict[bytes, dict[str, int]] = {}
+        found: list[tuple[str, str, str]] = []
         for split, ids in splits.items():
             for row in ids.tolist():
                 content = self.column[row].as_py()["bytes"]
-                if content is not None:
-                    places.setdefault(hashlib.sha256(content).digest(), {}).setdefault(split, row)
+                digest = "" if content is None else hashlib.sha256(content).hexdigest()
+                found.append((digest, self.name_of(row), split))
                 try:
                     self(torch.tensor([row]))
                 except BadSampleError as error:
                     bad.append(error.reason)
-        twice = [
-            " = ".join(f"row {row} ({split})" for split, row in found.items())
-            for found in places.values()
-            if len(found) > 1
-        ]
-        return [*listed("images cannot be read", bad), *listed("images are in two splits", twice)]
+        return [*listed("images cannot be read", bad), *listed("images are in two splits", same_content(found))]
 
-    def _read(self, row: int) -> np.ndarray:
+    @override
+    def decode(self, row: int) -> np.ndarray:
+        """Decode one image to uint8 ``(S, S, 3)``."""
         stored = self.column[row].as_py()
         file = str(stored["path"]) if stored["bytes"] is None else io.BytesIO(stored["bytes"])
         return read_image(file, self.image_size)
 
-
-def _read_all(ids: Tensor, read: Callable[[int], np.ndarray], size: int, name_of: Callable[[int], str]) -> Tensor:
-    """Images ``(B, 3, S, S)`` of ids ``(B,)``; what cannot be read is named."""
-    images = torch.empty(len(ids), size, size, 3, dtype=torch.uint8)
-    for place, row in enumerate(ids.tolist()):
-        try:
-            images[place] = torch.from_numpy(read(row))
-        except Exception as error:  # Pillow raises many kinds
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise BadSampleError(row, f"{name_of(row)} ({reason})") from error
-    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def _show_all(fetch: Source, ids: Sequence[int], name_of: Callable[[int], str]) -> list[Image.Image | str]:
-    """Pictures; of what cannot be read any more, the name."""
-    shown: list[Image.Image | str] = []
-    for row in ids:
-        try:
-            shown += as_pictures(fetch(torch.tensor([row])))
-        except BadSampleError:
-            shown.append(name_of(row))
-    return shown
+    @override
+    def name_of(self, row: int) -> str:
+        """Return the number of one row in words."""
+        return f"row {row}"
 
 
 def read_image(source: str | IO[bytes], size: int, box: tuple[int, ...] | None = None) -> np.ndarray:
-    """A square of an image, upright, on white where it is transparent: uint8 ``(S, S, 3)``.
+    """Read a square of an image, upright, with transparency on white: uint8 ``(S, S, 3)``.
 
     Args:
         source: A file, or its content.
         size: S.
-        box: Left, top, right and bottom, in pixels: the smallest square around it in the image; None: the middle one.
+        box: Left, top, right and bottom in pixels: take the smallest square around it; None: the central square.
 
     Raises:
-        UserError: Its pixels are floats, or integers of 32 bits, whose range cannot be known.
+        UserError: Pixels are floats or integers of 32 bits, whose range is undefined.
     """
     with Image.open(source) as image:
         refuse_unknown_range(image)
@@ -185,21 +199,11 @@ def read_image(source: str | IO[bytes], size: int, box: tuple[int, ...] | None =
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """An image of 8 or 16 bits in RGB, laid on white where it is transparent; 16 bits by their full range."""
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+    """Convert an image of 8 or 16 bits to RGB, with transparency on white; 16 bits are scaled by their full range."""
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, image).convert("RGB")
-
-
-def check_image_size(size: int) -> None:
-    """Accept a size.
-
-    Raises:
-        UserError: It is below 1.
-    """
-    if size < 1:
-        raise UserError(f"datamodule.image_size: expected an integer >= 1, got {size}")

@@ -1,6 +1,6 @@
-"""Images in memory: to another size, and from the encoder's inputs back to pictures.
+"""Conversions of images: bytes to encoder inputs, sizes, and encoder inputs to pictures.
 
-Legend: B images of C channels, T x T pixels before, S x S after.
+Legend: B = images, C = channels, T = side in pixels before, S = side after.
 """
 
 from __future__ import annotations
@@ -10,8 +10,18 @@ from PIL import Image
 from torch import Tensor
 
 
+def as_inputs(images: Tensor) -> Tensor:
+    """Map bytes to float32 in [-1, 1], in the same shape."""
+    return images.float().div_(127.5).sub_(1)
+
+
 def resize(images: Tensor, size: int) -> Tensor:
-    """Area average where the size divides the old one, else antialiased bilinear: ``(B, C, T, T) -> (B, C, S, S)``."""
+    """Resize ``(B, C, T, T) -> (B, C, S, S)``: area average if S divides T, otherwise antialiased bilinear.
+
+    Args:
+        images: Float images.
+        size: S.
+    """
     old = images.shape[-1]
     if old % size == 0:
         return F.avg_pool2d(images, old // size) if size < old else images
@@ -19,7 +29,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def as_pictures(images: Tensor) -> list[Image.Image]:
-    """Pictures of images ``(B, C, S, S)`` in [-1, 1], of one channel (grey) or three.
+    """Convert images ``(B, C, S, S)`` in [-1, 1], with one channel (grey) or three, to pictures.
 
     Example:
         >>> import torch

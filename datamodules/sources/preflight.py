@@ -1,6 +1,6 @@
-"""Many files without many objects, and what is wrong with them.
+"""Checks of many image files before training, with a cache of those that were fine.
 
-Legend: N files.
+Legend: N = files.
 """
 
 from __future__ import annotations
@@ -12,76 +12,23 @@ import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from datamodules.sampling.dataset import listed
+from datamodules.messages import listed, reason_of
+from datamodules.sources.paths import ManyPaths
 from metric_module.errors import UserError
-
-CODEC = ("utf-8", "surrogatepass")
-"""Takes every string there is, also names of files that are no text."""
-
-
-class ManyPaths(Protocol):
-    """Paths by number, wherever they are kept."""
-
-    def __len__(self) -> int:
-        """Number of paths."""
-
-    def __getitem__(self, row: int, /) -> str:
-        """One path."""
-
-
-class Paths:
-    """Paths, or other strings, in two arrays, which worker processes share instead of copying them one by one.
-
-    Args:
-        names: The paths; any strings.
-
-    Example:
-        >>> paths = Paths(["a/1.png", "b/2.png"])
-        >>> len(paths), paths[1]
-        (2, 'b/2.png')
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        encoded = [name.encode(*CODEC) for name in names]
-        sizes = torch.tensor([0, *map(len, encoded)])
-        self._ends = sizes.cumsum(0)  # (N + 1,)
-        self._bytes = torch.frombuffer(bytearray(b"".join(encoded) or b" "), dtype=torch.uint8)
-
-    def __len__(self) -> int:
-        """Number of paths."""
-        return len(self._ends) - 1
-
-    def __getitem__(self, row: int) -> str:
-        """One path."""
-        return str(self._bytes[int(self._ends[row]) : int(self._ends[row + 1])].numpy().tobytes(), *CODEC)
-
-
-def check_given(setting: str, path: str | None) -> None:
-    """Accept a path of one or more characters: an empty one would mean the current folder.
-
-    Args:
-        setting: Its full name.
-        path: The path, or None.
-
-    Raises:
-        UserError: It is empty.
-    """
-    if path is not None and not str(path).strip():
-        raise UserError(f"{setting}: expected a path, got {path!r}")
 
 
 class State(NamedTuple):
-    """What is known of a file.
+    """State of a file.
 
     Attributes:
-        reason: Why it cannot be used; empty if it can.
+        reason: Why it cannot be used; empty if it can be.
         digest: SHA-256 of its content, hexadecimal.
     """
 
@@ -103,41 +50,40 @@ def inspect_image(path: str) -> State:
             refuse_unknown_range(image)
             image.load()
     except Exception as error:  # Pillow raises many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return State(reason.replace(path, "").strip(" :'\"") or type(error).__name__, "")
+        return State(reason_of(error).replace(path, "").strip(" :'\"") or type(error).__name__, "")
     return State("", hashlib.sha256(content).hexdigest())
 
 
 def refuse_unknown_range(image: Image.Image) -> None:
-    """Accept an image whose mode says what white is.
+    """Accept an image whose mode defines the value of white.
 
     Args:
-        image: As it was opened, so that its format is known.
+        image: The image as opened, with its format.
 
     Raises:
-        UserError: Its pixels are floats, or integers of 32 bits.
+        UserError: Pixels are floats or integers of 32 bits.
     """
-    sixteen_bits = image.mode == "I" and image.format in {"PNG", "PPM"}  # Pillow's mode for these
+    sixteen_bits = image.mode == "I" and image.format in {"PNG", "PPM"}  # Pillow's mode for 16 bits in these formats
     if image.mode == "F" or (image.mode == "I" and not sixteen_bits):
         raise UserError(f"expected pixels of 8 or 16 bits, got Pillow's mode {image.mode}: convert the image")
 
 
 def inspect_images(paths: ManyPaths, cache: Path | None, workers: int = 8) -> list[State]:
-    """What is wrong with each of many image files, read in parallel; sound ones that did not change are not read again.
+    """Read many image files in parallel, and report the state of each; unchanged good files are not read again.
 
     Args:
         paths: The files, N.
-        cache: A file that remembers sound files by absolute path, size and time of change; None remembers nothing.
-        workers: Files that are read at a time.
+        cache: Database of good files by absolute path, size and time of change; None: no cache.
+        workers: Number of files read at a time.
 
     Returns:
-        N states.
+        State of each file, N.
     """
     here = str(Path.cwd())
-    every = [os.path.join(here, paths[row]) for row in range(len(paths))]  # noqa: PTH118  # for each of millions
+    every = [os.path.join(here, paths[row]) for row in range(len(paths))]  # noqa: PTH118  # called for millions of files
     stamps = [_stamp(path) for path in every]
-    known = _recall(cache)
-    todo = [row for row, stamp in enumerate(stamps) if known.get(every[row], (None,))[0] != stamp]
+    cached = _recall(cache)
+    todo = [row for row, stamp in enumerate(stamps) if cached.get(every[row], (None,))[0] != stamp]
     quiet = not sys.stderr.isatty() or int(os.environ.get("LOCAL_RANK", "0")) > 0
     found: dict[str, tuple[str, State]] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -145,7 +91,7 @@ def inspect_images(paths: ManyPaths, cache: Path | None, workers: int = 8) -> li
         for row, state in zip(todo, track(states, "reading files", total=len(todo), disable=quiet), strict=False):
             found[every[row]] = (stamps[row], state)
     _remember(cache, found)
-    return [(found.get(path) or known[path])[1] for path in every]
+    return [(found.get(path) or cached[path])[1] for path in every]
 
 
 def bad_images(paths: ManyPaths, splits: Mapping[str, Tensor], cache: Path | None) -> list[str]:
@@ -153,48 +99,66 @@ def bad_images(paths: ManyPaths, splits: Mapping[str, Tensor], cache: Path | Non
 
     Args:
         paths: The image of each sample, N.
-        splits: Ids of the samples of each split, int64.
+        splits: Ids of the samples in each split, int64.
         cache: See :func:`inspect_images`.
 
     Returns:
-        A line that lists the files that cannot be read, and one of the files whose very content is in two splits.
+        A line that lists the files that cannot be read, and one that lists files with the same content in two splits.
     """
     states = inspect_images(paths, cache)
     bad = [f"{paths[row]} ({state.reason})" for row, state in enumerate(states) if state.reason]
-    owner = owners(splits, len(paths))
-    places: dict[str, list[int]] = {}
-    for row, (state, name) in enumerate(zip(states, owner, strict=True)):
-        if state.digest and name:
-            places.setdefault(state.digest, []).append(row)
-    twice = [
-        " = ".join(f"{paths[row]} ({owner[row]})" for row in rows)
-        for rows in places.values()
-        if len({owner[row] for row in rows}) > 1
+    names = ["", *splits]
+    found = [
+        (states[row].digest, paths[row], names[number])
+        for row, number in enumerate(split_numbers(splits, len(paths)).tolist())
+        if number
     ]
-    return [*listed("files that cannot be read", bad), *listed("files with the same content in two splits", twice)]
+    return [
+        *listed("files that cannot be read", bad),
+        *listed("files with the same content in two splits", same_content(found)),
+    ]
 
 
-def owners(splits: Mapping[str, Tensor], count: int) -> list[str]:
-    """The split of each sample, by id; of one that is in none, nothing.
+def same_content(found: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Name the files of each content that occurs in two splits or more: ``a.png (train) = b.png (val)``.
 
     Args:
-        splits: Ids of the samples of each split, int64.
-        count: How many samples there are.
+        found: Digest of the content (empty: unknown), name and split of each file.
+    """
+    by_digest: dict[str, list[tuple[str, str]]] = {}
+    for digest, name, split in found:
+        if digest:
+            by_digest.setdefault(digest, []).append((name, split))
+    return [
+        " = ".join(f"{name} ({split})" for name, split in files)
+        for files in by_digest.values()
+        if len({split for _, split in files}) > 1
+    ]
+
+
+def split_numbers(splits: Mapping[str, Tensor], count: int) -> Tensor:
+    """Number the split of each sample from 1, in the order of the splits; 0 for a sample that is in none.
+
+    Args:
+        splits: Ids of the samples in each split, int64.
+        count: Number of samples, N.
+
+    Returns:
+        Int8 ``(N,)``.
 
     Example:
-        >>> owners({"train": torch.tensor([2]), "val": torch.tensor([0])}, 3)
-        ['val', '', 'train']
+        >>> split_numbers({"train": torch.tensor([2]), "val": torch.tensor([0])}, 3)
+        tensor([2, 0, 1], dtype=torch.int8)
     """
-    number = torch.zeros(count, dtype=torch.int8)  # (N,)
-    for place, rows in enumerate(splits.values(), start=1):
-        number[rows] = place
-    names = ["", *splits]
-    return [names[place] for place in number.tolist()]
+    numbers = torch.zeros(count, dtype=torch.int8)  # (N,)
+    for number, rows in enumerate(splits.values(), start=1):
+        numbers[rows] = number
+    return numbers
 
 
 def _stamp(path: str) -> str:
     try:
-        status = os.stat(path)  # noqa: PTH116  # a Path object for each of millions is what this avoids
+        status = os.stat(path)  # noqa: PTH116  # a Path object for each of millions of files is slow
     except OSError:
         return "missing"
     return f"{status.st_size} {status.st_mtime_ns}"
@@ -207,12 +171,12 @@ def _recall(cache: Path | None) -> dict[str, tuple[str, State]]:
         try:
             rows = memory.execute("select path, stamp, digest from sound").fetchall()
         except sqlite3.DatabaseError:
-            return {}  # of another kind: it will be written anew
+            return {}  # another version or a damaged file: it is rewritten
     return {path: (stamp, State("", digest)) for path, stamp, digest in rows}
 
 
 def _remember(cache: Path | None, found: Mapping[str, tuple[str, State]]) -> None:
-    """Keep what is sound; what is wrong with a file may change without a trace, such as who may read it."""
+    """Store good files only: a reason such as missing permission can disappear without changing size or time."""
     rows = [(path, stamp, state.digest) for path, (stamp, state) in found.items() if not state.reason]
     if cache is None or not rows:
         return
@@ -222,4 +186,4 @@ def _remember(cache: Path | None, found: Mapping[str, tuple[str, State]]) -> Non
             memory.execute("create table if not exists sound (path text primary key, stamp, digest)")
             memory.executemany("insert or replace into sound values (?, ?, ?)", rows)
     except (OSError, sqlite3.DatabaseError):
-        return  # a cache that cannot be written costs time, nothing else
+        return  # without a cache the next run only takes longer

@@ -1,4 +1,4 @@
-"""Columns of tables in files of CSV, TSV and Parquet."""
+"""Reading of selected columns from CSV, TSV and Parquet files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
+from datamodules.messages import reason_of
 from datamodules.sources.columns import is_text
 from metric_module.errors import UserError
 
@@ -27,36 +28,32 @@ def read_table(
     names: Sequence[str] | None = None,
     setting: str = "datamodule.table",
 ) -> pa.Table:
-    """Read some columns of a CSV, TSV or Parquet file. Of a CSV, every value is a string, and an empty one is missing.
+    """Read some columns of a CSV, TSV or Parquet file. In a CSV every value is a string, and an empty one is missing.
 
     Args:
         path: The file.
-        words: Columns of values that come again and again, which are kept once.
+        words: Columns of values that repeat; each distinct value is stored once.
         others: More columns.
-        names: Of the columns of a text that does not begin with them.
-        setting: What names the file, for messages.
+        names: Column names of a text file without a header.
+        setting: Setting that names the file, for messages.
 
     Raises:
-        UserError: The file is missing or no such table, or has no rows, or not one column of each name.
+        UserError: The file is missing, is not such a table or has no rows, or a column is missing or there twice.
     """
-    suffix = Path(path).suffix.lower()
+    path = Path(path)
+    suffix = path.suffix.lower()
     if suffix not in {*SEPARATORS, *PARQUET}:
         raise UserError(f"{setting}: expected a file of {', '.join([*SEPARATORS, *PARQUET])}, got {path}")
-    if not Path(path).is_file():
+    if not path.is_file():
         raise UserError(f"{setting}: no such file: {path}")
     words, others = list(dict.fromkeys(words)), [name for name in dict.fromkeys(others) if name not in words]
     try:
         if suffix in PARQUET:
-            schema = parquet.read_schema(path)
-            _check_columns(f"{setting}: {path}", schema.names, [*words, *others])
-            table = _read_parquet(path, words, others, schema)
+            table = _read_parquet(path, words, others, f"{setting}: {path}")
         else:
-            known = _header(path) if names is None else names
-            _check_separator(f"{setting}: {path}", known, SEPARATORS[suffix])
-            _check_columns(f"{setting}: {path}", known, [*words, *others])
-            table = _read_csv(path, words, others, known, skip=1 if names is None else 0)
+            table = _read_csv(path, words, others, names, f"{setting}: {path}")
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in reason:
             raise UserError(f"{setting}: {path}: expected text in UTF-8 ({reason})") from None
         raise UserError(f"{setting}: cannot read {path} ({reason})") from None
@@ -65,30 +62,36 @@ def read_table(
     return table
 
 
-def _header(path: str | Path) -> list[str]:
-    """Names of the columns; of ``.inter`` files they are followed by a colon and a type."""
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        names = next(csv.reader(file, delimiter=SEPARATORS[Path(path).suffix.lower()]), [])
-    return [name.partition(":")[0] for name in names] if Path(path).suffix.lower() == ".inter" else names
+def _header(path: Path, separator: str) -> list[str]:
+    """Read the names of the columns; in ``.inter`` files a colon and a type follow each name."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names = next(csv.reader(file, delimiter=separator), [])
+    return [name.partition(":")[0] for name in names] if path.suffix.lower() == ".inter" else names
 
 
 def _read_csv(
-    path: str | Path, words: Sequence[str], others: Sequence[str], names: Sequence[str], skip: int
+    path: Path, words: Sequence[str], others: Sequence[str], names: Sequence[str] | None, where: str
 ) -> pa.Table:
+    separator = SEPARATORS[path.suffix.lower()]
+    header = _header(path, separator) if names is None else list(names)
+    _check_separator(where, header, separator)
+    _check_columns(where, header, [*words, *others])
     types = dict.fromkeys(words, pa.dictionary(pa.int32(), pa.string())) | dict.fromkeys(others, pa.string())
     return arrow_csv.read_csv(
         path,
-        arrow_csv.ReadOptions(block_size=BLOCK, column_names=list(names), skip_rows=skip),
-        arrow_csv.ParseOptions(delimiter=SEPARATORS[Path(path).suffix.lower()], newlines_in_values=True),
+        arrow_csv.ReadOptions(block_size=BLOCK, column_names=header, skip_rows=1 if names is None else 0),
+        arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
         arrow_csv.ConvertOptions(
             column_types=types, include_columns=[*words, *others], strings_can_be_null=True, null_values=[""]
         ),
     )
 
 
-def _read_parquet(path: str | Path, words: Sequence[str], others: Sequence[str], schema: pa.Schema) -> pa.Table:
-    kept_once = [name for name in words if is_text(schema.field(name).type)]
-    with parquet.ParquetFile(path, read_dictionary=kept_once) as file:
+def _read_parquet(path: Path, words: Sequence[str], others: Sequence[str], where: str) -> pa.Table:
+    schema = parquet.read_schema(path)
+    _check_columns(where, schema.names, [*words, *others])
+    repeated = [name for name in words if is_text(schema.field(name).type)]
+    with parquet.ParquetFile(path, read_dictionary=repeated) as file:
         return file.read(columns=[*words, *others])
 
 

@@ -1,6 +1,6 @@
-"""Texts as inputs.
+"""Source of texts.
 
-Legend: N texts, B of a batch.
+Legend: N = texts, n = texts in the splits, B = texts in a batch, g = groups of equal hashes.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from PIL.Image import Image
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.sampling.dataset import Source, listed
-from datamodules.sources.preflight import Paths
+from datamodules.messages import listed
+from datamodules.sampling.dataset import Source
+from datamodules.sources.paths import Paths
 
 LONGEST = 200
 CHUNK = 1 << 16
 
 
 class Texts(Source):
-    """Texts by id, as encoders of text take them: a list of strings.
+    """Texts by id, as lists of strings for text encoders.
 
     Args:
-        texts: One for each sample, N; a list or tuple is kept as two arrays, which worker processes share.
+        texts: Text of each sample, N; a list or tuple is stored in two arrays, which worker processes share.
 
     Example:
         >>> Texts(["eins", "zwei"])(torch.tensor([1, 0]))
@@ -37,22 +38,32 @@ class Texts(Source):
 
     @override
     def __call__(self, ids: Tensor) -> list[str]:
-        """The texts of int64 ids ``(B,)``."""
+        """Return the texts of int64 ids ``(B,)``."""
         return [self.texts[row] for row in ids.tolist()]
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image | str]:
-        """The texts, cut after 200 characters."""
-        return [shortened(self.texts[row]) for row in ids]
+        """Return the texts, cut after 200 characters.
+
+        Args:
+            ids: Samples.
+        """
+        return [cut(self.texts[row]) for row in ids]
 
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """Texts without a character that can be seen, and equal texts in two splits."""
+        """List empty texts (white space only), and equal texts in two splits.
+
+        Args:
+            splits: Ids of the samples in each split, int64.
+        """
         rows = torch.cat(list(splits.values()))  # (n,)
-        hashes, empty = self._look(rows)
-        order = np.argsort(hashes, kind="stable")  # (n,), equal texts side by side
+        hashes, empty = self._hash(rows)
+        order = np.argsort(hashes, kind="stable")  # (n,), puts equal texts next to each other
         split = np.repeat(np.arange(len(splits), dtype=np.int8), [len(ids) for ids in splits.values()])[order]  # (n,)
-        starts = np.flatnonzero(np.r_[True, np.diff(hashes[order]) != 0])  # (g,), of each group of equal hashes
+        starts = np.flatnonzero(
+            np.r_[True, np.diff(hashes[order]) != 0]
+        )  # (g,), where each group of equal hashes starts
         mixed = np.minimum.reduceat(split, starts) != np.maximum.reduceat(split, starts)  # (g,)
         ends = np.r_[starts[1:], len(order)]
         names, shared = list(splits), dict[str, set[int]]()
@@ -60,14 +71,14 @@ class Texts(Source):
             for place in range(start, end):
                 shared.setdefault(self.texts[int(rows[order[place]])], set()).add(int(split[place]))
         twice = [
-            f"{shortened(text, 60)!r} ({', '.join(names[number] for number in sorted(found))})"
+            f"{cut(text, 60)!r} ({', '.join(names[number] for number in sorted(found))})"
             for text, found in shared.items()
             if len(found) > 1
         ]
         return [*listed("texts are empty", empty), *listed("texts are in two splits", twice)]
 
-    def _look(self, rows: Tensor) -> tuple[npt.NDArray[np.int64], list[str]]:
-        """A hash of each text ``(n,)``, and the names of the empty ones; every text is read once."""
+    def _hash(self, rows: Tensor) -> tuple[npt.NDArray[np.int64], list[str]]:
+        """Hash each text, int64 ``(n,)``, and name the empty ones, reading every text once."""
         hashes = np.empty(len(rows), dtype=np.int64)
         empty = []
         for start in range(0, len(rows), CHUNK):
@@ -79,6 +90,6 @@ class Texts(Source):
         return hashes, empty
 
 
-def shortened(text: str, most: int = LONGEST) -> str:
-    """A text, or its beginning and an ellipsis."""
+def cut(text: str, most: int = LONGEST) -> str:
+    """Cut a long text to its beginning and an ellipsis."""
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,6 +1,6 @@
-"""Numbers as inputs: a list of them in each row of a table, or arrays of any shape.
+"""Sources of numbers: a list column of a table, or one array of any shape.
 
-Legend: N samples, B of a batch, D numbers of each; C channels, H x W pixels.
+Legend: N = samples, B = samples in a batch, D = numbers of a sample, H x W = pixels.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from PIL.Image import Image
 from torch import Tensor
 from typing_extensions import override
 
-from datamodules.sampling.dataset import BadSampleError, Source, listed
-from datamodules.sources.pictures import as_pictures
+from datamodules.messages import listed
+from datamodules.sampling.dataset import BadSampleError, Source, int64_ids
+from datamodules.sources.columns import is_list
+from datamodules.sources.pictures import as_inputs, as_pictures
+from datamodules.sources.preflight import split_numbers
 from metric_module.errors import UserError
 
 CHUNK = 1 << 14
@@ -27,10 +30,10 @@ class Vectors(Source):
 
     Args:
         column: Lists of numbers, N.
-        where: How to name the column in a message.
+        where: Name of the column, for the message.
 
     Raises:
-        UserError: The column holds something else.
+        UserError: The column has another type.
 
     Example:
         >>> Vectors(pa.chunked_array([[[1, 2], [3, 4]]]))(torch.tensor([1]))
@@ -39,18 +42,20 @@ class Vectors(Source):
 
     def __init__(self, column: pa.ChunkedArray, where: str = "array") -> None:
         kind = column.type
-        lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-        if not lists or not (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)):
+        if not is_list(kind) or not (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)):
             raise UserError(f"{where}: expected lists of numbers, got {kind}")
         self.column = column
         self.size = len(column[0].values)  # D
 
     @override
     def __call__(self, ids: Tensor) -> Tensor:
-        """Float32 ``(B, D)`` of int64 ids ``(B,)``.
+        """Read rows as float32 ``(B, D)``.
+
+        Args:
+            ids: Samples, int64 ``(B,)``.
 
         Raises:
-            BadSampleError: A list is longer or shorter than the first of all.
+            BadSampleError: A list is longer or shorter than that of row 0.
         """
         vectors = np.empty((len(ids), self.size), dtype=np.float32)
         for place, row in enumerate(ids.tolist()):
@@ -62,13 +67,21 @@ class Vectors(Source):
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image | str]:
-        """The first numbers of each."""
+        """Return the first numbers of each row.
+
+        Args:
+            ids: Samples.
+        """
         return [in_words(self.column[row].values.to_numpy(zero_copy_only=False)) for row in ids]
 
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """Rows that are not finite as float32, or of another length than the first."""
-        used = _used(splits, len(self.column))  # (N,)
+        """List rows that are not finite as float32, or have another length than row 0.
+
+        Args:
+            splits: Ids of the samples in each split, int64.
+        """
+        used = split_numbers(splits, len(self.column)) > 0  # (N,)
         start, other, infinite = 0, [], []
         for chunk in self.column.chunks:
             sizes = pc.list_value_length(chunk).to_numpy(zero_copy_only=False)  # (n,)
@@ -88,10 +101,10 @@ class Vectors(Source):
 
 
 class Arrays(Source):
-    """Rows of one array: floats and bools as float32, images of bytes ``(N, 3, H, W)`` in [-1, 1], integers as given.
+    """Rows of one array: floats and bools as float32, images of bytes ``(N, 3, H, W)`` in [-1, 1], integers unchanged.
 
     Args:
-        inputs: ``(N, ...)``.
+        inputs: The array, ``(N, ...)``.
 
     Example:
         >>> Arrays(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))(torch.tensor([0])).flatten()
@@ -105,25 +118,33 @@ class Arrays(Source):
 
     @override
     def __call__(self, ids: Tensor) -> Tensor:
-        """Inputs ``(B, ...)`` of int64 ids ``(B,)``."""
+        """Read inputs ``(B, ...)`` of int64 ids ``(B,)``."""
         rows = self.inputs[ids]
         if self.bytes:
-            return rows.float().div_(127.5).sub_(1)
+            return as_inputs(rows)
         return rows.float() if rows.is_floating_point() or rows.dtype == torch.bool else rows
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image | str]:
-        """A picture of what is one; of anything else the first numbers."""
-        rows = self(torch.tensor(list(ids), dtype=torch.int64))
+        """Return images as pictures, and the first numbers of everything else.
+
+        Args:
+            ids: Samples.
+        """
+        rows = self(int64_ids(ids))
         return [*as_pictures(rows)] if self.pictures else [in_words(row.flatten().numpy()) for row in rows]
 
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """Samples that are not finite as float32."""
+        """List samples that are not finite as float32.
+
+        Args:
+            splits: Ids of the samples in each split, int64.
+        """
         if not self.inputs.is_floating_point():
             return []
         bad: list[str] = []
-        used = _used(splits, len(self.inputs))  # (N,)
+        used = split_numbers(splits, len(self.inputs)) > 0  # (N,)
         for start in range(0, len(self.inputs), CHUNK):
             finite = self.inputs[start : start + CHUNK].flatten(1).float().isfinite().all(dim=1)  # (n,)
             bad += [f"sample {start + row}" for row in (~finite).nonzero()[:, 0].tolist() if used[start + row]]
@@ -131,14 +152,6 @@ class Arrays(Source):
 
 
 def in_words(numbers: np.ndarray) -> str:
-    """The first eight numbers: ``in_words(np.ones(9))`` is "1 1 1 1 1 1 1 1 ... (9 numbers)"."""
+    """Write the first eight numbers: ``in_words(np.ones(9))`` is "1 1 1 1 1 1 1 1 ... (9 numbers)"."""
     few = " ".join(f"{number:.3g}" for number in numbers[:8].tolist())
     return few if len(numbers) <= 8 else f"{few} ... ({len(numbers):,} numbers)"
-
-
-def _used(splits: Mapping[str, Tensor], count: int) -> Tensor:
-    """Whether each sample is in a split, bool ``(N,)``."""
-    used = torch.zeros(count, dtype=torch.bool)
-    for ids in splits.values():
-        used[ids] = True
-    return used

@@ -1,4 +1,4 @@
-"""Arrays from files and from memory, and what does not fit together."""
+"""Tests of arrays from files and from memory, and of mistakes in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPLIT = np.arange(40) // 4 % 3
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
-    """Ten classes of four rows."""
+    """Make ten classes of four rows."""
     return {"inputs": INPUTS, "labels": LABELS} | changes
 
 
@@ -101,8 +101,8 @@ def test_class_names() -> None:
 def test_what_is_not_finite_is_named() -> None:
     inputs = INPUTS.copy()
     inputs[[7, 19, 31], [2, 0, 3]] = np.nan, -1e39, np.inf
-    told = r"^data: 3 samples hold NaN, infinity or more than float32 can: sample 7, sample 19, sample 31$"
-    with pytest.raises(UserError, match=told):
+    reported = r"^data: 3 samples hold NaN, infinity or more than float32 can: sample 7, sample 19, sample 31$"
+    with pytest.raises(UserError, match=reported):
         module(inputs=inputs).prepare_data()
     module(inputs=np.arange(80).reshape(40, 2)).prepare_data()
 
@@ -122,7 +122,7 @@ def test_what_is_not_finite_is_named() -> None:
         ({"split": np.zeros(40, int)}, "split: no row of val, test"),
         ({"split": ["dev"] * 40}, "split: expected train, val, test, got 'dev'"),
         ({"queries": LABELS}, "expected queries as a bool tensor"),
-        ({"class_names": ["a", "b"]}, f"class_names: expected labels of 0 to 1, got -3 to {2**53 + 1}"),
+        ({"class_names": ["a", "b"]}, f"class_names: expected labels from 0 to 1, got -3 to {2**53 + 1}"),
         ({"label": LABELS}, "arrays: expected arrays inputs and labels, perhaps split, groups, .*, got label$"),
     ],
 )
@@ -147,7 +147,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("object.npz", r"cannot read .*object.npz \(Object arrays cannot be loaded when allow_pickle=False\)"),
         (
             "one.npz",
-            r"cannot read .*one.npz \(one array without a name, as np.save writes; expected those of np.savez\)",
+            r"cannot read .*one.npz \(a single array without a name, as np.save writes; expected a file of np.savez\)",
         ),
         ("few.npz", "few.npz: expected arrays inputs and labels, .*, got no inputs$"),
     ):

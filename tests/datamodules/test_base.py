@@ -1,4 +1,4 @@
-"""The data module in a real Trainer: order, augmentation and evaluation, with any number of workers."""
+"""Tests of the data module in a real Trainer: order, augmentation and evaluation, with any number of workers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Toy(PKDataModule):
 
 
 class Recorder(LightningModule):
-    """Keeps every batch it is given."""
+    """Module that keeps every batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Recorder(LightningModule):
 
 
 def quiet_trainer(**options: Any) -> Trainer:
-    """A Trainer that writes nothing."""
+    """Make a Trainer that writes nothing."""
     return Trainer(
         accelerator="cpu",
         logger=False,
@@ -79,12 +79,12 @@ def quiet_trainer(**options: Any) -> Trainer:
 
 
 def toy(**options: Any) -> Toy:
-    """Batches of three classes by four, augmented."""
+    """Make a data module with augmented batches of three classes x four samples."""
     return Toy(3, 4, seed=7, eval_batch_size=3, augment=Augment(fill=0.0), **options)
 
 
 def recorded(workers: int, perturb: int = 0) -> dict[str, list[Batch]]:
-    """What two epochs of training and a test see."""
+    """Record the batches of two epochs of training and a test."""
     torch.manual_seed(perturb)
     module, data = Recorder(), toy(num_workers=workers)
     trainer = quiet_trainer(max_epochs=2)
@@ -161,7 +161,7 @@ def test_copies_of_a_sample_in_a_batch_look_different_and_epochs_too() -> None:
 
 
 class Place:
-    """The part of a Trainer that says where this process is."""
+    """Stand-in for a Trainer with rank and number of processes."""
 
     def __init__(self, rank: int, world_size: int, distributed_sampler: bool = False) -> None:
         self.global_rank = rank
@@ -184,7 +184,7 @@ def test_ranks_share_each_batch_and_the_evaluation() -> None:
 def test_lightning_must_not_deal_out_samples_too() -> None:
     data = toy()
     data.trainer = Place(0, 3, distributed_sampler=True)  # type: ignore[assignment]
-    with pytest.raises(UserError, match="Trainer of 3 ranks needs use_distributed_sampler=False"):
+    with pytest.raises(UserError, match="Trainer of 3 processes needs use_distributed_sampler=False"):
         data.train_dataloader()
 
 
@@ -194,7 +194,7 @@ def test_mistakes_are_found_before_the_first_step() -> None:
     with pytest.raises(UserError, match="num_workers: expected an integer >= 0, got -1"):
         Toy(num_workers=-1)
     with pytest.raises(
-        UserError, match=r"datamodule.classes_per_batch: expected at most 5, the classes to train on, .* got 6$"
+        UserError, match=r"datamodule.classes_per_batch: expected at most 5, the number of training classes, .* got 6$"
     ):
         Toy(6, 4).setup("fit")
     Toy(6, 4).setup("test")
@@ -202,6 +202,10 @@ def test_mistakes_are_found_before_the_first_step() -> None:
     data.load = lambda: Samples(lambda ids: ids, LABELS, {"train": LABELS})  # type: ignore[method-assign]
     with pytest.raises(UserError, match="splits without samples: val, test"):
         data.setup("test")
+
+
+def test_by_default_a_batch_has_all_classes_up_to_32() -> None:
+    assert Toy().train_sampler().classes_per_batch == 5
 
 
 def test_samples_are_shown_by_class_and_id() -> None:
@@ -218,7 +222,7 @@ def test_classes_that_were_trained_on() -> None:
 
     assert [Toy().classes_trained_on(split) for split in ("train", "val", "test")] == [5, 0, 0]
     data = Overlap()
-    data._samples = data.load()
+    data.samples = data.load()
     assert data.classes_trained_on("test") == 2
 
 

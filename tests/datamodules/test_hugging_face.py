@@ -1,4 +1,4 @@
-"""Data sets on disk as Hugging Face's package writes them: images, texts, vectors, and their own splits or new ones."""
+"""Tests of data sets of Hugging Face on disk: images, texts, vectors, and their own or new splits."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NAMES = [f"kind {number}" for number in range(10)]
 
 
 def png(value: int) -> bytes:
-    """A small picture in one red, as a file."""
+    """Encode a small red picture as the content of a file."""
     file = io.BytesIO()
     Image.new("RGB", (9, 12), (value, 0, 0)).save(file, "PNG")
     return file.getvalue()
 
 
 def columns(first: int, last: int, **changes: Any) -> dict[str, Any]:
-    """Rows of ten classes, four of each."""
+    """Make rows of ten classes, four of each."""
     rows = range(first, last)
     return {
         "image": [{"bytes": png(6 * row), "path": None} for row in rows],
@@ -40,7 +40,7 @@ def columns(first: int, last: int, **changes: Any) -> dict[str, Any]:
 
 
 def save(folder: Path, cuts: dict[str, tuple[int, int]] | None = None, **changes: Any) -> str:
-    """A data set, or a dict of the splits."""
+    """Save a data set, or a dict of its splits."""
     features = datasets.Features(
         {
             "image": datasets.Image(),
@@ -98,7 +98,7 @@ def test_its_own_splits(tmp_path: Path) -> None:
 def test_splits_that_share_classes(tmp_path: Path) -> None:
     path = save(tmp_path, {"test": (26, 40), "train": (0, 16), "validation": (14, 28)})
     data = module(path)
-    with pytest.warns(UserWarning, match=r"saved shares 2 of 10 classes among its splits; all samples are split anew"):
+    with pytest.warns(UserWarning, match=r"saved shares 2 of 10 classes among its splits; samples are split anew"):
         data.setup("fit")
     assert data.classes_trained_on("test") == data.classes_trained_on("val") == 0
     assert sum(map(len, data.samples.splits.values())) == 44
@@ -113,7 +113,7 @@ def test_splits_that_share_classes(tmp_path: Path) -> None:
 
 
 def labelled(folder: Path, kinds: dict[str, Any], labels: dict[str, list[Any]]) -> str:
-    """Splits whose labels are of kinds of their own."""
+    """Save splits with different types of labels."""
     made = datasets.DatasetDict()
     for split, kind in kinds.items():
         features = datasets.Features({"text": datasets.Value("string"), "label": kind})
@@ -140,8 +140,8 @@ def test_classes_go_by_the_names_of_their_own_split(tmp_path: Path) -> None:
 def test_labels_of_two_types(tmp_path: Path) -> None:
     kinds = {"train": datasets.Value("int64"), "test": datasets.Value("string")}
     path = labelled(tmp_path, kinds, {"train": [0, 1], "test": ["a", "b"]})
-    told = "labelled: column 'label': expected one type in all splits, got int64 in train, string in test$"
-    with pytest.raises(UserError, match=told):
+    reported = "labelled: column 'label': expected one type in all splits, got int64 in train, string in test$"
+    with pytest.raises(UserError, match=reported):
         module(path).setup("fit")
 
 
@@ -157,7 +157,7 @@ def test_no_rows(tmp_path: Path) -> None:
 
 def test_splits_that_are_missing(tmp_path: Path) -> None:
     path = save(tmp_path, {"train": (0, 32), "test": (32, 40)})
-    with pytest.warns(UserWarning, match=r"saved has no val; all samples are split anew by class"):
+    with pytest.warns(UserWarning, match=r"saved has no val; samples are split anew by class"):
         module(path).setup("fit")
     with pytest.raises(UserError, match=r"class_disjoint=false: .*saved has no val, only train, test"):
         module(path, class_disjoint=False).setup("fit")
@@ -184,9 +184,9 @@ def test_the_preflight(tmp_path: Path) -> None:
     data = module(save(tmp_path / "more", image=images), input="image")
     with pytest.raises(UserError) as error:
         data.prepare_data()
-    told = str(error.value)
-    assert told.startswith("data: 1 images cannot be read: row 3 (cannot identify image file")
-    assert told.endswith(f"; 1 images are in two splits: row {first} (train) = row {second} (val)")
+    reported = str(error.value)
+    assert reported.startswith("data: 1 images cannot be read: row 3 (cannot identify image file")
+    assert reported.endswith(f"; 1 images are in two splits: row {first} (train) = row {second} (val)")
     assert data.show([3]) == ["row 3"]
 
 
@@ -220,7 +220,7 @@ def test_no_data_set_and_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
-        """Import anything but this package."""
+        """Pretend that this package is missing."""
         if name == "datasets":
             raise ImportError(name)
         return real(name, *rest)

@@ -1,4 +1,4 @@
-"""IDX files: read, split by class, and what is said of damaged ones."""
+"""Tests of IDX files: reading, split by class, and messages about damaged files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metric_module import UserError
 
 
 def write(path: Path, array: np.ndarray[Any, Any], kind: int = 8) -> None:
-    """An IDX file of bytes."""
+    """Write an IDX file of bytes."""
     head = bytes([0, 0, kind, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     content = head + array.astype(np.uint8).tobytes()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
@@ -25,7 +25,7 @@ def write(path: Path, array: np.ndarray[Any, Any], kind: int = 8) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Ten classes, six images each in train, four in t10k, each pixel telling the class and the place."""
+    """Write ten classes, six images each in train and four in t10k; pixels encode class and position."""
     for name, each, suffix in (("train", 6, ".gz"), ("t10k", 4, "")):
         labels = np.arange(10 * each) % 10
         images = np.broadcast_to((20 * labels + 5)[:, None, None], (10 * each, 8, 8)).copy()
@@ -79,10 +79,10 @@ def test_a_prefix_chooses_files_and_labels_may_start_at_1(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
-        ({"channels": 2}, "expected channels of 1 or 3, got 2"),
+        ({"channels": 2}, "datamodule.channels: expected 1 or 3, got 2"),
         ({"eval_per_class": 1}, "eval_per_class: expected an integer >= 2, got 1"),
         ({"class_turns": -1}, "expected 0 <= class_turns <= 1, got -1"),
         ({"class_names": ["a", "b"]}, "datamodule.class_names: expected a name for each label up to 9, got 2"),
@@ -92,8 +92,8 @@ def test_a_prefix_chooses_files_and_labels_may_start_at_1(root: Path) -> None:
         ),
     ],
 )
-def test_bad_arguments(root: Path, settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_bad_arguments(root: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         module(root, **settings).setup("fit")
 
 
@@ -110,8 +110,8 @@ def test_damaged_files(root: Path) -> None:
     ):
         module(root).setup("fit")
     plain.write_bytes(b"\x00\x00\x0d\x03" + content[4:])
-    told = r"t10k-images-idx3-ubyte is no IDX file of that kind: expected 00000803 first, got 00000d03"
-    with pytest.raises(UserError, match=told):
+    message = r"t10k-images-idx3-ubyte is no IDX file of that kind: expected 00000803 first, got 00000d03"
+    with pytest.raises(UserError, match=message):
         module(root).setup("fit")
     write(root / "t10k-labels-idx1-ubyte", np.arange(39))
     plain.write_bytes(content)

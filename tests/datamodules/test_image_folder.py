@@ -1,4 +1,4 @@
-"""A folder of images: read, split, checked before the first step, and mended while training."""
+"""Tests of a folder of images: reading, split, preflight, and replacement of bad samples in training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from datamodules import ImageFolderDataModule, SampleDataset
 from datamodules.sampling.dataset import BadSampleError, Samples
 from datamodules.sources.images import read_image
-from datamodules.sources.preflight import Paths, inspect_images
+from datamodules.sources.preflight import inspect_images
 from metric_module import UserError
 from tests.helpers.command_line import Command, command_in
 
@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def make(root: Path, classes: int = 10, each: int = 4) -> Path:
-    """Ten classes of four images, each its own colour with a little noise."""
+    """Write ten classes of four images, each in its own colour with a little noise."""
     random = np.random.default_rng(0)
     for label in range(classes):
         folder = root / f"class_{label}"
@@ -91,7 +91,7 @@ def test_the_preflight_lists_everything_that_is_wrong(root: Path) -> None:
     samples = module(root).samples
 
     def name(split: str, place: int) -> str:
-        """A class of a split."""
+        """Name a class of a split."""
         return str(samples.class_names[int(samples.labels[samples.splits[split][place]])])
 
     train, val, other = name("train", 0), name("val", 0), name("train", -1)
@@ -104,13 +104,13 @@ def test_the_preflight_lists_everything_that_is_wrong(root: Path) -> None:
         (root / other / file).unlink()
     with pytest.raises(UserError) as error:
         module(root).prepare_data()
-    told = str(error.value)
-    assert told.startswith("data: 3 files that cannot be read: ")
+    reported = str(error.value)
+    assert reported.startswith("data: 3 files that cannot be read: ")
     for part in ("0.png (empty file)", "1.jpg (", "2.png (cannot identify image file)"):
-        assert f"{root}/{train}/{part}" in told
+        assert f"{root}/{train}/{part}" in reported
     same = sorted([f"{root}/{other}/0.png (train)", f"{root}/{val}/9.png (val)"])
-    assert f"1 files with the same content in two splits: {' = '.join(same)}" in told
-    assert f"1 training classes of a single sample (short_classes=drop leaves them out): {other}" in told
+    assert f"1 files with the same content in two splits: {' = '.join(same)}" in reported
+    assert f"1 training classes of a single sample (short_classes=drop leaves them out): {other}" in reported
 
 
 def test_without_the_preflight_training_starts_and_breaks_off(root: Path) -> None:
@@ -140,7 +140,7 @@ def test_what_did_not_change_is_not_read_again(root: Path, monkeypatch: pytest.M
     inner = inspect_images.__globals__["inspect_image"]
 
     def spy(path: str) -> Any:
-        """Read, and remember that it was read."""
+        """Read an image and record its path."""
         read.append(path)
         return inner(path)
 
@@ -197,7 +197,9 @@ def test_it_is_replaced_within_its_class(root: Path, workers: int) -> None:
         assert torch.equal(batch.index[kept], ids[kept])
         seen += int((~kept).sum())
     assert seen > 0
-    with pytest.warns(UserWarning, match="data: 2 samples cannot be read, and others of their class took their place"):
+    with pytest.warns(
+        UserWarning, match="data: 2 training samples could not be read and were replaced by others of their class"
+    ):
         data.teardown("fit")
 
 
@@ -219,14 +221,14 @@ def test_replacing_has_a_limit(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reported"),
     [
         ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
         ({"on_bad_sample": "pray"}, "datamodule.on_bad_sample: expected error or replace, got 'pray'"),
     ],
 )
-def test_bad_arguments(tmp_path: Path, settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_bad_arguments(tmp_path: Path, settings: dict[str, Any], reported: str) -> None:
+    with pytest.raises(UserError, match=reported):
         module(tmp_path, **settings)
 
 
@@ -238,32 +240,25 @@ def test_no_folder_and_no_images(tmp_path: Path) -> None:
         module(tmp_path / "empty").setup("fit")
 
 
-def test_what_is_left_out_is_said(root: Path) -> None:
-    """Folders without images, and images below class folders; hidden ones count for nothing."""
+def test_ignored_folders_are_reported(root: Path) -> None:
+    """Folders without images and images below class folders are reported; hidden ones are not."""
     for name in ("class_0/old", "class_1/more/yet more", "only deeper/one", "empty", "class_2/.hidden", ".hidden/one"):
         (root / name).mkdir(parents=True)
         (root / name / "a.png").write_bytes((root / "class_0/0.png").read_bytes())
     (root / "empty/a.png").rename(root / "empty/a.txt")
     with pytest.warns(UserWarning, match="^data: ") as warned:
         assert len(module(root).samples.class_names) == 10
-    told = [str(warning.message) for warning in warned]
-    assert told == [
-        f"data: 2 folders have no image of their own, and are no class: {root}/empty, {root}/only deeper",
-        f"data: 3 images are in folders of class folders, and are left out: {root}/class_0/old/a.png, ...",
+    reported = [str(warning.message) for warning in warned]
+    assert reported == [
+        f"data: 2 folders contain no image directly, and are ignored: {root}/empty, {root}/only deeper",
+        f"data: 3 images in subfolders of class folders are ignored: {root}/class_0/old/a.png, ...",
     ]
 
 
 def test_a_root_one_level_too_high(root: Path) -> None:
-    told = f"^datamodule.root: {root.parent}: expected .*, got all 40 images further down, such as {root}/class_0/"
-    with pytest.raises(UserError, match=told):
+    reported = f"^datamodule.root: {root.parent}: expected .*, got all 40 images further down, such as {root}/class_0/"
+    with pytest.raises(UserError, match=reported):
         module(root.parent).setup("fit")
-
-
-def test_paths_are_two_arrays() -> None:
-    names = ["a/b.png", "", "ü/é.jpg", "x"]
-    paths = Paths(names)
-    assert [paths[row] for row in range(len(paths))] == names
-    assert len(Paths([])) == 0
 
 
 def test_one_command_and_no_code(
@@ -277,12 +272,12 @@ def test_one_command_and_no_code(
     assert "recall_at_1" in capsys.readouterr().out
     (root / "class_0/0.png").write_bytes(b"")
     assert command(*words, "trainer.accelerator=cpu") == 2
-    told = capsys.readouterr().err
-    assert told == f"error: data: 1 files that cannot be read: {root}/class_0/0.png (empty file)\n"
+    reported = capsys.readouterr().err
+    assert reported == f"error: data: 1 files that cannot be read: {root}/class_0/0.png (empty file)\n"
 
 
 def test_a_replacement_does_not_depend_on_what_was_found_before() -> None:
-    """A class of four, two of which cannot be read, and a batch that asks for three of them."""
+    """Make a class of four samples, two of them unreadable, and a batch of three."""
 
     def fetch(ids: torch.Tensor) -> torch.Tensor:
         for row in ids.tolist():

@@ -1,4 +1,4 @@
-"""An unknown user's folder, with all that folders collect: trained, evaluated and reported by one command."""
+"""Test of one command on a messy folder of images: training, evaluation and report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = ["Bücher", "a = b", "x,y", "mit Leerzeichen", "日本", "it's", "50% 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Ten classes, each its own colour: six files of six kinds, and things that are no samples."""
+    """Write ten classes of one colour each, six files of six types, and files that are not samples."""
     random = np.random.default_rng(0)
     folder = tmp_path / "my pictures"
     for name in CLASSES:
@@ -48,14 +48,14 @@ def root(tmp_path: Path) -> Path:
 
 def test_only_images_are_samples(root: Path) -> None:
     with pytest.warns(
-        UserWarning, match="^data: 1 folders have no image of their own, and are no class: .*nothing here$"
+        UserWarning, match="^data: 1 folders contain no image directly, and are ignored: .*nothing here$"
     ):
         samples = ImageFolderDataModule(root=str(root)).samples
     assert list(samples.class_names) == sorted(CLASSES)
     assert len(samples.labels) == 6 * len(CLASSES)
 
 
-@pytest.mark.filterwarnings("ignore:data. 1 folders have no image of their own")
+@pytest.mark.filterwarnings("ignore:data. 1 folders contain no image directly")
 def test_one_command_and_no_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = command_in(root.parent, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))

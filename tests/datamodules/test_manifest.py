@@ -1,4 +1,4 @@
-"""A table of samples: what it may hold, what is wrong with it, and how little ten million rows cost."""
+"""Tests of a table of samples: accepted columns, mistakes in them, and the cost of millions of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PERSONS = [-5, 2**53, 2**53 + 1, 0, 7, 8, 9, 10, 100, 3]
 
 
 def columns(**changes: Any) -> dict[str, Any]:
-    """Ten persons of four rows each, six for training; two cameras."""
+    """Make ten people of four rows each, six of them for training, and two cameras."""
     number = np.arange(ROWS)
     split = np.array(["train"] * 6 + ["val"] * 2 + ["test"] * 2)[number // 4]
     return {
@@ -40,7 +40,7 @@ def columns(**changes: Any) -> dict[str, Any]:
 
 
 def write(folder: Path, kind: str = "parquet", **changes: Any) -> str:
-    """A table in a file."""
+    """Write a table to a file."""
     content = columns(**changes)
     if kind != "parquet":
         content.pop("vector")
@@ -106,7 +106,7 @@ def test_vectors(tmp_path: Path) -> None:
 
 
 def test_labels_are_the_values_themselves(tmp_path: Path) -> None:
-    """Integers that float32 or float64 would merge, negative ones, and strings of digits."""
+    """Integers that float32 or float64 would merge, negative integers, and strings of digits stay distinct classes."""
     samples = module(write(tmp_path), text="words").samples
     named = [int(samples.class_names[label]) for label in samples.labels.tolist()]
     assert named == columns()["person"]
@@ -143,7 +143,11 @@ def test_labels_are_the_values_themselves(tmp_path: Path) -> None:
             "table.parquet: column 'part': expected train, val, test, got 'dev'$",
         ),
         ({"part": list("abcdefgh") * 5}, {"split": "part"}, "got 'a', 'b', 'c', 'd', 'e' and 3 more"),
-        ({"part": ["train"] * 40}, {"split": "part"}, "column 'part': no row of val, test; without the column, the cl"),
+        (
+            {"part": ["train"] * 40},
+            {"split": "part"},
+            "column 'part': no row of val, test; without this setting the cl",
+        ),
         ({"use": ["probe"] * 40}, {"role": "use"}, "table.parquet: column 'use': expected query, gallery, got 'probe'"),
         ({"use": [None] * 40}, {"role": "use"}, r"column 'use': val needs query or gallery, nothing in 8 rows \(from"),
         ({"use": ["query"] * 40}, {"role": "use"}, "column 'use': val has no row of gallery"),
@@ -191,9 +195,11 @@ def test_a_file_that_is_no_table(tmp_path: Path) -> None:
 
 def test_bad_arguments(tmp_path: Path) -> None:
     for settings, count in (({}, 0), ({"text": "words", "image": "path"}, 2)):
-        with pytest.raises(UserError, match=f"expected the column of one of image, text and array, got {count}"):
+        with pytest.raises(UserError, match=f"expected one of the columns image, text and array, got {count}"):
             module("table.csv", **settings)
-    with pytest.raises(UserError, match=r"datamodule.array: expected a Parquet file, for lists of numbers, got t.csv"):
+    with pytest.raises(
+        UserError, match=r"datamodule.array: expected a Parquet file \(only it holds lists of numbers\), got t.csv"
+    ):
         module("t.csv", array="vector")
 
 
@@ -205,8 +211,8 @@ def test_the_preflight_of_texts(tmp_path: Path) -> None:
     data = module(write(tmp_path, words=words), text="words", split="part")
     with pytest.raises(UserError) as error:
         data.prepare_data()
-    told = "data: 1 texts are empty: row 9; 1 texts are in two splits: 'the same' (train, val, test)"
-    assert str(error.value) == told
+    reported = "data: 1 texts are empty: row 9; 1 texts are in two splits: 'the same' (train, val, test)"
+    assert str(error.value) == reported
 
 
 def test_the_preflight_of_vectors(tmp_path: Path) -> None:
@@ -215,9 +221,9 @@ def test_the_preflight_of_vectors(tmp_path: Path) -> None:
     data = module(write(tmp_path, vector=vectors), array="vector")
     with pytest.raises(UserError) as error:
         data.prepare_data()
-    told = "data: 1 rows have not 3 numbers, as row 0 has: row 9; "
-    told += "3 rows hold NaN, infinity or more than float32 can: row 8, row 12, row 20"
-    assert str(error.value) == told
+    reported = "data: 1 rows have not 3 numbers, as row 0 has: row 9; "
+    reported += "3 rows hold NaN, infinity or more than float32 can: row 8, row 12, row 20"
+    assert str(error.value) == reported
     data = module(write(tmp_path, vector=vectors), array="vector", preflight=False)
     with pytest.raises(UserError, match=r"data: cannot read row 9 \(1 numbers, 3 in row 0\)"):
         list(data.predict_dataloader())
@@ -246,7 +252,7 @@ def test_texts_are_trained_and_evaluated_by_one_command(
 
 
 def measured(folder: Path, rows: int, classes: int) -> Measured:
-    """As the benchmark measures, with eight workers."""
+    """The benchmark's measurement, with eight workers."""
     given = {"rows": rows, "classes": classes, "workers": 8, "batches": 32, "image_size": 64, "split_classes": False}
     return measure_apart(folder / "table.parquet", type("Given", (), given)())
 
@@ -259,7 +265,7 @@ def test_ten_million_rows(tmp_path: Path) -> None:
 
 
 def test_a_row_costs_few_bytes(tmp_path: Path) -> None:
-    """What workers share is what Arrow and the ids take; a list of strings would take ten times as much."""
+    """Workers share only Arrow buffers and ids; a list of strings would take ten times as much memory."""
     path = tmp_path / "table.parquet"
     before = pa.total_allocated_bytes()
     table = pa.table({"path": [f"images/{row:09d}.jpg" for row in range(100_000)], "label": np.arange(100_000) // 10})

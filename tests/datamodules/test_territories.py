@@ -1,4 +1,4 @@
-"""Names of territories: what babel gives, and what is left out."""
+"""Tests of names of territories: which names of babel are used and which are removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metric_module.errors import UserError
 
 @pytest.fixture(scope="module")
 def data() -> TerritoriesDataModule:
-    """The names, with scripts as groups."""
+    """Make the data set with scripts as groups."""
     return TerritoriesDataModule()
 
 
@@ -76,5 +76,7 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"datamodule\.group_by: expected script or language, got 'continent'"):
         TerritoriesDataModule(group_by="continent")
     monkeypatch.setitem(sys.modules, "babel", None)
-    with pytest.raises(UserError, match=r"no module babel; pip install 'lightning-triplets\[text\]'"):
+    with pytest.raises(
+        UserError, match=r"datamodule=territories needs babel: pip install 'lightning-triplets\[text\]'"
+    ):
         territories._locales()

@@ -126,7 +126,7 @@ def evaluate(folder: Path, counts: list[int]) -> list[dict[str, float]]:
         data = Clouds(classes_per_batch=4, samples_per_class=2, eval_batch_size=4)
         samples = data.samples
         kept = {**samples.splits, "val": torch.arange(CLASSES * EACH - count, CLASSES * EACH)}
-        data._samples = samples._replace(splits=kept)
+        data.samples = samples._replace(splits=kept)
         torch.manual_seed(0)
         metrics: list[EmbeddingMetric] = [RetrievalMetric()]
         if count > 15:

@@ -1,4 +1,4 @@
-"""Turned classes: every symmetry, whole classes at a time, and labels of their own."""
+"""Tests of turned classes: all symmetries, whole classes at a time, and new labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SYMMETRIES = [
     lambda image: image.flip(-2).transpose(-2, -1),
     lambda image: image.rot90(2, (-2, -1)).transpose(-2, -1),
 ]
-"""By the number that a label ends in."""
+"""Symmetry by the last digit of a label, in base eight."""
 
 
 def test_each_class_is_turned_as_its_label_says() -> None:
@@ -48,6 +48,8 @@ def test_only_square_images_can_be_turned() -> None:
     one = torch.zeros(1, dtype=torch.int64)
     with pytest.raises(UserError, match=r"expected square images \[B, C, S, S\], got shape \[1, 3, 4, 5\]"):
         turn_classes(torch.zeros(1, 3, 4, 5), one, one, share=0.5)
+    with pytest.raises(UserError, match=r"^class_turns: expected square images \[B, C, S, S\], got list$"):
+        turn_classes(["one", "two"], one, one, 0.5)  # type: ignore[arg-type]
 
 
 def test_the_emoji_are_turned_by_seed_epoch_and_class_alone() -> None:

@@ -1,4 +1,4 @@
-"""Augmentation: each kind against a plain description of it, by key alone, and one image at a time."""
+"""Tests of augmentation: each kind against a simple reference, and independence of the rest of the batch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from datamodules.augmentation import pixels as augment_module
-from datamodules.augmentation.pixels import LARGEST, Augment
+from datamodules.augmentation.pixels import Augment
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
 
-NONE = Augment(**{**dict.fromkeys(LARGEST, 0.0), "erase_area": 0.2})
+STRENGTHS = [field.name for field in dataclasses.fields(Augment) if field.name not in {"fill", "low", "high"}]
+NONE = Augment(**{**dict.fromkeys(STRENGTHS, 0.0), "erase_area": 0.2})
 STRONG = Augment(
     rotation=40,
     scale=0.5,
@@ -31,19 +32,19 @@ END = 1 - 1e-12
 
 
 def only(**strengths: float) -> Augment:
-    """An augmentation of one kind."""
+    """Make an augmentation of one kind."""
     return dataclasses.replace(NONE, **strengths)
 
 
 def pictures(count: int = 4, height: int = 32, width: int = 32) -> Tensor:
-    """Images in [-1, 1] that are smooth enough for bilinear interpolation, and different everywhere."""
+    """Make images in [-1, 1], smooth enough for bilinear interpolation and different everywhere."""
     numbers = torch.rand(count, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
     return torch.nn.functional.interpolate(numbers, size=(height, width), mode="bilinear", align_corners=False)
 
 
 @pytest.fixture
 def draw(monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """The draws that every image gets: neutral unless the test changes them."""
+    """Replace the draws of every image by neutral ones, which a test can change."""
     draws = torch.full((16,), 0.5, dtype=torch.float64)
     monkeypatch.setattr(augment_module, "keyed_uniform", lambda keys, n: draws[:n].expand(len(keys), n))
     return draws
@@ -203,7 +204,7 @@ def test_background_of_the_fill_colour_stays() -> None:
     assert torch.allclose(geometric(torch.ones(8, 3, 16, 16), torch.arange(8)), torch.ones(()))
 
 
-@pytest.mark.parametrize("name", list(LARGEST))
+@pytest.mark.parametrize("name", STRENGTHS)
 def test_strengths_out_of_range(name: str) -> None:
     with pytest.raises(UserError, match=rf"expected augmentation strength 0 <= {name} <= [0-9inf]+, got -0\.5"):
         Augment(**{name: -0.5})

@@ -1,4 +1,4 @@
-"""The shipped data set: what is in it, how it is split, and that its pixels belong to its labels."""
+"""Tests of the shipped data set: contents, split, and that pixels belong to their labels."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch.nn.functional as F
 from PIL import Image
 
 from datamodules.emoji import datamodule
-from datamodules.emoji.datamodule import FOLDER, EmojiDataModule, EmojiImages, read_images, read_index
+from datamodules.emoji.datamodule import FOLDER, EmojiDataModule, read_images, read_index
+from datamodules.sources.images_in_memory import ImagesInMemory
 from datamodules.sources.pictures import resize
 from metric_module.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def data() -> EmojiDataModule:
-    """The data set at its default size."""
+    """Make the data set at its default size."""
     return EmojiDataModule()
 
 
@@ -112,7 +113,7 @@ def test_labels_belong_to_pixels(data: EmojiDataModule) -> None:
 @pytest.mark.parametrize("size", [20, 64, 96])
 def test_other_sizes(size: int) -> None:
     images = read_images(FOLDER, 3, 64).float().div(127.5).sub(1)
-    found = EmojiImages(read_images(FOLDER, 3, min(size, 64)), size)(torch.arange(3))
+    found = ImagesInMemory(read_images(FOLDER, 3, min(size, 64)), size)(torch.arange(3))
     expected = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
     torch.testing.assert_close(found, expected, atol=0.5 / 127.5 + 1e-5, rtol=0)
 
@@ -132,7 +133,7 @@ def test_bad_size() -> None:
 def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datamodule, "FOLDER", tmp_path)
     with pytest.raises(
-        UserError, match=r"no file .*emoji\.csv: .* rebuild it with python -m datamodules\.emoji\.build"
+        UserError, match=r"no file .*emoji\.csv: it ships with the package; install lightning-triplets again"
     ):
         EmojiDataModule().setup("fit")
     shutil.copy(FOLDER / "emoji.csv", tmp_path)

@@ -1,4 +1,4 @@
-"""Scenes of emoji, and their pixels as samples."""
+"""Tests of scenes of emoji and of their pixels as samples."""
 
 from __future__ import annotations
 
@@ -130,16 +130,16 @@ def test_a_pixel_is_shown_within_its_surroundings(data: EmojiScenesDataModule) -
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"scenes": (1, 2)}, r"datamodule.scenes: expected three integers >= 1, got \[1, 2\]"),
         ({"scenes": (1, 0, 2)}, r"datamodule.scenes: expected three integers >= 1, got \[1, 0, 2\]"),
         ({"image_size": 32}, "datamodule.image_size: expected an integer >= 48, got 32"),
         ({"pixels_per_instance": 0}, "datamodule.pixels_per_instance: expected an integer >= 1, got 0"),
         ({"grid": 0}, "datamodule.grid: expected an integer >= 1, got 0"),
-        ({"fold": 1}, "datamodule.fold: scenes are composed for each split and have no folds, got 1"),
+        ({"fold": 1}, "datamodule.fold: scenes are composed for each split and cannot be divided into folds, got 1"),
     ],
 )
-def test_mistakes_are_named(settings: dict[str, object], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         EmojiScenesDataModule(**settings)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Letters of fonts: which, without twins, and split by script. Matplotlib brings the fonts."""
+"""Tests of letters from fonts: selection, lookalikes and the split by script. Matplotlib provides the fonts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 from datamodules import GlyphDataModule
 from datamodules.glyphs.datamodule import render_letters
-from datamodules.glyphs.fonts import Face, list_faces, render, twins
+from datamodules.glyphs.fonts import Face, find_lookalikes, list_faces, render
 from metric_module import UserError
 
 FONTS = Path(mpl.get_data_path()) / "fonts" / "ttf"
@@ -29,7 +29,7 @@ def faces(*scripts: str) -> list[Face]:
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three families."""
+    """Make a folder of three font families."""
     folder = tmp_path_factory.mktemp("fonts")
     for path in (SERIF, SANS, FONTS / "DejaVuSansMono.ttf"):
         shutil.copy(path, folder)
@@ -76,17 +76,17 @@ def test_wide_letters_are_set_smaller_and_placeholders_left_out() -> None:
     assert set(render(str(SANS), ["Ж", *missing], 16)) == {"Ж"}
 
 
-def test_twins_are_left_out() -> None:
+def test_lookalikes_are_removed() -> None:
     a, b, c = (np.full((2, 2), value, np.uint8) for value in (1, 2, 3))
     fonts = [
         {"A": a, "\N{CYRILLIC CAPITAL LETTER A}": a, "B": b},
         {"A": b, "\N{CYRILLIC CAPITAL LETTER A}": c, "B": a},
         {"A": c, "Б": a},
     ]
-    assert twins(fonts, ["A", "B", "\N{CYRILLIC CAPITAL LETTER A}", "Б"]) == {"\N{CYRILLIC CAPITAL LETTER A}"}, (
-        "in one font of the two that have both"
-    )
-    assert twins(fonts[1:], ["A", "B", "\N{CYRILLIC CAPITAL LETTER A}", "Б"]) == set()
+    assert find_lookalikes(fonts, ["A", "B", "\N{CYRILLIC CAPITAL LETTER A}", "Б"]) == {
+        "\N{CYRILLIC CAPITAL LETTER A}"
+    }, "in one font of the two that have both"
+    assert find_lookalikes(fonts[1:], ["A", "B", "\N{CYRILLIC CAPITAL LETTER A}", "Б"]) == set()
     found = render_letters([face for face in faces("Latn", "Grek", "Cyrl") if face.family == "DejaVu Sans"], 24, 1, 9)
     assert {"A", "Ω", "Ж"} <= found.keys()
     assert (
@@ -129,22 +129,22 @@ def test_scripts_are_held_out(few: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
-        ({"channels": 4}, "expected channels of 1 or 3, got 4"),
+        ({"channels": 4}, "datamodule.channels: expected 1 or 3, got 4"),
         ({"class_turns": 2}, "expected 0 <= class_turns <= 1, got 2"),
         ({"min_fonts": 1}, "expected 2 <= min_fonts <= max_fonts, got 1 and 3"),
         ({"min_fonts": 4}, "expected 2 <= min_fonts <= max_fonts, got 4 and 3"),
-        ({"val": ["Armn"]}, "datamodule: scripts in more than one place: Armn"),
+        ({"val": ["Armn"]}, "datamodule: scripts listed more than once in train, val and test: Armn"),
         ({"fractions": (0.5, 0.2, 0.3)}, "datamodule.fractions: the scripts of train, val and test are the split"),
         ({"val": ["Klingon"]}, "datamodule: unknown scripts Klingon: expected ISO 15924 codes, such as Latn"),
         ({"test": ["Thai"]}, r"no letters of at least 2 families in Thai; install fonts \(docs/recipes/glyphs.md\)"),
         ({"fonts": "nowhere"}, "datamodule.fonts: no such folder: nowhere"),
     ],
 )
-def test_bad_arguments(few: Path, settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_bad_arguments(few: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         module(**{"fonts": few, **settings}).setup("fit")
 
 
@@ -152,7 +152,7 @@ def test_without_font_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
-        """No fontTools."""
+        """Pretend that fontTools is missing."""
         if name.startswith("fontTools"):
             raise ImportError(name)
         return real(name, *rest)

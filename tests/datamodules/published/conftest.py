@@ -1,4 +1,4 @@
-"""Small copies of the data sets, made on demand."""
+"""Fixture that writes small copies of the data sets on demand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.helpers import published_trees
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[[str], Path]:
-    """Make one of the trees."""
+    """Write one of the copies."""
 
     def make(name: str) -> Path:
         published_trees.TREES[name](tmp_path / name)

@@ -1,4 +1,4 @@
-"""The data module of published sets: its arguments, its trust, and one command."""
+"""Tests of the data module of published data sets: arguments, trust, and one command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def module(root: Path, **settings: Any) -> PublishedDataModule:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
         ({"class_turns": 1.5}, "expected 0 <= class_turns <= 1, got 1.5"),
@@ -32,20 +32,20 @@ def module(root: Path, **settings: Any) -> PublishedDataModule:
         ),
     ],
 )
-def test_bad_arguments(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_bad_arguments(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         module(Path("somewhere"), **settings)
 
 
-def test_no_such_view_folder_or_share(tmp_path: Path) -> None:
+def test_unknown_view_folder_or_share(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"datamodule.read.view: expected 1 or 2, got 3"):
         LFW(view=3)
     with pytest.raises(UserError, match=r"datamodule.root: no such folder: .*nowhere"):
         module(tmp_path / "nowhere").setup("fit")
     published_trees.omniglot(tmp_path)
     for share, count in ((0.0, 0), (1.0, 4)):
-        told = f"val_fraction={share} of 4 takes {count}: expected at least 1 in val and in train"
-        with pytest.raises(UserError, match=told):
+        message = f"val_fraction={share} of 4 takes {count}: expected at least 1 in val and in train"
+        with pytest.raises(UserError, match=message):
             module(tmp_path, val_fraction=share).setup("fit")
 
 
@@ -59,7 +59,7 @@ def test_classes_are_turned_while_training(tmp_path: Path) -> None:
 
 
 def test_the_same_photograph_in_training_and_test_is_accepted(tmp_path: Path) -> None:
-    """Some published sets have such, and their figures are compared all the same."""
+    """Some published data sets contain such duplicates, and published figures include them."""
     published_trees.omniglot(tmp_path / "set")
     letters = tmp_path / "set"
     first = next((letters / "images_background/Alphabet_A/character01").iterdir())

@@ -1,4 +1,4 @@
-"""Market-1501's protocol: junk counts for nothing, distractors are misses, the query's own camera is ignored."""
+"""Tests of Market-1501's protocol: junk is ignored, distractors are misses, the query's own camera is ignored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers import published_trees
 
 
 def embedding(path: str) -> NDArray[np.float32]:
-    """What an imperfect encoder makes of a box: the person, and some of the camera and of chance."""
+    """Embed a box like an imperfect encoder: the person, plus some of the camera and noise."""
     name = Path(path).name
     person, camera = np.random.default_rng(int(name[:4])), np.random.default_rng(100 + int(name.split("_c")[1][0]))
     chance = np.random.default_rng(list(name.encode()))
@@ -26,7 +26,7 @@ def embedding(path: str) -> NDArray[np.float32]:
 
 
 def naive(root: Path) -> tuple[float, dict[int, float]]:
-    """Mean average precision and the cumulative matching curve, from the names of the files alone."""
+    """Compute mean average precision and the cumulative matching curve from file names alone."""
     gallery = sorted((root / "bounding_box_test").glob("*.jpg"))
     precisions, hits = [], {1: [], 5: []}  # type: ignore[var-annotated]
     for query in sorted((root / "query").glob("*.jpg")):

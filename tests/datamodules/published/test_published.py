@@ -1,4 +1,4 @@
-"""What is read of each published layout."""
+"""Tests of what each reader reads from its published layout."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def data_root(data: PublishedDataModule) -> Path:
 
 
 def test_every_image_is_of_its_class(made: Callable[[str], Path]) -> None:
-    """The class is in the path of each of these."""
+    """Check that the class occurs in the path, as it does in these data sets."""
     for name, pattern in (
         ("cub", r"/(\d{3}\.Bird_\d+)/"),
         ("sop", r"/(\d)_\d\.JPG"),

@@ -1,4 +1,4 @@
-"""Batches of pairs from files, and training that goes on where it stopped."""
+"""Tests of batches of relations from files, and of training that resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.helpers.training import trainer
 
 
 class KilledError(Exception):
-    """Not caught by anyone on the way."""
+    """Exception that no other code catches."""
 
 
 def module(
@@ -79,7 +79,7 @@ def test_training_learns_and_every_sample_is_read_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [2, 4, 5, 8])
 def test_it_goes_on_in_mid_epoch_bit_for_bit(stop: int, tmp_path: Path) -> None:
-    """Five batches make an epoch; a stop is after so many."""
+    """Stop after some batches; an epoch has five."""
     seen: dict[str, list[PairBatch]] = {"whole": [], "parts": []}
     whole, first, rest = module(0, seen["whole"]), module(0, seen["parts"], killed_at=stop), module(1, seen["parts"])
     trainer(tmp_path, max_epochs=3).fit(whole, datamodule=interactions(tmp_path / "data"))
@@ -158,7 +158,7 @@ def test_several_labels(tmp_path: Path) -> None:
 
 
 class Odd(PairDataModule):
-    """Pairs that are given."""
+    """Data module of given relations."""
 
     given: PairData
 
@@ -175,7 +175,7 @@ def test_data_that_cannot_be_trained_on() -> None:
     sought = {name: one_pair() for name in ("val", "test")}
     odd.given = odd.given._replace(sought=sought)
     with pytest.raises(
-        UserError, match=r"^data: expected a positive for every query of train, got none for 3: 0, 1, 2$"
+        UserError, match=r"^data: expected a positive for every training query, got none for 3: 0, 1, 2$"
     ):
         odd.data  # noqa: B018
     with pytest.raises(UserError, match=r"^datamodule.eval_batch_size: expected an integer >= 1, got 0$"):

@@ -1,4 +1,4 @@
-"""Users and items from tables."""
+"""Tests of users and items from tables."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
     ):
         InteractionsDataModule(path=str(tmp_path / "nothing")).data  # noqa: B018
     path = tmp_path / "t.csv"
-    for text, told in (
+    for text, message in (
         ("user_id,item_id,rating\n1,2,3\n", r"has no column 'timestamp', only user_id, item_id, rating$"),
         ("user_id,item_id,rating,timestamp\n1,2,good,4\n", r"column 'rating': expected numbers \("),
         (
@@ -110,5 +110,5 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
         ("user_id,item_id,rating,timestamp\n1\n", r"datamodule.path: cannot read .*t.csv \("),
     ):
         path.write_text(text)
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             InteractionsDataModule(path=str(path)).data  # noqa: B018

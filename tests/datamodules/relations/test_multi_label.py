@@ -1,4 +1,4 @@
-"""Labels of images: how a column may hold several, and what is no label."""
+"""Tests of images with several labels: forms of the column and mistakes in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WANTED = [["a", "b"], ["b"], ["c"], ["a"]]
 
 
 def labels_of(column: pa.ChunkedArray, separator: str = "|") -> list[list[str]]:
-    """The labels of each row, by the order of their first row."""
+    """List the labels of each row."""
     rows, labels = read_labels(column, separator, "labels")
     found: list[list[str]] = [[] for _ in range(len(column))]
     for row, code in zip(rows.tolist(), labels.codes.tolist(), strict=True):
@@ -60,7 +60,7 @@ def test_numbers_are_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         (["a|b", "|", "c", " | "], r"^labels: no label in 2 rows \(from 0\): 1, 3$"),
         ([["a"], [], [None, " "]], r"^labels: no label in 2 rows \(from 0\): 1, 2$"),
@@ -69,14 +69,14 @@ def test_numbers_are_labels() -> None:
         ([[0.5]], "^labels: expected strings, integers or lists of these, got list<"),
     ],
 )
-def test_labels_that_are_none(values: list[Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_rows_without_labels(values: list[Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         read_labels(pa.chunked_array([values]), "|", "labels")
 
 
 def test_a_separator_that_no_row_has() -> None:
     with pytest.warns(
-        UserWarning, match=r"^data: labels: no row has the separator '\|', so every image has one label$"
+        UserWarning, match=r"^data: labels: no row has the separator '\|', so each image has a single label$"
     ):
         assert labels_of(pa.chunked_array([["a;b"], ["c"]])) == [["a;b"], ["c"]]
     assert labels_of(pa.chunked_array([["a;b"]])) == [["a;b"]]

@@ -1,4 +1,4 @@
-"""Labelled samples as batches, and what is wrong with them found at once."""
+"""Tests of labelled samples as batches, and of checks of bad data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.sampling.dataset import SampleDataset, Samples, copy_numbers, listed
+from datamodules.sampling.dataset import SampleDataset, Samples, copy_numbers
 from metric_module.errors import UserError
 
 LABELS = torch.tensor([5, 5, 6, 6, 7, 7])
@@ -17,7 +17,7 @@ SPLITS = {"train": torch.tensor([0, 1]), "val": torch.tensor([2, 3]), "test": to
 
 
 def samples(**changes: Any) -> Samples:
-    """A small data set whose inputs are the ids."""
+    """Make a small data set whose inputs are the ids."""
     return Samples(lambda ids: ids.float(), LABELS, SPLITS, groups=LABELS)._replace(**changes)
 
 
@@ -58,14 +58,6 @@ def test_bad_data_is_named(changes: dict[str, Any], message: str) -> None:
         samples(**changes).check()
 
 
-def test_a_long_list_is_cut_after_a_thousand() -> None:
-    (line,) = listed("files are bad", [f"{number}.png" for number in range(12345)])
-    assert line.startswith("12345 files are bad: 0.png, 1.png, ")
-    assert line.endswith(", 999.png and 11,345 more")
-    assert listed("files are bad", [str(number) for number in range(1000)])[0].endswith(", 999")
-    assert listed("files are bad", []) == []
-
-
 def test_samples_outside_of_all_splits_are_allowed() -> None:
-    parts = {"train": torch.tensor([5]), "val": torch.tensor([0]), "test": torch.tensor([3])}
-    samples(splits={**parts, "spare": torch.zeros(0, dtype=torch.int64)}).check()
+    used = {"train": torch.tensor([5]), "val": torch.tensor([0]), "test": torch.tensor([3])}
+    samples(splits={**used, "spare": torch.zeros(0, dtype=torch.int64)}).check()

@@ -1,4 +1,4 @@
-"""Grouping by class: the same as a stable sort, whatever the integers."""
+"""Tests of grouping by class: equal to a stable sort, for any integers."""
 
 from __future__ import annotations
 

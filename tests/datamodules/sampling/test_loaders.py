@@ -1,4 +1,4 @@
-"""However a process ends, its loading processes end with it."""
+"""Tests that loader workers end with their process, however it ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import time
 
 import torch
 
-from datamodules.sampling.loaders import eval_loader, train_loader
-from datamodules.sampling.pk_sampler import PKSampler
+from datamodules.sampling.loaders import Loader, TrainLoader, make_loader
+from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
 from datamodules.sampling.dataset import SampleDataset, Samples
 
 labels = torch.arange(5).repeat_interleave(4)
@@ -26,9 +26,9 @@ samples = Samples(lambda ids: ids, labels, {"train": ids, "val": ids, "test": id
 dataset = SampleDataset(samples, ids)
 kind = %r
 if kind == "train":
-    loader = train_loader(dataset, PKSampler(labels, 2, 2), workers=2, seed=0)
+    loader = make_loader(TrainLoader, dataset, PKSampler(labels, 2, 2), batch_size=4, workers=2)
 else:
-    loader = eval_loader(dataset, 0, 1, batch_size=2, workers=2)
+    loader = make_loader(Loader, dataset, ShardedSampler(20), batch_size=2, workers=2)
 batches = iter(loader)
 next(batches)
 print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)
@@ -37,7 +37,7 @@ print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)
 
 
 def ended(kind: str, last: str) -> tuple[int, list[int], str]:
-    """Exit code, workers and errors of a process that ends with a loader half read."""
+    """Return exit code, workers and errors of a process that ends while it reads a loader."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT % (kind, last)],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def ended(kind: str, last: str) -> tuple[int, list[int], str]:
 
 
 def is_alive(process: int) -> bool:
-    """Whether there is such a process."""
+    """Return whether a process exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -63,7 +63,7 @@ def is_alive(process: int) -> bool:
     ("kind", "last", "code"), [("train", "raise RuntimeError('a bug')", 1), ("val", "raise SystemExit(2)", 2)]
 )
 def test_a_process_that_ends_with_a_loader_half_read_takes_its_workers_with_it(kind: str, last: str, code: int) -> None:
-    """Workers leave signals alone, so that nothing but a kill ends those that wait for work."""
+    """Workers ignore signals, so only a kill ends those that wait for work."""
     found, workers, errors = ended(kind, last)
     assert (found, len(workers)) == (code, 2), errors
     assert not any(map(is_alive, workers))

@@ -1,4 +1,4 @@
-"""Permutations by key: bijections of any size, and as random as they look."""
+"""Tests of keyed permutations: bijections of any size, and statistically random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of training: exactly P x K, the same on any number of ranks, and every class and sample gets its turn."""
+"""Tests of the training order: exactly P x K, for any number of processes, and no class or sample is left out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHUFFLED = LABELS[torch.arange(len(LABELS)) * 32 % len(LABELS)]
 
 
 def check_p_by_k(labels: Tensor, batches: Tensor, p: int, k: int) -> None:
-    """Each row holds P distinct classes, K samples of each, repeated only where there are too few, and then evenly."""
+    """Check that each row has P distinct classes x K samples, repeated evenly and only in small classes."""
     blocks = labels[batches].view(len(batches), p, k)
     assert (blocks == blocks[:, :, :1]).all()
     firsts = blocks[:, :, 0].sort(dim=1).values
@@ -166,10 +166,10 @@ def test_as_many_classes_as_there_are(classes: int, expected: int) -> None:
 
 def test_ranks_do_not_change_how_many_classes_there_are() -> None:
     assert PKSampler([0, 0, 1, 1, 2, 2, 3, 3], None, 2, world_size=2).classes_per_batch == 4
-    with pytest.raises(UserError, match=r"datamodule.classes_per_batch: 4 does not divide evenly among 3 ranks"):
+    with pytest.raises(UserError, match=r"datamodule.classes_per_batch: expected a multiple of 3 processes, got 4"):
         PKSampler([0, 0, 1, 1, 2, 2, 3, 3], None, 2, world_size=3)
     with pytest.raises(
-        UserError, match=r"classes_per_batch: expected at most 1, the classes to train on, or null .* got 2$"
+        UserError, match=r"classes_per_batch: expected at most 1, the number of training classes, or null .* got 2$"
     ):
         PKSampler([0, 0], None, 2)
 
@@ -179,16 +179,16 @@ def test_ranks_do_not_change_how_many_classes_there_are() -> None:
     [
         ({"classes_per_batch": 0}, "^datamodule.classes_per_batch: expected an integer >= 1, got 0$"),
         ({"samples_per_class": -2}, "^datamodule.samples_per_class: expected an integer >= 1, got -2$"),
-        ({"world_size": 3}, "datamodule.classes_per_batch: 4 does not divide evenly among 3 ranks"),
+        ({"world_size": 3}, "datamodule.classes_per_batch: expected a multiple of 3 processes, got 4"),
         ({"rank": 2, "world_size": 2}, "expected 0 <= rank < world_size, got rank=2 and world_size=2"),
         ({"rank": -1}, "got rank=-1 and world_size=1"),
         (
             {"classes_per_batch": 12},
-            "expected at most 11, the classes to train on, or null for as many as there are, got 12$",
+            "expected at most 11, the number of training classes, or null to use that number, got 12$",
         ),
         (
             {"samples_per_class": 9, "short_classes": "drop"},
-            r"at most 3, the classes to train on \(8 of fewer than 9 samples are dropped\), or null .* got 4$",
+            r"at most 3, the number of training classes \(8 with fewer than 9 samples are dropped\), or null .* got 4$",
         ),
         ({"short_classes": "Repeat"}, "unknown short_classes 'Repeat': expected one of repeat, drop, error"),
         ({"labels": torch.zeros(4)}, "expected labels as integers"),

@@ -1,4 +1,4 @@
-"""Who is in which batch of pairs."""
+"""Tests of the sampler of relations."""
 
 from __future__ import annotations
 
@@ -77,15 +77,15 @@ def test_going_on_within_an_epoch() -> None:
 
 
 def test_arguments_out_of_range() -> None:
-    for settings, told in (
+    for settings, message in (
         ({"size": 0}, r"queries_per_batch: expected an integer >= 1, got 0"),
         ({"k": 0}, r"positives_per_query: expected an integer >= 1, got 0"),
         ({"extra": -1}, r"random_references: expected an integer >= 0, got -1"),
         ({"extra": 61}, r"random_references: expected at most 60 references, got 61"),
-        ({"size": 21}, rf"queries_per_batch: expected at most the {len(ANCHORS)} queries of train, got 21"),
-        ({"world_size": 4}, r"queries_per_batch: 6 does not divide evenly among 4 ranks"),
+        ({"size": 21}, rf"queries_per_batch: expected at most the {len(ANCHORS)} training queries, got 21"),
+        ({"world_size": 4}, r"queries_per_batch: expected a multiple of 4 processes, got 6"),
     ):
-        with pytest.raises(UserError, match=f"^datamodule.{told}$"):
+        with pytest.raises(UserError, match=f"^datamodule.{message}$"):
             sampler(**settings)
     with pytest.raises(UserError, match=r"^expected an epoch >= 0, got -1$"):
         sampler().set_epoch(-1)

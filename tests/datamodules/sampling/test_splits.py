@@ -1,4 +1,4 @@
-"""Splits of classes: disjoint, complete, of the right size, and a function of names and seed alone."""
+"""Tests of class splits: disjoint, complete, of the right size, and a function of names and seed alone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_bad_splits() -> None:
 
 @pytest.mark.parametrize("kind", [ArraysDataModule, MultiLabelDataModule])
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"split_seed": -1}, "datamodule.split_seed: expected an integer >= 0, got -1"),
         ({"split_seed": 0.5}, "datamodule.split_seed: expected an integer >= 0, got 0.5"),
@@ -68,9 +68,9 @@ def test_bad_splits() -> None:
         ({"fractions": [0.5, 0.5]}, r"that add up to 1, got \(0.5, 0.5\)"),
     ],
 )
-def test_settings_of_a_split(kind: type, values: dict[str, object], told: str) -> None:
-    """Refused before anything is read."""
-    with pytest.raises(UserError, match=f"{told}$"):
+def test_settings_of_a_split(kind: type, values: dict[str, object], message: str) -> None:
+    """Bad fractions are refused before any data is read."""
+    with pytest.raises(UserError, match=f"{message}$"):
         kind(path="nowhere.npz", **values)
 
 

@@ -1,4 +1,4 @@
-"""Texts by id, and what is wrong with them."""
+"""Tests of texts by id, and of the problems reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_problems_are_listed() -> None:
 
 
 class Words(PKDataModule):
-    """Ten classes of three words."""
+    """Data module of ten classes with three words each."""
 
     words = tuple(f"word {number}" for number in range(30))
 

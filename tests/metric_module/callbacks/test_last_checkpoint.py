@@ -307,7 +307,9 @@ def test_a_finished_run_is_resumed(tmp_path: Path, ema: bool) -> None:
 
 
 def test_overfit_batches_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"trainer.overfit_batches: Lightning would draw other batches than P x K"):
+    with pytest.raises(
+        UserError, match=r"trainer.overfit_batches: Lightning would draw other batches than the sampler"
+    ):
         run(tmp_path, trainer_settings={"overfit_batches": 2})
 
 

@@ -1,4 +1,4 @@
-"""The build of the emoji data set, on small packages of its own."""
+"""Tests of the emoji builder, on small hand-made packages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.emoji import build
-from datamodules.emoji.build import STORED, VERSIONS, choose, draw, fetch, icon_names, main, read_package, require_resvg
+from benchmarks import emoji_sheet
+from benchmarks.emoji_sheet import STORED, VERSIONS, choose, draw, fetch, icon_names, main, read_package, require_resvg
 from datamodules.emoji.datamodule import read_images, read_index
 from metric_module.errors import UserError
 
@@ -27,13 +27,13 @@ INFO = {
 
 
 def family(**icons: dict[str, Any]) -> dict[str, Any]:
-    """A family of icons in a box of 16 x 16."""
+    """Make a family of icons in a box of 16 x 16."""
     return {"icons": {name.replace("_", "-"): icon for name, icon in icons.items()}, "width": 16, "height": 16}
 
 
 @pytest.fixture
 def packages(tmp_path: Path) -> Path:
-    """Tarballs of nine families that draw ``dot`` and ``box``, except that openmoji draws no ``dot``."""
+    """Write tarballs of nine families that draw ``dot`` and ``box``; only openmoji has no ``dot``."""
     folder = tmp_path / "packages"
     folder.mkdir()
     for number, (name, version) in enumerate(VERSIONS.items()):
@@ -49,10 +49,10 @@ def packages(tmp_path: Path) -> Path:
 
 
 def expect(monkeypatch: pytest.MonkeyPatch, classes: int, images: int, per_class: tuple[int, int]) -> None:
-    """Change the counts that the build checks itself against."""
-    monkeypatch.setattr(build, "CLASSES", classes)
-    monkeypatch.setattr(build, "IMAGES", images)
-    monkeypatch.setattr(build, "PER_CLASS", per_class)
+    """Change the counts that the builder expects."""
+    monkeypatch.setattr(emoji_sheet, "CLASSES", classes)
+    monkeypatch.setattr(emoji_sheet, "IMAGES", images)
+    monkeypatch.setattr(emoji_sheet, "PER_CLASS", per_class)
 
 
 def test_names_of_icons_and_plain_aliases() -> None:
@@ -161,13 +161,13 @@ def test_npm_fails(error: Exception, detail: str, tmp_path: Path, monkeypatch: p
 
 
 def test_another_rasteriser_would_draw_differently(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "version", lambda name: "0.4.1")
+    monkeypatch.setattr(emoji_sheet, "version", lambda name: "0.4.1")
     with pytest.raises(UserError, match=r"needs resvg-py 0\.5\.0, found 0\.4\.1: pip install resvg-py==0\.5\.0"):
         require_resvg()
 
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(build, "version", missing)
+    monkeypatch.setattr(emoji_sheet, "version", missing)
     with pytest.raises(UserError, match=r"needs resvg-py 0\.5\.0, found none"):
         require_resvg()

@@ -1,9 +1,11 @@
 """One palette of at most 256 colours for a stack of images, without dithering.
 
-Legend: N images, S pixels a side, C colour cells, K palette entries.
+Pillow's ``quantize`` cannot replace it: the shipped sheet, and every figure of the default data set, would change.
 
-All arithmetic is on integers held in float64 (exact whatever the order of the sums), so the result does not depend on
-the machine or its number of threads.
+Legend: N = images, S = side in pixels, C = colour cells in use, K = palette entries.
+
+All arithmetic is on integers held in float64 (exact in any order of summation), so the result does not depend on the
+machine or its number of threads.
 """
 
 from __future__ import annotations
@@ -20,23 +22,17 @@ ITERATIONS = 40
 
 
 def quantise(images: Pixels, colours: int = 256) -> tuple[Pixels, Pixels]:
-    """Map RGB images onto the palette that fits them best (k-means over colour cells); pure white stays white.
+    """Map RGB images to one palette, fitted by k-means over colour cells; pure white stays white.
 
-    Colours are weighed by (number of pixels)^0.75: large areas matter, and yet a colour that only a few images use
-    keeps an entry of its own.
+    Colours are weighted by (number of pixels)^0.75: large areas matter, and a colour that only a few images use still
+    keeps its own entry.
 
     Args:
         images: RGB images ``(N, S, S, 3)``.
-        colours: Largest size of the palette, white included.
+        colours: Maximum size of the palette, including white.
 
     Returns:
         Palette indices ``(N, S, S)`` and the palette ``(K, 3)`` with ``K <= colours``.
-
-    Example:
-        >>> red = np.zeros((1, 2, 2, 3), np.uint8) + np.array([200, 0, 0], np.uint8)
-        >>> index, palette = quantise(red)
-        >>> palette[index].tolist() == red.tolist()
-        True
     """
     cells = _cells(images)  # (N, S, S)
     used, centres, counts = _cell_colours(images, cells)  # (C,), (C, 3), (C,)
@@ -53,13 +49,13 @@ def quantise(images: Pixels, colours: int = 256) -> tuple[Pixels, Pixels]:
 
 
 def _cells(images: Pixels) -> npt.NDArray[np.int32]:
-    """Number of the colour cell of each pixel: the leading bits of its three channels, ``(N, S, S)``."""
+    """Compute the colour cell of each pixel from the leading bits of its three channels: ``(N, S, S)``."""
     high = (images >> (8 - CELL_BITS)).astype(np.int32)  # (N, S, S, 3)
     return (high[..., 0] << 2 * CELL_BITS) | (high[..., 1] << CELL_BITS) | high[..., 2]
 
 
 def _cell_colours(images: Pixels, cells: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
-    """Cells in use ``(C,)``, their mean colours rounded to whole numbers ``(C, 3)``, and pixels in each ``(C,)``."""
+    """Return the cells in use ``(C,)``, their mean colours as whole numbers ``(C, 3)`` and pixel counts ``(C,)``."""
     flat = cells.reshape(-1)
     counts = np.bincount(flat).astype(np.float64)
     used = np.flatnonzero(counts)  # (C,)
@@ -68,7 +64,7 @@ def _cell_colours(images: Pixels, cells: npt.NDArray[np.int32]) -> tuple[npt.NDA
 
 
 def _k_means(points: Floats, weights: Floats, clusters: int) -> Floats:
-    """Lloyd's iterations from a variance-splitting start; whole-number centres, ``(<= clusters, 3)``."""
+    """Run Lloyd's algorithm from a variance-splitting start; whole-number centres, ``(<= clusters, 3)``."""
     if not len(points):
         return np.zeros((0, 3))
     boxes = _split(points, weights, clusters)
@@ -83,7 +79,7 @@ def _k_means(points: Floats, weights: Floats, clusters: int) -> Floats:
 
 
 def _split(points: Floats, weights: Floats, clusters: int) -> list[npt.NDArray[np.int64]]:
-    """Split the box with the largest spread along one channel at its mean, until there are enough boxes."""
+    """Split the box with the largest spread at the mean of that channel until there are enough boxes."""
     boxes = [np.arange(len(points))]
     spreads = [_spread(points, weights)]
     while len(boxes) < clusters:
@@ -99,19 +95,21 @@ def _split(points: Floats, weights: Floats, clusters: int) -> list[npt.NDArray[n
 
 
 def _mean(points: Floats, weights: Floats) -> Floats:
-    """Weighted mean rounded to a whole number, ``(3,)``."""
+    """Compute the weighted mean, rounded to whole numbers, ``(3,)``."""
     rounded: Floats = np.rint((weights[:, None] * points).sum(axis=0) / weights.sum())
     return rounded
 
 
 def _spread(points: Floats, weights: Floats) -> Floats:
-    """Weighted squared deviation from the mean in each channel, ``(3,)``."""
+    """Compute the weighted squared deviation from the mean in each channel, ``(3,)``."""
     spread: Floats = (weights[:, None] * (points - _mean(points, weights)) ** 2).sum(axis=0)
     return spread
 
 
 def _nearest(points: Floats, centres: Floats) -> npt.NDArray[np.intp]:
-    """Index of the nearest centre of each point, the first of equals: ``(C, 3), (K, 3) -> (C,)``."""
-    distances: Floats = (centres**2).sum(axis=1)[None] - 2 * points @ centres.T  # (C, K), less the points' own squares
+    """Find the nearest centre of each point, the first on a tie: ``(C, 3), (K, 3) -> (C,)``."""
+    distances: Floats = (centres**2).sum(axis=1)[
+        None
+    ] - 2 * points @ centres.T  # (C, K), without the points' own squares
     nearest: npt.NDArray[np.intp] = distances.argmin(axis=1)
     return nearest

@@ -1,14 +1,14 @@
-"""One palette for many images: exact where colours are few, close where they are many."""
+"""Tests of the palette: exact for few colours, close for many."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from datamodules.emoji.palette import Pixels, quantise
+from benchmarks.emoji_palette import Pixels, quantise
 
 
 def noise(*shape: int) -> Pixels:
-    """Random bytes."""
+    """Draw random bytes."""
     return np.random.Generator(np.random.PCG64(0)).integers(0, 256, shape, np.uint8)
 
 

@@ -1,12 +1,12 @@
 """Build the shipped emoji data set from the npm packages ``@iconify-json/<family>``.
 
-Run ``python -m datamodules.emoji.build [--packages FOLDER] [--out FOLDER]``. Needs ``resvg-py`` 0.5.0 and, without
+Run ``python -m benchmarks.emoji_sheet [--packages FOLDER] [--out FOLDER]``. Needs ``resvg-py`` 0.5.0 and, without
 ``--packages``, ``npm``. The same packages give the same files, byte for byte.
 
-An emoji is a class, and each sample of it is the drawing of another design family. Icons are matched between families
-by name; an alias counts as a name of its own if it only renames its parent. Hidden icons and skin tones are left out.
-Classes drawn by at least ``MIN_FAMILIES`` of the nine families are kept; the share-alike families (``STORED`` lacks
-them) count for that rule and are not stored.
+Each emoji is a class, and each design family contributes one drawing of it. Icons are matched between families by name;
+an alias counts as a separate name if it only renames its parent. Hidden icons and skin tones are skipped. Classes drawn
+by at least ``MIN_FAMILIES`` of the nine families are kept; families under share-alike licences (those missing in
+``STORED``) count for that rule, but their drawings are not stored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datamodules.emoji.palette import Pixels, quantise
+from benchmarks.emoji_palette import Pixels, quantise
 from metric_module.errors import UserError
 
 VERSIONS = {
@@ -48,15 +48,16 @@ PER_CLASS = (5, 7)
 TILE = 64
 COLUMNS = 64
 RESVG = "0.5.0"
-DATA = Path(__file__).parent / "data"
+FOLDER = Path(__file__).parent
+DATA = FOLDER.parent / "datamodules" / "emoji" / "data"
 
 Family = Mapping[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line entry: read the packages, draw, check and write."""
+    """Read the packages, check and draw the icons, and write the data set."""
     parser = argparse.ArgumentParser(description="Build the emoji sheet, its index and its attribution.")
-    parser.add_argument("--packages", type=Path, help="folder with the npm tarballs; fetched by npm if not given")
+    parser.add_argument("--packages", type=Path, help="folder with the npm tarballs; default: fetch them with npm")
     parser.add_argument("--out", type=Path, default=DATA, help="folder to write to")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
@@ -81,10 +82,10 @@ def fetch(folder: Path) -> Path:
 
 
 def read_package(folder: Path, name: str) -> Family:
-    """Read ``icons.json``, with ``info.json`` under the key ``info``, of one family's tarball.
+    """Read ``icons.json`` from one family's tarball, with ``info.json`` under the key ``info``.
 
     Raises:
-        UserError: The tarball of the pinned version is not in the folder, or is not such a package.
+        UserError: The tarball of the pinned version is not in the folder, or it is not an icon package.
     """
     path = folder / f"iconify-json-{name}-{VERSIONS[name]}.tgz"
     if not path.is_file():
@@ -103,7 +104,7 @@ def _member(archive: tarfile.TarFile, name: str) -> io.BytesIO:
 
 
 def icon_names(family: Family) -> dict[str, str]:
-    """Every usable name of a family, plain aliases included, with the icon that it draws."""
+    """Map every usable name of a family, including plain aliases, to its icon."""
     names = {n: n for n, icon in family["icons"].items() if not icon.get("hidden") and "skin-tone" not in n}
     for name, alias in family.get("aliases", {}).items():
         if set(alias) == {"parent"} and alias["parent"] in names and "skin-tone" not in name:
@@ -112,7 +113,7 @@ def icon_names(family: Family) -> dict[str, str]:
 
 
 def choose(families: Mapping[str, Family]) -> list[tuple[str, str, str]]:
-    """Class, family and icon of every image to store, sorted by class and family.
+    """List class, family and icon of every image to store, sorted by class and family.
 
     Raises:
         UserError: The numbers of classes or images are not those of the shipped data set.
@@ -168,10 +169,10 @@ def build(families: Mapping[str, Family], out: Path) -> None:
 
 
 def require_resvg() -> None:
-    """Check the rasteriser.
+    """Check the version of the rasteriser.
 
     Raises:
-        UserError: resvg-py is missing or of another version: its drawings would differ.
+        UserError: resvg-py is missing or has another version, whose drawings would differ.
     """
     try:
         found = version("resvg-py")
@@ -182,7 +183,7 @@ def require_resvg() -> None:
 
 
 def attribution(families: Mapping[str, Family], drawn: Iterable[str]) -> str:
-    """Text of ``ATTRIBUTION.md``: who drew the images of each stored family, and under which licence."""
+    """Write the text of ``ATTRIBUTION.md``: author, source and licence of each stored family."""
     counts = Counter(drawn)
     lines = ["| family | images | authors | source | licence |", "|---|---|---|---|---|"]
     for name in STORED:
@@ -191,7 +192,7 @@ def attribution(families: Mapping[str, Family], drawn: Iterable[str]) -> str:
         label = f"{name} ({info['name']}), npm `@iconify-json/{name}` {VERSIONS[name]}"
         author = f"{info['author']['name']} | {info['author']['url']}"
         lines.append(f"| {label} | {counts[name]} | {author} | {licence} |")
-    notice = (Path(__file__).parent / "attribution.in.md").read_text(encoding="utf-8")
+    notice = (FOLDER / "emoji_attribution.in.md").read_text(encoding="utf-8")
     return notice.replace("{table}", "\n".join(lines))
 
 
