@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from metric_module.cli.resume import with_resume
 from metric_module.config import conf_folder
-from metric_module.config.checks import check
+from metric_module.config.checks import checked
 from metric_module.config.inheritance import import_from, passed_on
 from metric_module.config.messages import explain, one_line
 from metric_module.config.renamed import rename_targets
@@ -133,12 +133,12 @@ def job(cfg: DictConfig) -> float | None:
     if settings.mode == RunMode.MULTIRUN:
         return run_apart(cfg, settings)
     try:
-        check(cfg)
-        check_task(cfg.task._target_)
-        task = get_method(cfg.task._target_)
-        check_found("task._target_", cfg.task._target_, task)
-        logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and keep what it says
-        figures: Mapping[str, float] = task(cfg)
+        with checked(cfg):
+            check_task(cfg.task._target_)
+            task = get_method(cfg.task._target_)
+            check_found("task._target_", cfg.task._target_, task)
+            logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and keep what it says
+            figures: Mapping[str, float] = task(cfg)
     except Exception as error:
         message = explain(error)
         if message is None or cfg.debug:

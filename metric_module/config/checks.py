@@ -1,9 +1,10 @@
-"""What can be said about a configuration before anything is imported or built."""
+"""Checks of a configuration before anything is imported or built."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,38 @@ from metric_module.config import conf_folder
 from metric_module.config.messages import INNER, allowed
 from metric_module.errors import UserError
 
+_checked: list[DictConfig] = []
 
-def check(cfg: DictConfig) -> None:
-    """Accept a configuration that could run.
+
+@contextmanager
+def checked(cfg: DictConfig) -> Iterator[None]:
+    """Check a configuration before the task is imported; the task inside does not check the same object again.
 
     Args:
         cfg: The composed configuration.
 
     Raises:
-        UserError: If a value is out of range, is missing, contradicts another, or is one that nothing reads.
+        UserError: As :func:`check`.
     """
+    check(cfg)
+    _checked.append(cfg)
+    try:
+        yield
+    finally:
+        _checked.pop()
+
+
+def check(cfg: DictConfig) -> None:
+    """Check everything about a configuration that needs no import and no data.
+
+    Args:
+        cfg: The composed configuration.
+
+    Raises:
+        UserError: If a value is out of range or missing, contradicts another, or is one that nothing reads.
+    """
+    if any(cfg is done for done in _checked):
+        return
     _check_keys(cfg)
     _check_task(cfg)
     _check_missing(cfg)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,7 +19,7 @@ from omegaconf.errors import (
 )
 
 from metric_module.config import conf_folder
-from metric_module.errors import UserError
+from metric_module.errors import UserError, did_you_mean
 
 INNER = {"_target_", "_partial_", "hydra", "needs_checkpoint"}
 """Keys that nobody types."""
@@ -64,9 +63,7 @@ def explain(error: BaseException) -> str | None:
 def allowed(got: str, options: Iterable[str]) -> str:
     """The closest option, if one is close, and all of them."""
     names = [str(option) for option in options]
-    close = get_close_matches(got, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed: {', '.join(names) or 'none'}"
+    return f"{did_you_mean(got, names)}allowed: {', '.join(names) or 'none'}"
 
 
 def one_line(error: BaseException) -> str:
