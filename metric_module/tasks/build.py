@@ -28,8 +28,6 @@ from metric_module.module import TripletModule
 from metric_module.storage.checkpoints import WholeCheckpointIO
 from metric_module.storage.weights import load_encoder
 from metric_module.sweeps.settings import lower_is_better
-from metric_module.tasks.checkpoint import kept_configuration
-from metric_module.tasks.run_files import find_checkpoint
 from metric_module.training.memory import CrossBatchMemory
 
 GROUPS = (
@@ -45,6 +43,9 @@ GROUPS = (
     "logger",
     "callbacks",
 )
+
+KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
+"""Keys of the configuration that a checkpoint keeps: the weights and the figures depend on them."""
 
 # Advice of Lightning's that our defaults have weighed already.
 _WEIGHED = (
@@ -67,14 +68,16 @@ class Parts(NamedTuple):
     trainer: Trainer
 
 
-def build(cfg: DictConfig) -> Parts:
+def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     """Seed every random number generator, check every group, and build module, data module and trainer.
 
     Args:
         cfg: The composed configuration.
+        encoder_weights: Whether to load the file ``module.encoder_weights``, if there is one; a checkpoint that is
+            loaded afterwards has newer weights.
 
     Returns:
-        The parts.
+        Module, data module and trainer.
 
     Raises:
         UserError: If an argument does not fit its part, or a part needs a package that is not installed.
@@ -93,8 +96,10 @@ def build(cfg: DictConfig) -> Parts:
     optimizer = _build(cfg, "optimizer")
     _try_out(optimizer)
     encoder: Encoder = _build(cfg, "encoder")
-    settings = _plain(cfg, "module")
-    _load(encoder, settings.pop("encoder_weights"), cfg)
+    settings: Any = OmegaConf.to_container(cfg.module, resolve=True)
+    weights = settings.pop("encoder_weights")
+    if weights is not None and encoder_weights:
+        load_encoder(encoder, weights)
     module = TripletModule(
         encoder=encoder,
         criterion=criterion,
@@ -104,19 +109,9 @@ def build(cfg: DictConfig) -> Parts:
         memory=_memory(cfg, encoder),
         **settings,
     )
-    module.config = kept_configuration(cfg)
+    whole: Any = OmegaConf.to_container(cfg)
+    module.config = {key: whole[key] for key in KEPT}
     return Parts(module, datamodule, _trainer(cfg))
-
-
-def _load(encoder: Encoder, path: str | None, cfg: DictConfig) -> None:
-    """Let the encoder start from a file of weights, unless a checkpoint to go on from has newer ones."""
-    if path is not None and find_checkpoint(cfg) is None:
-        load_encoder(encoder, path)
-
-
-def _plain(cfg: DictConfig, group: str) -> dict[str, Any]:
-    """The values of a group that is no part by itself."""
-    return OmegaConf.to_container(cfg[group], resolve=True)  # type: ignore[return-value]
 
 
 def _trainer(cfg: DictConfig) -> Trainer:

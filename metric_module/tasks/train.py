@@ -13,7 +13,8 @@ from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.storage.weights import NAME, save_encoder
 from metric_module.tasks.build import Parts, build
-from metric_module.tasks.run_files import find_checkpoint, load_weights, write_config
+from metric_module.tasks.checkpoint import find_checkpoint, load_weights
+from metric_module.tasks.run_files import write_config
 from metric_module.tasks.run_report import read_figures
 
 
@@ -33,11 +34,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
         UserError: If the configuration or the data is wrong.
     """
     check(cfg)
-    parts = build(cfg)
+    path = find_checkpoint(cfg)
+    parts = build(cfg, encoder_weights=path is None)
     _check_positives(parts)
     if parts.trainer.is_global_zero:
         write_config(cfg)
-    path = find_checkpoint(cfg)
     if path is None and cfg.ckpt_path is not None:
         rank_zero_warn(f"ckpt_path=last: no checkpoint in {cfg.output_dir}/checkpoints yet, so training starts anew")
     parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
