@@ -66,7 +66,7 @@ def _check_keys(cfg: DictConfig) -> None:
 
 
 def _check_task(cfg: DictConfig) -> None:
-    """No keys of a task of this project but those of its yaml."""
+    """Reject keys that the yaml of a task of this project does not list."""
     home, _, name = str(cfg.task.get("_target_", "")).rpartition(".")
     path = conf_folder() / "task" / f"{name}.yaml"
     if home != "metric_module.tasks" or not path.is_file():
@@ -85,7 +85,7 @@ def _check_missing(cfg: DictConfig) -> None:
 
 
 def _check_margin(cfg: DictConfig) -> None:
-    """One margin: above 0 for the hinge, 0 or more for the soft loss."""
+    """Check that there is one margin: above 0 for the hinge loss, 0 or more for the soft loss."""
     margin = cfg.margin
     soft = cfg.criterion.get("loss") == "soft"
     if not math.isfinite(margin) or margin < 0 or (margin == 0 and not soft):
@@ -97,7 +97,7 @@ def _check_margin(cfg: DictConfig) -> None:
 
 
 def _check_training(cfg: DictConfig) -> None:
-    """Chunks and memory, as :class:`metric_module.TripletModule` takes them."""
+    """Check the sizes of chunks and memory."""
     chunk = cfg.module.encode_chunk_size
     if chunk is not None and chunk < 1:
         raise UserError(f"module.encode_chunk_size: expected an integer >= 1 or null, got {chunk}")
@@ -123,7 +123,7 @@ def _check_checkpoint(cfg: DictConfig) -> None:
 
 
 def _check_file(key: str, path: str, inside: Sequence[str]) -> None:
-    """Accept a file; of a folder, name the file in it that may be meant."""
+    """Check that a path is a file; for a folder, suggest the file in it."""
     if Path(path).is_dir():
         found = [str(Path(path, name)) for name in inside if Path(path, name).is_file()]
         hint = f"; give {key}={found[0]}" if found else ""

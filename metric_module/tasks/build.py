@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run."""
+"""Build module, data module and trainer from a configuration."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ GROUPS = (
 KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
 """Keys of the configuration that a checkpoint keeps: the weights and the figures depend on them."""
 
-# Advice of Lightning's that our defaults have weighed already.
-_WEIGHED = (
+# Advice of Lightning that does not apply to our defaults.
+_IGNORED = (
     ".*does not have many workers.*",
     ".*number of training batches .* is smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
@@ -61,7 +61,7 @@ _WEIGHED = (
 
 
 class Parts(NamedTuple):
-    """What a task works with."""
+    """Module, data module and trainer of a task."""
 
     module: TripletModule
     datamodule: LightningDataModule
@@ -84,7 +84,7 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     """
     rename_targets(cfg)
     check_configuration(cfg)
-    for message in _WEIGHED:
+    for message in _IGNORED:
         warnings.filterwarnings("ignore", message)
     for group in GROUPS:
         check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True))
@@ -126,7 +126,7 @@ def _trainer(cfg: DictConfig) -> Trainer:
 
 
 def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool:
-    """Whether a callback serves anything; Lightning refuses one for what is switched off."""
+    """Return whether a callback is of use; Lightning rejects callbacks for features that are switched off."""
     off = (
         (ProgressBar, cfg.trainer.enable_progress_bar is False),
         (Checkpoint, cfg.trainer.enable_checkpointing is False),
@@ -137,7 +137,7 @@ def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool
 
 
 def _metric(cfg: DictConfig, distance: Distance) -> MetricGroup:
-    """The metrics of the evaluation, all of them under the criterion's distance."""
+    """Build the metrics of the evaluation, all with the criterion's distance."""
     if "_target_" in cfg.evaluation:
         raise UserError("evaluation: expected metrics by name, {retrieval: {_target_: ...}}, got a single _target_")
     return MetricGroup([_built("evaluation", node, distance=distance) for node in cfg.evaluation.values()])
@@ -151,7 +151,7 @@ def _memory(cfg: DictConfig, encoder: Encoder) -> CrossBatchMemory | None:
 
 
 def _try_out(optimizer: Callable[..., Optimizer]) -> None:
-    """Find values that the optimizer refuses before any data is read."""
+    """Find values that the optimizer rejects before any data is read."""
     try:
         optimizer([torch.zeros(1, requires_grad=True)])
     except ValueError as error:
@@ -164,7 +164,7 @@ def _build(cfg: DictConfig, group: str, **parts: Any) -> Any:
 
 
 def _built(group: str, node: DictConfig, **parts: Any) -> Any:
-    """The same for a node of a group."""
+    """Instantiate a node of a group; unwrap the error that a constructor raised."""
     try:
         return instantiate(node, _convert_="all", **parts)
     except InstantiationException as error:

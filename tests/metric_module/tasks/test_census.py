@@ -64,15 +64,15 @@ def test_without_a_checkpoint_the_last_one_is_an_error(small: Compose) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["task.margins=[-1]"], "task.margins: expected numbers >= 0, got -1.0"),
         (["task.anchors=0"], "task.anchors: expected an integer >= 1 or null, got 0"),
         (["task.split=nowhere"], "^task.split: unknown split 'nowhere': expected one of train, val, test, all"),
     ],
 )
-def test_mistakes_are_named(small: Compose, overrides: list[str], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_named(small: Compose, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         census(small("task=census", *overrides))
 
 
