@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from metric_module.batch import unpack
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
@@ -110,4 +111,4 @@ class _Predictor(LightningModule):
     @override
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Embed a batch of samples, ``(B, D)``."""
-        return embed(self.encoder, batch[0])
+        return embed(self.encoder, unpack(batch).inputs)

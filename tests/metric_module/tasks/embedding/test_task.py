@@ -188,6 +188,18 @@ def test_one_embedding_for_each_label(tmp_path: Path) -> None:
         embed_to_file(parts, "test", tmp_path / "e.npz")
 
 
+class Unlabelled(Plain):
+    def test_dataloader(self) -> DataLoader[Any]:
+        return loader([torch.ones(2, 5)])
+
+
+def test_a_batch_has_labels(tmp_path: Path) -> None:
+    parts = Parts(module(), Unlabelled(), trainer(tmp_path))
+    with pytest.raises(UserError, match=r"batch: expected \(inputs, labels\) or .*, got Tensor"):
+        embed_to_file(parts, "test", tmp_path / "e.npz")
+    assert not list(tmp_path.rglob("*.*"))
+
+
 class Rowwise(Encoder):
     """An encoder whose rows do not depend, to the last bit, on the batch that they are in."""
 
