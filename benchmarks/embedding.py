@@ -2,7 +2,7 @@
 
 Synthetic samples go through a linear encoder, so that time and memory are those of reading, writing and sorting. Each
 row is a fresh process; memory is the peak of the resident set beyond what was there once libraries were loaded and a
-small set had been embedded. ``in memory`` collects all embeddings, as evaluation does.
+small set had been embedded.
 
 Shapes: N = samples, D = embedding size, B = samples of a batch, F = numbers of an input.
 """
@@ -28,11 +28,10 @@ from metric_module.distances import Euclidean
 from metric_module.encoders import MLP
 from metric_module.miners import All
 from metric_module.tasks.build import Parts
-from metric_module.tasks.embedding.split import embed_split
 from metric_module.tasks.embedding.task import embed_to_file
 
 F, D, B = 16, 128, 1024
-SIDES = ("npz", "parquet", "in memory")
+SIDES = ("arrow", "parquet", "npz")
 
 
 class Synthetic(Dataset[Batch]):
@@ -81,10 +80,7 @@ def run(side: str, samples: int, folder: Path) -> None:
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=folder, **quiet)  # type: ignore[arg-type]
     parts = Parts(module, SyntheticData(samples), trainer)
-    if side == "in memory":
-        embed_split(parts, "test")
-    else:
-        embed_to_file(parts, "test", folder / f"embeddings.{side}")
+    embed_to_file(parts, "test", folder / f"embeddings.{side}")
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from datamodules.emoji.scenes_datamodule import EmojiScenesDataModule, ScenePixe
 from metric_module import Encoder
 from metric_module.encoders.base import embed
 from metric_module.evaluation import adjusted_rand_index, instance_metrics
-from metric_module.tasks.run_files import load_weights
+from metric_module.tasks.checkpoint import load_weights
 
 COLOURS = np.array(
     [

@@ -1,4 +1,4 @@
-"""A module that encodes, and measures the embeddings of whole validation and test sets.
+"""A module that encodes, and logs figures of whole validation and test sets.
 
 Shapes: B = samples of a batch, D = embedding size.
 """
@@ -23,16 +23,16 @@ from metric_module.functional import nonfinite_rows
 
 
 class EmbeddingModule(LightningModule, ABC):
-    """An encoder and a metric: all that :class:`TripletModule` does but train.
+    """An encoder and a metric: evaluation and prediction, without training.
 
     Args:
         encoder: Maps inputs to embeddings ``(B, D)``.
 
     Attributes:
-        metric: Collects embeddings and computes the figures; for a subclass to set.
+        metric: Collects embeddings and computes the figures; a subclass sets it.
         config: Plain values that every checkpoint keeps under ``config``; None keeps nothing.
-        threshold: Distance up to which two samples count as the same, as the last validation found it best, if its
-            metric says so. Checkpoints keep it, and the test applies it.
+        threshold: Distance up to which two samples count as the same: the best one on the last validation set, if its
+            metric computes one. Checkpoints keep it, and the test applies it.
     """
 
     metric: EmbeddingMetric
@@ -47,11 +47,11 @@ class EmbeddingModule(LightningModule, ABC):
 
     @abstractmethod
     def loss_of_set(self, samples: Gathered) -> Tensor:
-        """Loss of the samples of all processes as one batch, ``()``."""
+        """Compute the loss of the samples of all processes as one batch, ``()``."""
 
     @override
     def forward(self, inputs: Any) -> Tensor:
-        """Embeddings ``(B, D)`` of a batch of inputs."""
+        """Embed a batch of inputs, ``(B, D)``."""
         embeddings: Tensor = self.encoder(inputs)
         return embeddings
 
@@ -69,18 +69,18 @@ class EmbeddingModule(LightningModule, ABC):
 
     @override
     def on_fit_start(self) -> None:
-        """Find before the first step that the validation could not measure this data."""
+        """Check before the first step that the metric can measure the validation data."""
         if self.trainer.enable_validation:
             self._take_sought("val")
 
     @override
     def on_validation_epoch_start(self) -> None:
-        """Forget the embeddings of the last validation."""
+        """Reset the metric."""
         self._start_evaluation("val")
 
     @override
     def on_test_epoch_start(self) -> None:
-        """Forget the embeddings of the last test."""
+        """Reset the metric."""
         self._start_evaluation("test")
 
     @override
@@ -105,7 +105,16 @@ class EmbeddingModule(LightningModule, ABC):
 
     @override
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Embeddings ``(B, D)`` of a batch: a :class:`Batch`, ``(inputs, labels)``, or inputs alone."""
+        """Embed a batch, ``(B, D)``.
+
+        Args:
+            batch: A :class:`Batch`, ``(inputs, labels)``, or inputs alone.
+            batch_idx: Number of the batch, for the message.
+            dataloader_idx: Not used.
+
+        Raises:
+            UserError: If an embedding is NaN or infinite.
+        """
         inputs = batch[0] if isinstance(batch, tuple | list) and not is_texts(batch) else batch
         embeddings = self._encode(inputs)
         bad = len(nonfinite_rows(embeddings))
@@ -115,7 +124,7 @@ class EmbeddingModule(LightningModule, ABC):
         return embeddings
 
     def _encode(self, inputs: Any, labels: Tensor | None = None) -> Tensor:
-        """Embeddings ``(B, D)``, as many as labels."""
+        """Embed inputs, ``(B, D)``, and check that there is one embedding per label."""
         embeddings = self._embed(inputs)
         if labels is not None and len(labels) != len(embeddings):
             got = f"{len(embeddings)} for {len(labels)} labels"
@@ -123,7 +132,7 @@ class EmbeddingModule(LightningModule, ABC):
         return embeddings
 
     def _refuse(self, bad: Tensor, seen: int, names: str = "sample ids") -> None:
-        """Stop, on all processes alike, if any of them has samples ``(n,)`` whose embeddings are not finite."""
+        """Stop all processes if any of them has samples ``(n,)`` with NaN or infinity."""
         total, seen = sum_over_ranks(torch.tensor([len(bad), seen], device=bad.device)).tolist()
         if total:
             ids = gather_rows(bad, row_counts(bad))[:5].tolist()
@@ -133,7 +142,7 @@ class EmbeddingModule(LightningModule, ABC):
             )
 
     def _embed(self, inputs: Any) -> Tensor:
-        """Embeddings ``(B, D)``."""
+        """Embed inputs, ``(B, D)``."""
         return embed(self.encoder, inputs)
 
     def _start_evaluation(self, stage: str) -> None:
@@ -147,7 +156,7 @@ class EmbeddingModule(LightningModule, ABC):
         embeddings = self._encode(inputs, labels)  # (B, D)
         self._seen += len(labels)
         bad = nonfinite_rows(embeddings)
-        if len(bad):  # processes may have different numbers of batches, so they come together at the end
+        if len(bad):  # processes may have different numbers of batches, so they stop together at the end
             self._bad.append(index.index_select(0, bad))
             return
         facts = DataModuleFacts.of(self.trainer)
@@ -158,7 +167,7 @@ class EmbeddingModule(LightningModule, ABC):
         self.metric.update(embeddings, labels, index, groups, queries)
 
     def _finish_evaluation(self, stage: str) -> None:
-        """Log every figure, and of classes the loss over the whole set as one batch."""
+        """Log every figure; for data with classes also the loss of the whole set as one batch."""
         self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
         samples = self.metric.gathered()
         self.metric.threshold = self.threshold if stage == "test" else None

@@ -1,6 +1,9 @@
-"""The one error type that means: the input is wrong, not the program."""
+"""The error of a wrong input, and suggestions for misspelt names."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
 
 
 class UserError(ValueError):
@@ -8,3 +11,19 @@ class UserError(ValueError):
 
     The command line prints the message alone and exits with code 2; from Python it is an ordinary :class:`ValueError`.
     """
+
+
+def did_you_mean(got: str, options: Sequence[str], most: int = 1) -> str:
+    """Begin a message with the closest options; empty if none is close.
+
+    Args:
+        got: The name that does not exist.
+        options: All names.
+        most: Largest number of suggestions.
+
+    Example:
+        >>> did_you_mean("margni", ["margin", "seed"])
+        "did you mean 'margin'? "
+    """
+    close = get_close_matches(got, options, n=most)
+    return f"did you mean {' or '.join(map(repr, close))}? " if close else ""

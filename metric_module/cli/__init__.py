@@ -1,4 +1,4 @@
-"""The command line: what must answer at once, so nothing here imports torch or lightning."""
+"""The command line; nothing here imports torch or lightning, so that mistakes are answered at once."""
 
 from metric_module.cli.entry import compose_and_run, job, main, run
 from metric_module.config.checks import check

@@ -1,4 +1,4 @@
-"""The command line: runs a task, and turns a user's mistake into one line and an exit code.
+"""Entry of the command line: run a task, and turn a user's mistake into one line and an exit code.
 
 Heavy imports happen inside the task, so that a mistake on the command line is answered at once.
 """
@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from metric_module.cli.resume import with_resume
 from metric_module.config import conf_folder
-from metric_module.config.checks import check
+from metric_module.config.checks import checked
 from metric_module.config.inheritance import import_from, passed_on
 from metric_module.config.messages import explain, one_line
 from metric_module.config.renamed import rename_targets
@@ -40,7 +40,7 @@ _CONFIG_PATH = ("--config-path", "-cp")
 
 
 def main() -> int:
-    """Run the command line: what ``lightning-triplets``, ``python -m metric_module`` and ``python run.py`` call.
+    """Run the command line of ``lightning-triplets``, ``python -m metric_module`` and ``python run.py``.
 
     Returns:
         The exit code.
@@ -49,10 +49,10 @@ def main() -> int:
 
 
 def run(main: Callable[[], Any]) -> int:
-    """Call Hydra's ``main``; a mistake in the command line or the configuration is one line and exit code 2.
+    """Call a function under ``@hydra.main``; answer a mistake of the user with one line and exit code 2.
 
     Args:
-        main: What ``hydra.main`` made.
+        main: The decorated function.
 
     Returns:
         The exit code.
@@ -68,7 +68,7 @@ def run(main: Callable[[], Any]) -> int:
 def _run(main: Callable[[], Any]) -> int:
     try:
         sys.argv[1:] = _with_config_path(with_resume(with_resume_sweep(sys.argv[1:])))
-        with _looking_at_names():
+        with _checked_composition():
             main()
         return finish_sweep()
     except Exception as error:
@@ -82,7 +82,7 @@ def _run(main: Callable[[], Any]) -> int:
 
 
 def _with_config_path(words: list[str]) -> list[str]:
-    """Make a relative ``--config-path`` one of the current folder; Hydra takes it as one of this package's."""
+    """Resolve a relative ``--config-path`` from the current folder; Hydra would resolve it from this package."""
     made = list(words)
     for position, word in enumerate(words):
         flag, equals, path = word.partition("=")
@@ -98,12 +98,12 @@ def _absolute(path: str) -> str:
 
 
 @contextmanager
-def _looking_at_names() -> Iterator[None]:
-    """Check each configuration as Hydra composes it: it calls parts of its own before the task could look at them."""
+def _checked_composition() -> Iterator[None]:
+    """Check each configuration as Hydra composes it, because Hydra calls parts of it before the task starts."""
     compose = ConfigLoaderImpl.load_configuration
 
     def checked(*arguments: Any, **options: Any) -> DictConfig:
-        """Check, compose and check."""
+        """Check the overrides, compose, and check the result."""
         check_words(list(options.get("overrides", arguments[2] if len(arguments) > 2 else [])))
         cfg = compose(*arguments, **options)
         rename_targets(cfg)
@@ -118,7 +118,7 @@ def _looking_at_names() -> Iterator[None]:
 
 
 def job(cfg: DictConfig) -> float | None:
-    """Run the task that the configuration names; in a sweep, in a process of its own.
+    """Run the task of a configuration; in a sweep, in a process of its own.
 
     Args:
         cfg: The composed configuration.
@@ -127,18 +127,18 @@ def job(cfg: DictConfig) -> float | None:
         The figure ``cfg.monitor``, or None if there is none.
 
     Raises:
-        SystemExit: With code 2 after a mistake of the user's.
+        SystemExit: With code 2 after a mistake of the user.
     """
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
         return run_apart(cfg, settings)
     try:
-        check(cfg)
-        check_task(cfg.task._target_)
-        task = get_method(cfg.task._target_)
-        check_found("task._target_", cfg.task._target_, task)
-        logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and keep what it says
-        figures: Mapping[str, float] = task(cfg)
+        with checked(cfg):
+            check_task(cfg.task._target_)
+            task = get_method(cfg.task._target_)
+            check_found("task._target_", cfg.task._target_, task)
+            logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and store its messages
+            figures: Mapping[str, float] = task(cfg)
     except Exception as error:
         message = explain(error)
         if message is None or cfg.debug:
@@ -159,10 +159,10 @@ def compose_and_run(cfg: DictConfig) -> float | None:
 
 
 def _wants_traces() -> bool:
-    """Whether the command line asks for stack traces; the configuration may not exist yet."""
+    """Return whether the command line asks for stack traces; there may be no configuration yet."""
     return "debug=true" in [word.lower() for word in sys.argv[1:]]
 
 
 def _is_from_a_job(error: BaseException) -> bool:
-    """Whether a task had started: before that, whatever Hydra raises is about the command line or a yaml."""
+    """Return whether a task had started; before that, Hydra's errors are about the command line or a yaml."""
     return any(frame.f_code.co_name == "run_job" for frame, _ in traceback.walk_tb(error.__traceback__))

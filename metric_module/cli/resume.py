@@ -1,4 +1,4 @@
-"""``resume=<folder>``: the options of a run again, in its folder, from its newest checkpoint."""
+"""``resume=<folder>``: continue a run in its folder, with its options, from its newest checkpoint."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _WORD = "resume="
 
 
 def with_resume(words: list[str]) -> list[str]:
-    """Put the options of an earlier run in place of ``resume=<folder>``; other words come after them and win.
+    """Replace ``resume=<folder>`` by the options of that run; options typed now come last and win.
 
-    A ``--config-dir`` of that run is to be typed again: what a file asks for is not the user's word.
+    A ``--config-dir`` of that run must be typed again, because a file cannot vouch for itself.
 
     Args:
-        words: Of the command line, without the program.
+        words: Words of the command line, without the program.
 
     Returns:
-        Words that Hydra understands; the same if there is no such word.
+        Words for Hydra; unchanged without ``resume=``.
 
     Raises:
-        UserError: If the folder is not one of a run, or is asked to resume a sweep.
+        UserError: If the folder is not one of a run, or ``-m`` asks for a sweep.
     """
     folders = [word.removeprefix(_WORD) for word in words if word.startswith(_WORD)]
     if not folders:
@@ -47,7 +47,7 @@ def with_resume(words: list[str]) -> list[str]:
 
 
 def _is_option(words: list[str], position: int) -> bool:
-    """Whether a word is an option or its value: argparse refuses options between overrides."""
+    """Return whether a word is an option or its value; argparse rejects options between overrides."""
     word = words[position]
     value = position > 0 and words[position - 1].startswith("-") and "=" not in word and not word.startswith("~")
     return word.startswith("-") or value

@@ -1,4 +1,4 @@
-"""Compares a part's configuration with the signature of its ``_target_``, before it is built."""
+"""Check of a configuration node against the signature of its ``_target_``, before it is built."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PLAIN = (bool, int, float, str, NoneType)
 
 
 def check_arguments(path: str, node: Any) -> None:
-    """Accept a node, and every node inside it, whose keys and plain values fit its ``_target_``.
+    """Check the keys and plain values of a node, and of every node inside it, against its ``_target_``.
 
     Args:
-        path: Where the node is in the configuration.
-        node: Its plain content: dicts, lists and scalars.
+        path: Place of the node in the configuration.
+        node: Plain content: dicts, lists and scalars.
 
     Raises:
-        UserError: If a target is not to be trusted or cannot be imported, a key is not one of its arguments, one is
+        UserError: If a target is not trusted or cannot be imported, a key is not one of its arguments, one is
             missing, or a plain value has the wrong type.
     """
     if isinstance(node, list):
@@ -45,7 +45,7 @@ def _check_call(path: str, node: Mapping[str, Any]) -> None:
     target = locate(f"{path}._target_", node["_target_"])
     check_found(f"{path}._target_", node["_target_"], target)
     name = getattr(target, "__name__", str(target))
-    inherited = inspect.isclass(target) and target.__init__ is nn.Module.__init__  # takes anything, accepts nothing
+    inherited = inspect.isclass(target) and target.__init__ is nn.Module.__init__  # it takes no arguments
     parameters = {} if inherited else inspect.signature(target).parameters
     given = {key: value for key, value in node.items() if key not in _OWN}
     if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -64,17 +64,17 @@ def _check_call(path: str, node: Mapping[str, Any]) -> None:
 
 
 def locate(path: str, target: str) -> Callable[..., Any]:
-    """Import what a ``_target_`` names.
+    """Import the class or function that a ``_target_`` names.
 
     Args:
-        path: Where it stands in the configuration.
-        target: Its dotted name.
+        path: Place of the ``_target_`` in the configuration.
+        target: Dotted name.
 
     Returns:
         The class or function.
 
     Raises:
-        UserError: If there is no such module or name, or it cannot be called. What the module raises is passed on.
+        UserError: If there is no such module or name, or it cannot be called. An error inside the module is passed on.
     """
     words = target.split(".")
     for end in range(len(words) - 1, 0, -1):
@@ -85,7 +85,7 @@ def locate(path: str, target: str) -> Callable[..., Any]:
 
 
 def _import(name: str) -> ModuleType | None:
-    """The module of that name, or None if there is none; what its own imports lack is passed on."""
+    """Import a module; None if there is none. An error of its own imports is passed on."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
@@ -107,10 +107,10 @@ def _descend(path: str, target: str, module: ModuleType, names: list[str]) -> Ca
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    """Annotations of the arguments, or none if they cannot be evaluated."""
+    """Evaluate the annotations of the arguments; empty if that fails."""
     if inspect.isclass(target):
         owner = next(kind for kind in target.__mro__ if "__init__" in vars(kind))
-        # What a dataclass inherits is annotated in the words of another module.
+        # Annotations that a dataclass inherits use names of another module.
         target = target if "__dataclass_fields__" in vars(owner) else target.__init__
     try:
         return get_type_hints(target)
@@ -119,7 +119,7 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from a yaml fits an annotation; annotations without any plain type are not judged."""
+    """Return whether a value from a yaml fits an annotation; annotations without a plain type accept any value."""
     if isinstance(value, Mapping) and "_target_" in value:
         return True
     members = _members(hint)
@@ -140,7 +140,7 @@ def _is(value: Any, member: Any) -> bool:
 
 
 def _members(hint: Any) -> list[Any]:
-    """The members of a union, however deep, or the annotation itself."""
+    """List the members of a union, nested ones included, or the annotation itself."""
     if get_origin(hint) not in {Union, UnionType}:
         return [hint]
     return [member for inner in get_args(hint) for member in _members(inner)]

@@ -1,9 +1,10 @@
-"""What can be said about a configuration before anything is imported or built."""
+"""Checks of a configuration before anything is imported or built."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,38 @@ from metric_module.config import conf_folder
 from metric_module.config.messages import INNER, allowed
 from metric_module.errors import UserError
 
+_checked: list[DictConfig] = []
 
-def check(cfg: DictConfig) -> None:
-    """Accept a configuration that could run.
+
+@contextmanager
+def checked(cfg: DictConfig) -> Iterator[None]:
+    """Check a configuration before the task is imported; the task inside does not check the same object again.
 
     Args:
         cfg: The composed configuration.
 
     Raises:
-        UserError: If a value is out of range, is missing, contradicts another, or is one that nothing reads.
+        UserError: As :func:`check`.
     """
+    check(cfg)
+    _checked.append(cfg)
+    try:
+        yield
+    finally:
+        _checked.pop()
+
+
+def check(cfg: DictConfig) -> None:
+    """Check everything about a configuration that needs no import and no data.
+
+    Args:
+        cfg: The composed configuration.
+
+    Raises:
+        UserError: If a value is out of range or missing, contradicts another, or is one that nothing reads.
+    """
+    if any(cfg is done for done in _checked):
+        return
     _check_keys(cfg)
     _check_task(cfg)
     _check_missing(cfg)
@@ -43,7 +66,7 @@ def _check_keys(cfg: DictConfig) -> None:
 
 
 def _check_task(cfg: DictConfig) -> None:
-    """No keys of a task of this project but those of its yaml."""
+    """Reject keys that the yaml of a task of this project does not list."""
     home, _, name = str(cfg.task.get("_target_", "")).rpartition(".")
     path = conf_folder() / "task" / f"{name}.yaml"
     if home != "metric_module.tasks" or not path.is_file():
@@ -62,7 +85,7 @@ def _check_missing(cfg: DictConfig) -> None:
 
 
 def _check_margin(cfg: DictConfig) -> None:
-    """One margin: above 0 for the hinge, 0 or more for the soft loss."""
+    """Check that there is one margin: above 0 for the hinge loss, 0 or more for the soft loss."""
     margin = cfg.margin
     soft = cfg.criterion.get("loss") == "soft"
     if not math.isfinite(margin) or margin < 0 or (margin == 0 and not soft):
@@ -74,7 +97,7 @@ def _check_margin(cfg: DictConfig) -> None:
 
 
 def _check_training(cfg: DictConfig) -> None:
-    """Chunks and memory, as :class:`metric_module.TripletModule` takes them."""
+    """Check the sizes of chunks and memory."""
     chunk = cfg.module.encode_chunk_size
     if chunk is not None and chunk < 1:
         raise UserError(f"module.encode_chunk_size: expected an integer >= 1 or null, got {chunk}")
@@ -100,7 +123,7 @@ def _check_checkpoint(cfg: DictConfig) -> None:
 
 
 def _check_file(key: str, path: str, inside: Sequence[str]) -> None:
-    """Accept a file; of a folder, name the file in it that may be meant."""
+    """Check that a path is a file; for a folder, suggest the file in it."""
     if Path(path).is_dir():
         found = [str(Path(path, name)) for name in inside if Path(path, name).is_file()]
         hint = f"; give {key}={found[0]}" if found else ""

@@ -1,4 +1,4 @@
-"""Where the yaml files of the configuration are."""
+"""Folder of the yaml files, in a checkout and in a wheel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def conf_folder() -> Path:
-    """Folder of the yaml files: ``metric_module/conf`` in a wheel, ``conf`` beside the package in a checkout.
+    """Find the folder of the yaml files: ``metric_module/conf`` in a wheel, ``conf`` next to the package in a checkout.
 
     Example:
         >>> (conf_folder() / "config.yaml").is_file()

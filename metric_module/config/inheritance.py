@@ -1,4 +1,4 @@
-"""What child processes inherit: this package, and what the user typed. They are jobs of a sweep, or ranks of DDP."""
+"""Environment of child processes (sweep jobs, DDP processes): the same package, and the words the user typed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def import_from(folder: Path) -> None:
-    """Let the user's own modules in a folder be imported, but none in place of this project's packages.
+    """Make the user's modules in a folder importable, without replacing this project's packages.
 
     Args:
         folder: The current folder.
@@ -35,11 +35,11 @@ def import_from(folder: Path) -> None:
 
 @contextmanager
 def passed_on() -> Iterator[None]:
-    """Prepare this process for children that run the same package, from the same folder, on the same user's word.
+    """Let child processes run the same package, from the same folder, with the same trusted names.
 
-    Lightning builds the command of a rank from ``__main__``: a console script is called by its path, which fails on
-    Windows, and a relative path of a script fails in another folder. With the ``__spec__`` that ``python -m
-    metric_module`` has, it is ``sys.executable -m metric_module.__main__`` however this process was started.
+    Lightning builds the command of a DDP process from ``__main__``: a console script is called by its path, which fails
+    on Windows, and a relative path of a script fails in another folder. With the ``__spec__`` of ``python -m
+    metric_module``, the command is ``sys.executable -m metric_module.__main__`` however this process was started.
     """
     variables = {
         PROGRAM: os.environ.get(PROGRAM) or typed_command(),
@@ -62,18 +62,18 @@ def passed_on() -> Iterator[None]:
 
 
 def _import_path() -> dict[str, str]:
-    """Environment with which ``python -m metric_module`` finds this package and no other; empty if it does anyway."""
+    """Return the variables with which ``python -m metric_module`` finds this package; empty if none are needed."""
     found = {}
     if _ROOT not in {str(Path(sysconfig.get_path(name)).resolve()) for name in ("purelib", "platlib")}:
         others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != _ROOT]
         found["PYTHONPATH"] = os.pathsep.join([_ROOT, *others])
     if _has_another("metric_module", Path.cwd()):
-        found["PYTHONSAFEPATH"] = "1"  # otherwise ``-m`` takes what is in the current folder
+        found["PYTHONSAFEPATH"] = "1"  # otherwise ``-m`` takes the package in the current folder
     return found
 
 
 def _has_another(name: str, folder: Path) -> bool:
-    """Whether a folder has a module or package of this name that is not this project's."""
+    """Return whether a folder has a module or package of this name that is not this project's."""
     found = PathFinder.find_spec(name, [str(folder)])
     origin = found.origin if found is not None else None
     return origin is not None and Path(origin).resolve() != Path(_ROOT, name, "__init__.py")

@@ -1,11 +1,10 @@
-"""From the exceptions of Hydra, OmegaConf and this project to one line that says what is wrong and what is allowed."""
+"""One-line messages for exceptions of Hydra, OmegaConf and this project."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,10 +19,10 @@ from omegaconf.errors import (
 )
 
 from metric_module.config import conf_folder
-from metric_module.errors import UserError
+from metric_module.errors import UserError, did_you_mean
 
 INNER = {"_target_", "_partial_", "hydra", "needs_checkpoint"}
-"""Keys that nobody types."""
+"""Keys that users do not type."""
 
 _AMBIGUOUS = "Ambiguous value for argument "
 _ABOUT_THE_CONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
@@ -33,10 +32,10 @@ _DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
 
 
 def explain(error: BaseException) -> str | None:
-    """One line for a mistake of the user's, None for anything else.
+    """Explain a user's mistake in one line: what is wrong, where, and what is allowed.
 
     Args:
-        error: What was raised; its causes are searched too, because Hydra wraps what a constructor raises.
+        error: The exception; its causes are searched too, because Hydra wraps exceptions of constructors.
 
     Returns:
         The line, or None if the exception is a bug, or comes from the user's own code.
@@ -62,15 +61,22 @@ def explain(error: BaseException) -> str | None:
 
 
 def allowed(got: str, options: Iterable[str]) -> str:
-    """The closest option, if one is close, and all of them."""
+    """Suggest the closest option, and list all of them.
+
+    Args:
+        got: The name that does not exist.
+        options: All names.
+
+    Example:
+        >>> allowed("margni", ["margin", "seed"])
+        "did you mean 'margin'? allowed: margin, seed"
+    """
     names = [str(option) for option in options]
-    close = get_close_matches(got, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed: {', '.join(names) or 'none'}"
+    return f"{did_you_mean(got, names)}allowed: {', '.join(names) or 'none'}"
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception, its line breaks folded."""
+    """Join the lines of an exception's message, without links and details."""
     lines = [line.strip() for line in str(error).split("Config search path:")[0].splitlines()]
     return "; ".join(line for line in lines if line and not line.startswith(_DETAILS))
 
@@ -83,7 +89,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _unknown_figure(error: BaseException) -> str | None:
-    """For Lightning's complaint that a figure to choose by is never logged; None for any other."""
+    """Explain Lightning's error about a monitored figure that is never logged; None for any other error."""
     found = _NOT_LOGGED.search(str(error))
     if found is None:
         return None
@@ -93,7 +99,7 @@ def _unknown_figure(error: BaseException) -> str | None:
 
 
 def _unreadable(override: str, reason: str) -> str:
-    """With the same value in quotes, where they would help: for the shell, and for Hydra inside."""
+    """Explain an override that Hydra cannot parse, and suggest quotes where they would help."""
     key, _, value = override.partition("=")
     quoted = '{}="{}"'.format(key, value.replace('"', '\\"'))
     helps = bool(value) and not value.startswith(("[", "{", "'", '"')) and _reads(quoted, value)
@@ -102,7 +108,7 @@ def _unreadable(override: str, reason: str) -> str:
 
 
 def _reads(override: str, value: str) -> bool:
-    """Whether Hydra reads this value in it."""
+    """Return whether Hydra reads this value from an override."""
     try:
         return bool(OverridesParser.create().parse_override(override).value() == value)
     except HydraException:

@@ -1,4 +1,4 @@
-"""How the program was called: the command that its hints show."""
+"""Command that started the program, for the hints that it prints."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PROGRAM = "LIGHTNING_TRIPLETS_PROGRAM"
 
 
 def command() -> str:
-    """Command that starts the program, as the user typed it, without its options.
+    """Return the command that starts the program, as the user typed it, without options.
 
-    In a child process it is the command of the process that the user started; from Python it is the console script.
+    In a child process this is the command of the process that the user started; from Python it is the console script.
 
     Returns:
         ``lightning-triplets``, ``python -m metric_module`` or ``python /path/to/run.py``, quoted for a shell.
@@ -27,7 +27,7 @@ def command() -> str:
 
 
 def typed_command() -> str:
-    """Command of this process, from the words that Python was started with."""
+    """Return the command of this process, from the arguments that Python was started with."""
     called = Path(sys.argv[0])
     if called.stem != SCRIPT:
         return shlex.join(sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])])

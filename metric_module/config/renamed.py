@@ -34,7 +34,7 @@ RENAMED = {
 
 
 def rename_targets(node: Any) -> None:
-    """Put the new name in place of every old ``_target_``, however deep.
+    """Replace every old ``_target_`` in a configuration, nested ones included.
 
     Args:
         node: A configuration, changed in place; nothing is resolved.

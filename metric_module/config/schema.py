@@ -1,4 +1,4 @@
-"""Types of the configuration, so that a wrong value or an unknown key fails before anything heavy is imported.
+"""Types of the configuration: a wrong value or an unknown key fails before anything heavy is imported.
 
 The groups are open nodes: each takes the keys of the yaml that is chosen for it, and those are compared with the
 signature of its ``_target_`` before it is built. The trainer is always Lightning's, so its arguments are typed here,
@@ -62,7 +62,7 @@ class TrainerConfig:
 
 @dataclass
 class ModuleConfig:
-    """How the module runs the encoder, with whose samples it mines, and how fast its parts learn, from which start."""
+    """Arguments of :class:`metric_module.TripletModule` that are plain values, and the encoder's initial weights."""
 
     encode_chunk_size: int | None = None
     gather: bool = True
@@ -73,7 +73,7 @@ class ModuleConfig:
 
 @dataclass
 class MemoryConfig:
-    """Past embeddings as further references; size 0 is none."""
+    """Cross-batch memory: past embeddings as additional references; size 0 switches it off."""
 
     size: int = 0
     warmup_steps: int = 0
@@ -81,7 +81,7 @@ class MemoryConfig:
 
 @dataclass
 class Config:
-    """The whole configuration: a few values that everything shares, and one node per group."""
+    """The whole configuration: shared values, and one node per group."""
 
     margin: float = 0.4
     seed: int = 0
@@ -109,5 +109,5 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra under the name ``schema``."""
+    """Register the schema with Hydra under the name ``schema``."""
     ConfigStore.instance().store(name="schema", node=Config, provider="lightning-triplets")

@@ -1,7 +1,7 @@
-"""Which ``_target_`` may be called: what the user typed, what the user trusts, and this project's own parts.
+"""Allow-list of ``_target_`` names: names that the user typed or trusts, and this project's own classes.
 
-A configuration can come from anyone: a shared yaml, a run's folder, a checkpoint. Names in it are looked at before
-anything is imported, and what they turn out to be before anything is called. Only the command line can widen the list.
+A configuration can come from anyone: a shared yaml, a run's folder, a checkpoint. Names in it are checked before
+anything is imported, and the imported objects before anything is called. Only the command line can extend the list.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from metric_module.errors import UserError
 
 WORDS = "LIGHTNING_TRIPLETS_TYPED"
-"""What the user typed, for the processes that this one starts: a sweep's jobs, the ranks of a node."""
+"""Environment variable: the words the user typed, for child processes (sweep jobs, DDP processes)."""
 
 PARTS = re.compile(
     r"(metric_module\.(encoders|distances|miners|callbacks|evaluation)|datamodules(\.published)?)\.[A-Z]\w*"
@@ -35,7 +35,7 @@ PARTS = re.compile(
 )
 _HOMES = ("metric_module", "datamodules", "torch", "lightning")
 
-# Hydra looks launchers and sweepers up among the installed plugins.
+# Hydra finds launchers and sweepers among the installed plugins.
 _PLUGINS = re.compile(r"hydra\.(launcher|sweeper)\._target_ hydra_plugins\.[\w.]+")
 
 _LOGGING = re.compile(r"logging\.(Stream|File|Null)Handler|logging\.Formatter|colorlog\.ColoredFormatter")
@@ -43,7 +43,7 @@ _STREAMS = re.compile(r"ext://sys\.std(out|err)")
 _MAKES_NODES = re.compile(r"\boc\s*\.\s*(create|decode)\b")
 _TASKS = "metric_module.tasks."
 
-# What Hydra builds, calls or sets itself, and where a reference could bring in what stands elsewhere.
+# Nodes that Hydra builds, calls or sets itself; a reference in them could bring in a node from elsewhere.
 _ACTS = tuple(
     f"hydra.{part}" for part in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging", "job.env_set")
 )
@@ -56,16 +56,19 @@ _words: list[str] = []
 
 
 def remember(words: list[str]) -> None:
-    """Take the words that were typed, once and before Hydra can change the environment.
+    """Store the words the user typed, once and before Hydra can change the environment.
 
     Args:
-        words: Of this command line; those of the process that started this one come first.
+        words: Words of this command line; those of the parent process take precedence.
     """
     _words[:] = json.loads(os.environ.get(WORDS, json.dumps(words)))
 
 
 def vouch_for(*packages: str) -> None:
-    """Vouch for packages, or single names in them, from Python: what ``trusted=[...]`` is on the command line.
+    """Trust packages, or single names in them, from Python, as ``trusted=[...]`` does on the command line.
+
+    Args:
+        packages: Dotted names.
 
     Example:
         >>> vouch_for("my_package")
@@ -75,12 +78,12 @@ def vouch_for(*packages: str) -> None:
 
 
 class Typed(NamedTuple):
-    """What a command line vouches for.
+    """Names that the user vouches for.
 
     Attributes:
-        targets: Names given to a ``_target_``.
+        targets: Names typed for a ``_target_``.
         packages: Names in ``trusted``.
-        environment: Whether it sets ``hydra.job.env_set``.
+        environment: Whether ``hydra.job.env_set`` was typed.
     """
 
     targets: frozenset[str]
@@ -89,14 +92,14 @@ class Typed(NamedTuple):
 
 
 def typed() -> Typed:
-    """What the command line of this process, or of the one that started it, vouches for."""
+    """Return the names that the command line of this process, or of its parent, vouches for."""
     found = _parsed(tuple(_words))
     return found._replace(packages=(*found.packages, *_trusted))
 
 
 @cache
 def _parsed(words: tuple[str, ...]) -> Typed:
-    """What some words vouch for; asked for at every name, so they are parsed once."""
+    """Parse the words of a command line; cached, because every name is compared with the result."""
     targets: list[str] = []
     packages: list[str] = []
     environment = False
@@ -105,7 +108,7 @@ def _parsed(words: tuple[str, ...]) -> Typed:
         try:
             override = parser.parse_override(word)
         except HydraException:
-            continue  # an option, or something that Hydra will refuse
+            continue  # an option, or a word that Hydra will reject
         key, given = override.key_or_group, override.value()
         environment |= key.startswith("hydra.job.env_set")
         for value in given.list if isinstance(given, ChoiceSweep) else [given]:
@@ -115,13 +118,13 @@ def _parsed(words: tuple[str, ...]) -> Typed:
 
 
 def check_configuration(cfg: DictConfig) -> None:
-    """Look at every name in a composed configuration, ``hydra.*`` included, before anything is imported for it.
+    """Check every name in a composed configuration, ``hydra.*`` included, before anything is imported for it.
 
     Args:
-        cfg: What Hydra composed, nothing resolved yet.
+        cfg: The composed configuration; nothing is resolved.
 
     Raises:
-        UserError: Naming the first place that would call, or import, what nobody vouched for.
+        UserError: If a node would call or import a name that nobody vouched for; the first one is named.
     """
     vouched = typed()
     if str(OmegaConf.select(cfg, "hydra.mode")).endswith("MULTIRUN") and not _typed_a_sweep():
@@ -138,13 +141,13 @@ def check_configuration(cfg: DictConfig) -> None:
 
 
 def check_words(words: list[str]) -> None:
-    """Look at overrides before Hydra composes with them: some of them import.
+    """Check overrides before Hydra composes with them, because some of them import.
 
     Args:
-        words: Typed, or of a sweep or a run that a file describes.
+        words: Overrides, typed or from the file of a sweep or a run.
 
     Raises:
-        UserError: If one that was not typed changes where Hydra looks for files.
+        UserError: If one that was not typed changes Hydra's search path.
     """
     for word in words:
         if word.lstrip("+~").startswith("hydra.searchpath") and word not in _words:
@@ -152,10 +155,13 @@ def check_words(words: list[str]) -> None:
 
 
 def check_task(name: Any) -> None:
-    """Accept the name of a task.
+    """Check the name of a task.
+
+    Args:
+        name: Value of ``task._target_``.
 
     Raises:
-        UserError: If it is none of this project's, and was neither typed nor trusted.
+        UserError: If it is not a task of this project, and was neither typed nor trusted.
     """
     if not str(name).startswith(_TASKS) and not _is_vouched(name, typed()):
         raise _refusal("task._target_", name)
@@ -163,28 +169,29 @@ def check_task(name: Any) -> None:
 
 
 def check_target(path: str, name: Any) -> None:
-    """Accept the name of a ``_target_`` that may be imported.
+    """Check the name of a ``_target_`` before it is imported.
 
     Args:
-        path: Where it stands in the configuration.
-        name: What stands there.
+        path: Place of the ``_target_`` in the configuration.
+        name: Its value.
 
     Raises:
-        UserError: If it was neither typed nor trusted, and is no part of this project or of Lightning or torch.optim.
+        UserError: If it was neither typed nor trusted, and is not in the allow-list of this project, Lightning and
+            torch.optim.
     """
     _check_name(path, name, typed())
 
 
 def check_found(path: str, name: str, found: Callable[..., Any]) -> None:
-    """Accept what a name turned out to be: a class or function of the place that the name promises.
+    """Check an imported object before it is called: a class or function from an allowed package.
 
     Args:
-        path: Where it stands in the configuration.
-        name: The name.
-        found: What it names.
+        path: Place of the ``_target_`` in the configuration.
+        name: Its value.
+        found: The imported object.
 
     Raises:
-        UserError: If it comes from elsewhere, and was neither typed nor trusted.
+        UserError: If it comes from another package, and was neither typed nor trusted.
     """
     _check_name(path, name, typed())
     home = str(getattr(found, "__module__", "")).split(".")[0]
@@ -205,7 +212,7 @@ def _is_vouched(name: Any, vouched: Typed) -> bool:
 
 
 def _check_hydra(path: str, key: str, value: Any, vouched: Typed) -> None:
-    """What Hydra itself acts upon before a task starts: factories of logging, variables of the environment."""
+    """Check values that Hydra uses before a task starts: factories of logging, environment variables."""
     text = str(value)
     factory = path.startswith(("hydra.job_logging.", "hydra.hydra_logging.")) and key in {"()", "class"}
     if factory and not _LOGGING.fullmatch(text):
@@ -235,12 +242,12 @@ def _typed_a_sweep() -> bool:
 
 
 def _names(node: Any) -> Iterator[str]:
-    """Every value of a ``_target_``, however deep."""
+    """Yield every value of a ``_target_``, nested ones included."""
     return (str(value) for _, key, value in _leaves("", node) if key == "_target_")
 
 
 def _leaves(path: str, node: Any) -> Iterator[tuple[str, str, Any]]:
-    """Path, last key and value of every leaf; one that is a list or a dict where ``_target_`` wants a name too."""
+    """Yield path, last key and value of every leaf; whatever a ``_target_`` holds counts as a leaf."""
     key = path.rpartition(".")[2]
     if isinstance(node, Mapping) and key != "_target_":
         for name, value in node.items():

@@ -1,4 +1,4 @@
-"""Files that are written whole: a reader never sees half of one."""
+"""Atomic writes: a reader sees the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pathlib import Path
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A file to write beside another, which takes its place when the block ends well, and goes when it does not.
+    """Replace a file at the end of the block; if the block fails, the old file is kept.
 
     Args:
-        path: The file to replace; its folder is made.
+        path: The file to replace; its folder is created.
+
+    Yields:
+        A temporary file in the same folder to write to.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,11 +28,11 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write beside the file, then rename over it.
+    """Write a text file atomically.
 
     Args:
-        path: The file; its folder is made.
-        text: All of its content.
+        path: The file; its folder is created.
+        text: The whole content.
     """
     with beside(path) as part:
         part.write_text(text, encoding="utf-8")

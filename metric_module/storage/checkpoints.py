@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and hold nothing but plain values and tensors."""
+"""Checkpoints: written atomically, read as plain values and tensors alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from metric_module.storage.atomic import beside
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes beside the file, then renames over it; reads plain values and tensors, whatever the caller asks for.
+    """Write checkpoints atomically, and read plain values and tensors alone, whatever the caller asks for.
 
-    Give it to ``Trainer(plugins=[WholeCheckpointIO()])``; the command line does so. If the disk is full, the file that
-    was there stays. Paths with a protocol (``s3://...``) are written as Lightning does, and read under the same rule.
+    Give it to ``Trainer(plugins=[WholeCheckpointIO()])``; the command line does so. If the disk is full, the previous
+    checkpoint is kept. Paths with a protocol (``s3://...``) are written by Lightning and read in the same safe way.
     """
 
     @override
@@ -28,7 +28,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            UserError: If it cannot be written.
+            UserError: If the file cannot be written.
         """
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -41,7 +41,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 os.fsync(stream.fileno())
         except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
             reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or str(error)
-            kept = "; the checkpoint of before stays" if file.is_file() else ""
+            kept = "; the previous checkpoint is kept" if file.is_file() else ""
             raise UserError(f"checkpoint: cannot write {file} ({reason.splitlines()[0]}){kept}") from error
 
     @override
@@ -53,14 +53,14 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def load_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint as plain values and tensors; nothing in it is ever run.
+    """Read a checkpoint as plain values and tensors; nothing in it is executed.
 
     Args:
         path: The file, or anything Lightning reads from.
         map_location: As in :func:`torch.load`.
 
     Raises:
-        UserError: If it is not a checkpoint, is damaged, or holds anything else.
+        UserError: If the file is not a checkpoint, is damaged, or contains other objects.
     """
     try:
         loaded: dict[str, Any] = TorchCheckpointIO().load_checkpoint(path, map_location, weights_only=True)
@@ -72,9 +72,13 @@ def load_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a folder that can be read from end to end; None if there is none.
+    """Find the newest checkpoint of a folder that can be read completely; a warning names damaged ones.
 
-    Damaged ones are named in a warning.
+    Args:
+        folder: Folder of ``*.ckpt`` files.
+
+    Returns:
+        The file, or None if there is none.
     """
     for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:

@@ -1,4 +1,4 @@
-"""Takes back the folder of what was refused."""
+"""Output folders: removal after a rejected run, and quoting for Hydra."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
-# What a run writes before it has learned anything: a folder with nothing else belongs to a refused run.
+# A run writes these before its first step: a folder with nothing else belongs to a rejected run.
 _BEFORE_THE_FIRST_STEP = {".hydra", "run.log", "config.yaml", "tensorboard", "checkpoints"}
 
 
 def forget_refused(folder: Path) -> None:
-    """Remove the folder of a run that was refused before it learned anything; any other is left alone.
+    """Delete the output folder of a run that was rejected before training; any other folder is kept.
 
     Args:
         folder: The run's folder.
@@ -23,7 +23,10 @@ def forget_refused(folder: Path) -> None:
 
 
 def quoted(folder: Path) -> str:
-    r"""A folder as a value on Hydra's command line, whatever is in its name.
+    r"""Quote a folder as a value on Hydra's command line.
+
+    Args:
+        folder: Any path, with any characters.
 
     Example:
         >>> print(quoted(Path("it's")))
@@ -33,10 +36,10 @@ def quoted(folder: Path) -> str:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, and the folders around it inside the current one that are then empty.
+    """Remove a folder, and those parents inside the current folder that are empty afterwards.
 
     Args:
-        folder: What to remove, with all that is in it.
+        folder: The folder to remove, with its content.
     """
     folder = folder.resolve()
     shutil.rmtree(folder)

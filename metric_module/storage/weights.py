@@ -1,4 +1,4 @@
-"""Weights of an encoder in and out as safetensors: a file of nothing but tensors, which any framework reads."""
+"""Weights of an encoder as a safetensors file, which holds tensors alone and which any framework reads."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ NAME = "encoder.safetensors"
 
 
 def save_encoder(encoder: nn.Module, path: str | Path) -> None:
-    """Write the weights and buffers of an encoder; a reader never sees half of the file.
+    """Write the weights and buffers of an encoder atomically.
 
-    Its metadata name the class as ``encoder``, and have ``embedding_dim`` and the ``version`` of this project.
+    The metadata of the file are ``encoder`` (name of the class), ``embedding_dim`` and ``version`` of this project.
 
     Args:
         encoder: An :class:`metric_module.Encoder`.
-        path: The file; its folder is made.
+        path: The file; its folder is created.
 
     Raises:
-        UserError: If the encoder's state has something else than tensors, or the file cannot be written.
+        UserError: If the encoder's state has values that are no tensors, or the file cannot be written.
 
     Example:
         >>> import torch
@@ -61,35 +61,35 @@ def save_encoder(encoder: nn.Module, path: str | Path) -> None:
 
 
 def load_encoder(encoder: nn.Module, path: str | Path) -> None:
-    """Load what :func:`save_encoder` wrote, all of it; nothing in the file is ever run.
+    """Load all weights that :func:`save_encoder` wrote; nothing in the file is executed.
 
     Args:
-        encoder: Of the same class, built with the same arguments.
+        encoder: An encoder of the same class, built with the same arguments.
         path: The file.
 
     Raises:
-        UserError: If there is no such file, it is no safetensors file, or a tensor in it does not fit, naming the
-            first.
+        UserError: If there is no such file, it is no safetensors file, or a tensor does not fit; the first one is
+            named.
     """
     tensors, about = read_tensors(path, "module.encoder_weights")
     own = encoder.state_dict()
-    told = f"; the file is of {about['encoder']!r}" if "encoder" in about else ""
+    origin = f"; the file is of {about['encoder']!r}" if "encoder" in about else ""
     for name in own | tensors:
         expected, got = (_shape(state, name) for state in (own, tensors))
         if expected != got:
             raise UserError(
                 f"module.encoder_weights: {path} does not fit {type(encoder).__name__}, first at {name}: expected "
-                f"{expected}, got {got}{told}"
+                f"{expected}, got {got}{origin}"
             )
     encoder.load_state_dict(tensors)
 
 
 def read_tensors(path: str | Path, setting: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and the metadata, of a safetensors file.
+    """Read the tensors by name, and the metadata, of a safetensors file.
 
     Args:
         path: The file.
-        setting: What asks for it, for the message.
+        setting: The configuration key that names the file, for the message.
 
     Raises:
         UserError: If there is no such file, or it is another kind of file.
@@ -104,7 +104,7 @@ def read_tensors(path: str | Path, setting: str) -> tuple[dict[str, Tensor], dic
 
 
 def _apart(state: Mapping[str, object], file: Path) -> dict[str, Tensor]:
-    """The tensors of a state on the CPU, none of which shares memory with another."""
+    """Copy the tensors of a state to the CPU so that no two share memory."""
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in state.items():

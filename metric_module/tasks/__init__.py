@@ -1,4 +1,4 @@
-"""Whole jobs, callable from Python with a composed configuration: ``train(cfg)``, ``evaluate(cfg)``."""
+"""Tasks, callable from Python with a composed configuration: ``train(cfg)``, ``evaluate(cfg)``."""
 
 from metric_module.tasks.census import census
 from metric_module.tasks.embedding.task import embed

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run."""
+"""Build module, data module and trainer from a configuration."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ from metric_module.module import TripletModule
 from metric_module.storage.checkpoints import WholeCheckpointIO
 from metric_module.storage.weights import load_encoder
 from metric_module.sweeps.settings import lower_is_better
-from metric_module.tasks.checkpoint import kept_configuration
-from metric_module.tasks.run_files import find_checkpoint
 from metric_module.training.memory import CrossBatchMemory
 
 GROUPS = (
@@ -46,8 +44,11 @@ GROUPS = (
     "callbacks",
 )
 
-# Advice of Lightning's that our defaults have weighed already.
-_WEIGHED = (
+KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
+"""Keys of the configuration that a checkpoint keeps: the weights and the figures depend on them."""
+
+# Advice of Lightning that does not apply to our defaults.
+_IGNORED = (
     ".*does not have many workers.*",
     ".*number of training batches .* is smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
@@ -60,28 +61,30 @@ _WEIGHED = (
 
 
 class Parts(NamedTuple):
-    """What a task works with."""
+    """Module, data module and trainer of a task."""
 
     module: TripletModule
     datamodule: LightningDataModule
     trainer: Trainer
 
 
-def build(cfg: DictConfig) -> Parts:
+def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     """Seed every random number generator, check every group, and build module, data module and trainer.
 
     Args:
         cfg: The composed configuration.
+        encoder_weights: Whether to load the file ``module.encoder_weights``, if there is one; a checkpoint that is
+            loaded afterwards has newer weights.
 
     Returns:
-        The parts.
+        Module, data module and trainer.
 
     Raises:
         UserError: If an argument does not fit its part, or a part needs a package that is not installed.
     """
     rename_targets(cfg)
     check_configuration(cfg)
-    for message in _WEIGHED:
+    for message in _IGNORED:
         warnings.filterwarnings("ignore", message)
     for group in GROUPS:
         check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True))
@@ -93,8 +96,10 @@ def build(cfg: DictConfig) -> Parts:
     optimizer = _build(cfg, "optimizer")
     _try_out(optimizer)
     encoder: Encoder = _build(cfg, "encoder")
-    settings = _plain(cfg, "module")
-    _load(encoder, settings.pop("encoder_weights"), cfg)
+    settings: Any = OmegaConf.to_container(cfg.module, resolve=True)
+    weights = settings.pop("encoder_weights")
+    if weights is not None and encoder_weights:
+        load_encoder(encoder, weights)
     module = TripletModule(
         encoder=encoder,
         criterion=criterion,
@@ -104,19 +109,9 @@ def build(cfg: DictConfig) -> Parts:
         memory=_memory(cfg, encoder),
         **settings,
     )
-    module.config = kept_configuration(cfg)
+    whole: Any = OmegaConf.to_container(cfg)
+    module.config = {key: whole[key] for key in KEPT}
     return Parts(module, datamodule, _trainer(cfg))
-
-
-def _load(encoder: Encoder, path: str | None, cfg: DictConfig) -> None:
-    """Let the encoder start from a file of weights, unless a checkpoint to go on from has newer ones."""
-    if path is not None and find_checkpoint(cfg) is None:
-        load_encoder(encoder, path)
-
-
-def _plain(cfg: DictConfig, group: str) -> dict[str, Any]:
-    """The values of a group that is no part by itself."""
-    return OmegaConf.to_container(cfg[group], resolve=True)  # type: ignore[return-value]
 
 
 def _trainer(cfg: DictConfig) -> Trainer:
@@ -131,7 +126,7 @@ def _trainer(cfg: DictConfig) -> Trainer:
 
 
 def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool:
-    """Whether a callback serves anything; Lightning refuses one for what is switched off."""
+    """Return whether a callback is of use; Lightning rejects callbacks for features that are switched off."""
     off = (
         (ProgressBar, cfg.trainer.enable_progress_bar is False),
         (Checkpoint, cfg.trainer.enable_checkpointing is False),
@@ -142,7 +137,7 @@ def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool
 
 
 def _metric(cfg: DictConfig, distance: Distance) -> MetricGroup:
-    """The metrics of the evaluation, all of them under the criterion's distance."""
+    """Build the metrics of the evaluation, all with the criterion's distance."""
     if "_target_" in cfg.evaluation:
         raise UserError("evaluation: expected metrics by name, {retrieval: {_target_: ...}}, got a single _target_")
     return MetricGroup([_built("evaluation", node, distance=distance) for node in cfg.evaluation.values()])
@@ -156,7 +151,7 @@ def _memory(cfg: DictConfig, encoder: Encoder) -> CrossBatchMemory | None:
 
 
 def _try_out(optimizer: Callable[..., Optimizer]) -> None:
-    """Find values that the optimizer refuses before any data is read."""
+    """Find values that the optimizer rejects before any data is read."""
     try:
         optimizer([torch.zeros(1, requires_grad=True)])
     except ValueError as error:
@@ -169,7 +164,7 @@ def _build(cfg: DictConfig, group: str, **parts: Any) -> Any:
 
 
 def _built(group: str, node: DictConfig, **parts: Any) -> Any:
-    """The same for a node of a group."""
+    """Instantiate a node of a group; unwrap the error that a constructor raised."""
     try:
         return instantiate(node, _convert_="all", **parts)
     except InstantiationException as error:

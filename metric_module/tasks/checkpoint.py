@@ -1,51 +1,154 @@
-"""What a checkpoint was trained with, kept inside it."""
+"""Checkpoints in tasks: find the file, restore the configuration it was trained with, and load its weights."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from metric_module.config.checks import check
 from metric_module.config.renamed import rename_targets
 from metric_module.config.trust import check_configuration
+from metric_module.errors import UserError
+from metric_module.module import TripletModule
+from metric_module.storage.checkpoints import load_checkpoint, newest_checkpoint
+from metric_module.tasks.build import KEPT, Parts, build
+from metric_module.tasks.run_files import write_config
 
-KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
+_TRAINING_ONLY = ("memory.", "criterion.miner.")
+"""State that an evaluation does without: a checkpoint can be evaluated with another miner, and without its memory."""
 
 
-def kept_configuration(cfg: DictConfig) -> dict[str, Any]:
-    """What a checkpoint keeps: what the weights and the figures depend on, as plain values."""
-    whole = OmegaConf.to_container(cfg)
-    assert isinstance(whole, dict)
-    return {str(key): whole[key] for key in KEPT}
+class Restored(NamedTuple):
+    """A run as a task sees it after training.
+
+    Attributes:
+        cfg: The configuration, with what the checkpoint was trained with.
+        parts: Module, data module and trainer.
+        weights: Path of the checkpoint or of the encoder's weights; None for an encoder as it was built.
+    """
+
+    cfg: DictConfig
+    parts: Parts
+    weights: str | None
 
 
-def as_trained(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
-    """A configuration in which what the command line does not say is as the checkpoint was trained.
+def restore(cfg: DictConfig) -> Restored:
+    """Build the parts of a run, load the weights of ``cfg.ckpt_path`` if there is one, and write ``config.yaml``.
+
+    From the command line, encoder, distance, criterion and data are those that the checkpoint was trained with, except
+    for the options that were typed.
 
     Args:
         cfg: The composed configuration.
-        checkpoint: What was read from the file.
 
     Returns:
-        The same configuration if the checkpoint has none, or if Hydra did not start this process.
+        The configuration, the parts, and where the weights came from.
 
     Raises:
-        UserError: If the checkpoint names what nobody vouched for.
+        UserError: If the configuration is wrong, there is no checkpoint, or it does not fit the encoder.
+    """
+    path = find_checkpoint(cfg)
+    if path is None and cfg.ckpt_path is not None:
+        raise UserError(f"ckpt_path={cfg.ckpt_path}: no checkpoint in {cfg.output_dir}/checkpoints")
+    checkpoint = None if path is None else load_checkpoint(path)
+    if checkpoint is not None:
+        cfg = as_trained(cfg, checkpoint)
+    check(cfg)
+    parts = build(cfg, encoder_weights=checkpoint is None)
+    if path is not None and checkpoint is not None:
+        load_state(parts.module, checkpoint, path)
+    if parts.trainer.is_global_zero:
+        write_config(cfg)
+    return Restored(cfg, parts, path or cfg.module.encoder_weights)
+
+
+def find_checkpoint(cfg: DictConfig) -> str | None:
+    """Path of the checkpoint that ``ckpt_path`` names; for ``last`` the newest whole one in the run's folder, or None.
+
+    Args:
+        cfg: The composed configuration.
+    """
+    if cfg.ckpt_path != "last":
+        path: str | None = cfg.ckpt_path
+        return path
+    newest = newest_checkpoint(Path(cfg.output_dir) / "checkpoints")
+    return None if newest is None else str(newest)
+
+
+def as_trained(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
+    """Replace what the command line does not say by what the checkpoint was trained with.
+
+    Args:
+        cfg: The composed configuration.
+        checkpoint: Content of the file.
+
+    Returns:
+        A new configuration; the given one if the checkpoint keeps none, or if Hydra did not start this process.
+
+    Raises:
+        UserError: If the checkpoint names a ``_target_`` that nobody vouched for.
     """
     kept = checkpoint.get("config")
     if not isinstance(kept, dict) or not HydraConfig.initialized():
         return cfg
     overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    said = [override.key_or_group for override in overrides]
+    typed = [override.key_or_group for override in overrides]
     merged = cfg.copy()
     with open_dict(merged):
-        for key in (key for key in KEPT if key in kept and key not in said):
+        for key in (key for key in KEPT if key in kept and key not in typed):
             merged[key] = kept[key]
-        for key in said:
-            if key.split(".")[0] in kept and "." in key and key.split(".")[0] not in said:
+        for key in typed:
+            if key.split(".")[0] in kept and "." in key and key.split(".")[0] not in typed:
                 OmegaConf.update(merged, key, OmegaConf.select(cfg, key))
     rename_targets(merged)
     check_configuration(merged)
     return merged
+
+
+def load_weights(module: TripletModule, path: str) -> None:
+    """Load a checkpoint's weights, as plain tensors, and its threshold into a module.
+
+    Args:
+        module: The module to change.
+        path: A checkpoint of Lightning.
+
+    Raises:
+        UserError: If the file is no checkpoint, or belongs to another encoder or distance.
+    """
+    load_state(module, load_checkpoint(path), path)
+
+
+def load_state(module: TripletModule, checkpoint: dict[str, Any], path: str) -> None:
+    """Load the content of a checkpoint, as :func:`load_weights` does.
+
+    Args:
+        module: The module to change.
+        checkpoint: Content of the file.
+        path: The file, for the message.
+
+    Raises:
+        UserError: If it belongs to another encoder or distance.
+    """
+    state = checkpoint["state_dict"]
+    own = module.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    wrong = [name for name in own | state if name not in fitting and not name.startswith(_TRAINING_ONLY)]
+    if wrong:
+        raise UserError(
+            f"ckpt_path: {path} does not fit {type(module.encoder).__name__}, first at {wrong[0]}; "
+            f"give the options it was trained with: {_trained_with(Path(path))}"
+        )
+    module.load_state_dict(fitting, strict=False)
+    module.threshold = checkpoint.get("threshold")
+
+
+def _trained_with(checkpoint: Path) -> str:
+    """Overrides of the run that wrote a checkpoint, or where to find them."""
+    overrides = checkpoint.parent.parent / ".hydra" / "overrides.yaml"
+    if not overrides.is_file():
+        return "see config.yaml of its run"
+    return " ".join(str(word) for word in OmegaConf.load(overrides)) or "the defaults"

@@ -1,23 +1,18 @@
-"""Read the figures of a trained encoder."""
+"""Measure a trained encoder: the task ``evaluate``."""
 
 from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from metric_module.config.checks import check
-from metric_module.errors import UserError
-from metric_module.storage.checkpoints import load_checkpoint
-from metric_module.tasks.build import build
-from metric_module.tasks.checkpoint import as_trained
-from metric_module.tasks.run_files import find_checkpoint, load_weights, write_config
+from metric_module.tasks.checkpoint import restore
 from metric_module.tasks.run_report import read_figures
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Load ``cfg.ckpt_path`` and read val and test with it; or the encoder of ``cfg.module.encoder_weights``.
+    """Measure the checkpoint ``cfg.ckpt_path``, or the encoder of ``cfg.module.encoder_weights``, on val and test.
 
     From the command line, encoder, distance, criterion and data are those that a checkpoint was trained with, except
-    for what the command line says.
+    for the options that were typed.
 
     Args:
         cfg: The composed configuration.
@@ -28,15 +23,5 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the configuration or the data is wrong, or the checkpoint does not fit the encoder.
     """
-    path = find_checkpoint(cfg)
-    if path is None and cfg.ckpt_path is not None:
-        raise UserError(f"ckpt_path={cfg.ckpt_path}: no checkpoint in {cfg.output_dir}/checkpoints")
-    if path is not None:
-        cfg = as_trained(cfg, load_checkpoint(path))
-    check(cfg)
-    parts = build(cfg)
-    if path is not None:
-        load_weights(parts.module, path)
-    if parts.trainer.is_global_zero:
-        write_config(cfg)
-    return read_figures(cfg, parts)
+    restored = restore(cfg)
+    return read_figures(restored.cfg, restored.parts)

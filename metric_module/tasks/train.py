@@ -1,4 +1,4 @@
-"""Train an encoder, then read its figures once with the best weights."""
+"""Train an encoder, then measure the best weights once: the task ``train``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.storage.weights import NAME, save_encoder
 from metric_module.tasks.build import Parts, build
-from metric_module.tasks.run_files import find_checkpoint, load_weights, write_config
+from metric_module.tasks.checkpoint import find_checkpoint, load_weights
+from metric_module.tasks.run_files import write_config
 from metric_module.tasks.run_report import read_figures
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
-    """Fit, take the best checkpoint by ``cfg.monitor``, read val and test with it, and write ``encoder.safetensors``.
+    """Fit, measure the best checkpoint by ``cfg.monitor`` on val and test, and write ``encoder.safetensors``.
 
-    Test is read at the end, once; not at all with ``test: false``, which is what the jobs of a sweep get.
+    Test is measured once, at the end; not at all with ``test: false``, the default for jobs of a sweep.
 
     Args:
         cfg: The composed configuration. With ``ckpt_path``, training continues from that checkpoint; with ``last``,
@@ -33,11 +34,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
         UserError: If the configuration or the data is wrong.
     """
     check(cfg)
-    parts = build(cfg)
+    path = find_checkpoint(cfg)
+    parts = build(cfg, encoder_weights=path is None)
     _check_positives(parts)
     if parts.trainer.is_global_zero:
         write_config(cfg)
-    path = find_checkpoint(cfg)
     if path is None and cfg.ckpt_path is not None:
         rank_zero_warn(f"ckpt_path=last: no checkpoint in {cfg.output_dir}/checkpoints yet, so training starts anew")
     parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
@@ -50,7 +51,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
 
 def _check_positives(parts: Parts) -> None:
-    """Accept batches in which an anchor has a positive, or a memory that may have one."""
+    """Reject batches in which no anchor has a positive, unless a memory may have one."""
     if DataModuleFacts(parts.datamodule).samples_per_class == 1 and parts.module.memory is None:
         raise UserError(
             "datamodule.samples_per_class: expected at least 2, or a memory (memory.size=8192, say), got 1: an anchor "
@@ -59,7 +60,7 @@ def _check_positives(parts: Parts) -> None:
 
 
 def _write_encoder(parts: Parts, path: Path) -> None:
-    """Write the encoder's weights; the figures stand, and the checkpoints have the weights, if it cannot be done."""
+    """Write the encoder's weights; warn if that fails, because figures and checkpoints are complete without."""
     try:
         save_encoder(parts.module.encoder, path)
     except UserError as error:
@@ -67,7 +68,7 @@ def _write_encoder(parts: Parts, path: Path) -> None:
 
 
 def _take_best(parts: Parts) -> None:
-    """Load the best checkpoint; if there was no validation, keep the last weights."""
+    """Load the best checkpoint; without validation, keep the last weights."""
     savers = [saver for saver in parts.trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
     best = [saver.best_model_path for saver in savers if saver.monitor is not None and saver.best_model_path]
     if best:

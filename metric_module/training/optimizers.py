@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from metric_module.errors import UserError
+from metric_module.errors import UserError, did_you_mean
 
 OptimizerFactory = Callable[[Any], Optimizer]
 """Called with the parameters, or with groups of them, dicts, where parts have learning rates of their own."""
@@ -203,9 +202,7 @@ def _near(name: str, known: Iterable[str]) -> str:
     inside = [part for part in known if part.rpartition(".")[0] == parent]
     where = f"{parent} has" if parent else "the module has"
     shown = ", ".join(part.rpartition(".")[2] for part in inside[:12]) + (", ..." if len(inside) > 12 else "")
-    close = get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(repr(part) for part in close)}? " if close else ""
-    return f"{hint}{where} {shown or 'no parts'}"
+    return f"{did_you_mean(name, list(known), most=3)}{where} {shown or 'no parts'}"
 
 
 def _scales(groups: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -158,6 +158,13 @@ def test_a_folder_in_place_of_a_file_of_it(
     assert capsys.readouterr().err.strip().endswith(told)
 
 
+def test_the_configuration_is_checked_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("metric_module.config.checks._check_margin", seen.append)
+    assert command("encoder=custom", "encoder._target_=nowhere.Tiny") == 2  # found by the task, when it builds
+    assert len(seen) == 1
+
+
 def test_a_bug_in_the_users_code_keeps_its_trace(command: Command, tmp_path: Path) -> None:
     (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
     with pytest.raises(IndexError):

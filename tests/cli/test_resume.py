@@ -1,4 +1,4 @@
-"""Stopped from the command line, and continued from it."""
+"""Runs that are stopped and resumed from the command line."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def test_resume_says_what_it_wants(command: Command, capsys: pytest.CaptureFixtu
     assert command("resume=nowhere") == 2
     assert "error: resume: expected the folder of a run, with .hydra/ in it, got nowhere" in capsys.readouterr().err
     assert command("-m", "resume=nowhere") == 2
-    told = "error: resume: expected one run, got a sweep (-m); for a sweep give resume_sweep=<folder>"
-    assert told in capsys.readouterr().err
+    message = "error: resume: expected one run, got a sweep (-m); for a sweep give resume_sweep=<folder>"
+    assert message in capsys.readouterr().err
     (tmp_path / "odd/.hydra").mkdir(parents=True)
     for text in ("{", "3"):
         (tmp_path / "odd/.hydra/overrides.yaml").write_text(text)
@@ -127,8 +127,8 @@ def test_a_checkpoint_is_evaluated_with_what_it_was_trained_with(
     for path in ("run/checkpoints/best.ckpt", "run/checkpoints/last.ckpt"):
         evaluate = ("task=evaluate", f"ckpt_path={path}", *limits, "hydra.run.dir=again")
         assert command(*evaluate) == 2
-        told = capsys.readouterr().err
-        assert "error: encoder._target_: 'my_encoders.Tiny' comes from a file" in told
+        message = capsys.readouterr().err
+        assert "error: encoder._target_: 'my_encoders.Tiny' comes from a file" in message
         assert command(*evaluate, "trusted=[my_encoders]") == 0
         figures, expected = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("again", "run"))
         assert figures == expected

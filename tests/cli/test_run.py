@@ -42,7 +42,7 @@ def only(folder: Path) -> Path:
 
 
 def test_an_encoder_of_ones_own(tmp_path: Path) -> None:
-    """From a folder outside the repository, with a class in the user's own file."""
+    """Train from a folder outside the repository, with a class in the user's own file."""
     (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
     done = shell(tmp_path, "encoder=custom", "encoder._target_=my_encoders.Tiny", "trainer.max_steps=2", *QUICK)
     assert done.returncode == 0, done.stderr
@@ -87,7 +87,7 @@ class Unpooled(Encoder):
 def test_operators_without_a_deterministic_version(
     tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By default they train and are named; ``trainer.deterministic=true`` refuses them in a line."""
+    """By default training names them in a warning; ``trainer.deterministic=true`` rejects them in one line."""
     (tmp_path / "unpooled.py").write_text(NOT_DETERMINISTIC)
     monkeypatch.delitem(sys.modules, "unpooled", raising=False)
     words = ["encoder=custom", "encoder._target_=unpooled.Unpooled", "trainer.fast_dev_run=true", *QUICK]
@@ -149,7 +149,7 @@ def test_wandb_offline(command: Command, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_sweep_survives_a_failing_job(tmp_path: Path) -> None:
-    """Jobs have processes of their own; the failed one is named, the other finishes, and test is not looked at."""
+    """Jobs have processes of their own; the failed one is named, the other finishes, and test is not measured."""
     done = shell(tmp_path, "-m", "margin=-1,0.3", *MLP, "trainer.fast_dev_run=true", *QUICK)
     assert done.returncode == 1
     assert "error: margin: expected a finite number > 0 for the hinge loss, got -1.0" in done.stderr

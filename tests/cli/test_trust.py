@@ -1,4 +1,4 @@
-"""Opening a configuration or a checkpoint never runs what the user did not trust.
+"""Opening a configuration or a checkpoint never runs code that the user did not trust.
 
 Each payload would leave a trace in the current folder; a positive control runs it and finds the trace.
 """
@@ -67,7 +67,7 @@ EVIL = "open('ran', 'w').close()\n\ndef function(*arguments):\n    return None\n
 
 
 class Reduce:
-    """A pickle that calls something."""
+    """A pickle that calls a function."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = (function, arguments)
@@ -98,7 +98,7 @@ def write(folder: Path, name: str, content: Any, package: str = "") -> None:
 
 
 def call(target: str, arguments: list[Any]) -> Any:
-    """What an instantiation without any check would do."""
+    """Instantiate without any check."""
     plain = [locate("", item["_target_"])(*item["_args_"]) if item == PATH else item for item in arguments]
     named = [item for item in plain if isinstance(item, str) and item.startswith(("source=", "weights_only="))]
     settings: dict[str, Any] = {"source": "local"} if "source=local" in named else {}
@@ -205,8 +205,8 @@ def test_nor_by_a_reference(place: str, command: Command, tmp_path: Path, capsys
     assert not ran(tmp_path)
 
 
-def test_a_launcher_may_name_the_sweeps_folder_and_job_and_nothing_else() -> None:
-    """Submitit's own configuration does; both are typed as text, so that they bring no nodes."""
+def test_a_launcher_may_name_the_folder_and_job_of_the_sweep_alone() -> None:
+    """Submitit's own configuration uses both; they are typed as text, so they bring no nodes."""
     for name in ("${hydra.sweep.dir}/.submitit/%j", "${hydra.job.name}"):
         check_configuration(OmegaConf.create({"hydra": {"launcher": {"name": name}}}))
         for part in ("callbacks", "sweeper"):
@@ -274,7 +274,7 @@ def test_what_was_typed_or_trusted_is_called(command: Command, tmp_path: Path) -
         assert command("--config-dir", "conf", "encoder=mine", f"trusted=[{trusted}]", *quick) == code
 
 
-def test_a_name_that_turns_out_to_be_something_else() -> None:
+def test_an_allowed_name_of_an_object_from_elsewhere_is_rejected() -> None:
     with pytest.raises(UserError, match=r"x: 'metric_module.encoders.Path' comes from a file"):
         check_found("x", "metric_module.encoders.Path", Path)
     check_found("x", "metric_module.tasks.train", get_method("metric_module.tasks.train"))
@@ -322,7 +322,7 @@ def test_a_checkpoint_cannot_call(
 def test_without_the_checks_it_would_have_run(
     target: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What :func:`test_a_file_cannot_name_it` proves is due to the checks, and to nothing else."""
+    """The checks, and nothing else, make :func:`test_a_file_cannot_name_it` pass."""
     for place in ("cli.entry", "tasks.build"):
         monkeypatch.setattr(f"metric_module.{place}.check_configuration", lambda cfg: None)
     monkeypatch.setattr("metric_module.config.arguments.check_target", lambda path, name: None)

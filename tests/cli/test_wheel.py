@@ -66,7 +66,7 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """A folder with an encoder of the user's, which says where the packages come from, and a yaml for it."""
+    """Make a folder with an encoder, which prints where the packages come from, and a yaml for it."""
     (tmp_path / "my_encoders.py").write_text(MY_ENCODERS.replace("AvgPool2d(8)", "AvgPool2d(2)") + WHERE)
     (tmp_path / "my_conf/encoder").mkdir(parents=True)
     (tmp_path / "my_conf/encoder/tiny.yaml").write_text("_target_: my_encoders.Tiny\nembedding_dim: 4\n")
@@ -82,7 +82,7 @@ def run(folder: Path, unpacked: Path, *words: str, code: int = 0) -> subprocess.
 
 
 def assert_imported(said: str, unpacked: Path, times: int) -> None:
-    """Every process took both packages from the wheel."""
+    """Assert that every process took both packages from the wheel."""
     line = f"imported {unpacked}/metric_module/__init__.py {unpacked}/datamodules/__init__.py"
     assert re.findall(r"imported .*", said) == [line] * times
 
@@ -109,7 +109,7 @@ def test_what_is_in_the_wheel(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_the_console_script(unpacked: Path) -> None:
-    """Declared, in the wheel, and callable."""
+    """The console script is declared in the wheel, and callable."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     (folder,) = unpacked.glob("*.dist-info")
     found = Distribution.at(folder).entry_points.select(group="console_scripts")
@@ -123,13 +123,13 @@ def test_help_and_mistakes(unpacked: Path, tmp_path: Path) -> None:
     said = run(tmp_path, unpacked, *MODULE, "--help").stdout
     assert "criterion: soft_triplet, triplet\n" in said and "__pycache__" not in said
     assert f"{shlex.join(MODULE)} miner=semihard margin=0.1 seed=7" in said and "run.py" not in said
-    told = run(tmp_path, unpacked, *MODULE, "encoder=convnet", code=2).stderr
-    assert "error: encoder=convnet: unknown option; did you mean 'conv_net'? allowed: char_conv_net, " in told
+    message = run(tmp_path, unpacked, *MODULE, "encoder=convnet", code=2).stderr
+    assert "error: encoder=convnet: unknown option; did you mean 'conv_net'? allowed: char_conv_net, " in message
     assert not list(tmp_path.iterdir())
 
 
 def test_a_run_on_two_processes_and_its_continuation(unpacked: Path, here: Path) -> None:
-    """Begun by a console script as pip writes it, which is no module and lies elsewhere; continued by the module."""
+    """Begin with a console script as pip writes it, which is no module and lies elsewhere; continue with the module."""
     (here / "bin").mkdir()
     (here / "bin/lightning-triplets").write_text(SCRIPT)
     mine = ("--config-dir", "my_conf", "trusted=[my_encoders]")
@@ -160,7 +160,7 @@ def test_a_sweep_and_its_continuation(unpacked: Path, here: Path) -> None:
 
 
 def test_another_hydra_project(unpacked: Path, tmp_path: Path) -> None:
-    """The one of docs/extending.md, with the groups of the wheel."""
+    """The project of docs/extending.md composes with the groups of the wheel."""
     _, files, _ = page("extending.md")
     for name in ("my_project.py", "my_project/config.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

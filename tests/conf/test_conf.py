@@ -1,4 +1,4 @@
-"""Every shipped yaml composes, fits the signature of its part, and builds it."""
+"""Every shipped yaml composes, fits the signature of its ``_target_``, and builds it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from metric_module import distances, encoders, miners
 from metric_module.config import conf_folder
 from metric_module.config.arguments import check_arguments, locate
 from metric_module.config.schema import Config, TrainerConfig, register
+from metric_module.config.trust import vouch_for
 from metric_module.evaluation import MetricGroup
 from metric_module.tasks.build import build
 
@@ -64,10 +65,7 @@ NEEDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def trust_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The class of ``encoder=custom`` lives here."""
-    monkeypatch.setattr("metric_module.config.trust._trusted", ["tests.helpers"])
+vouch_for("tests.helpers")  # the class of encoder=custom
 
 
 def composed(folder: Path, *overrides: str) -> DictConfig:
@@ -113,7 +111,7 @@ def test_a_yaml_is_small(group: str, option: str) -> None:
     [("distance", distances, "Distance"), ("miner", miners, "Miner"), ("encoder", encoders, "Encoder")],
 )
 def test_every_shipped_part_has_a_yaml(group: str, package: Any, base: str) -> None:
-    """Parts of the package that can be built, by the targets of the yamls."""
+    """Every class that can be built is the target of a yaml."""
     targets = {str(OmegaConf.load(path)) for path in (CONF / group).glob("*.yaml")}
     classes = [name for name in package.__all__ if inspect.isclass(getattr(package, name))]
     abstract = {"Distance", "Encoder", "EmbeddingHead", "WindowMiner", "SelectingMiner", "Miner", "Triplets", "Uniform"}

@@ -8,7 +8,7 @@ import shlex
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pytest
 
 from metric_module.evaluation import pair_retrieval_metrics
@@ -60,8 +60,10 @@ def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPat
     assert json.loads((folder / "again/metrics.json").read_text()) == figures
     embed = ["task=embed", "ckpt_path=run/checkpoints/best.ckpt", "hydra.run.dir=embedded", *more, *trusted]
     assert command(*embed, "trainer.accelerator=cpu") == 0
-    with np.load(folder / "embedded/embeddings.npz") as file:
-        ids, names = file["ids"], file["class_names"].tolist()
+    with pa.memory_map(str(folder / "embedded/embeddings.arrow")) as file:
+        table = pa.ipc.open_file(file).read_all()
+    ids, names = table["id"].to_pylist(), table["name"].to_pylist()
+    assert table["label"].to_pylist() == names
     expected = {
         "ratings.csv": ("user 0", "item 49", 110),
         "captions.csv": ("text 0", "image 79", 240),
@@ -69,7 +71,7 @@ def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPat
     }
     path = next(word.rpartition("=")[2] for word in words if word.startswith("datamodule.path"))
     first, last, count = expected[path]
-    assert ids.tolist() == list(range(count))
+    assert ids == list(range(count))
     assert (names[0], names[-1]) == (first, last)
 
 

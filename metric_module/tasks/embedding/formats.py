@@ -1,108 +1,69 @@
-"""The files that ``task=embed`` writes, a block at a time.
+"""Files of embeddings: Arrow, Parquet and npz with the same columns.
 
-Legend: N samples, D = embedding size, C = labels up to the largest, n samples of a block.
+Legend: N samples, n samples of a block, D = embedding size.
 """
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import parquet
 
-from metric_module.tasks.embedding.shards import Block, Integers, Shares
-
-if TYPE_CHECKING:
-    import pyarrow
-
-FORMATS = ("npz", "parquet")
-
-SplitOf = Callable[[Integers], npt.NDArray[np.str_]]
+from metric_module.tasks.embedding.names import Naming
+from metric_module.tasks.embedding.shards import Shards
 
 
-def write_npz(path: Path, shares: Shares, names: Sequence[str] | None = None, split_of: SplitOf | None = None) -> None:
-    """Write ``ids``, ``labels``, ``embeddings`` and, if known, ``class_names`` and ``splits``, uncompressed.
+def write_file(path: Path, kind: str, shards: Shards, naming: Naming, about: Mapping[str, str]) -> None:
+    """Write one row for each sample, in order of id: name, id, label, label_id, split, embedding.
 
-    The file is the same, byte for byte, whenever the content is. :func:`numpy.load` reads it, without pickle.
+    Arrow and Parquet are written block by block; npz needs the whole content in memory. Equal content makes equal
+    files, byte for byte.
 
     Args:
         path: The file.
-        shares: The samples.
-        names: Name of each label, from 0; None leaves them out.
-        split_of: The split of each of some ids; None leaves them out.
+        kind: ``arrow`` (IPC file, not compressed, for memory maps), ``parquet`` or ``npz``.
+        shards: Ids, labels and embeddings.
+        naming: Text columns.
+        about: Metadata of the file.
     """
-    count = len(shares.ids)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, "ids", np.dtype(np.int64), (count,), [shares.ids])
-        _add(archive, "labels", np.dtype(np.int64), (count,), [shares.labels])
-        embeddings = (block.embeddings for block in shares.blocks())
-        _add(archive, "embeddings", np.dtype(np.float32), (count, shares.width), embeddings)
-        if names is not None:
-            told = np.array(names, dtype=np.str_)  # (C,)
-            _add(archive, "class_names", told.dtype, told.shape, [told])
-        if split_of is not None:
-            kind = split_of(shares.ids[:1]).dtype
-            _add(archive, "splits", kind, (count,), (split_of(ids) for ids in _pieces(shares.ids)))
+    words, numbers = pa.string(), pa.int64()
+    fields = [("name", words), ("id", numbers), ("label", words), ("label_id", numbers), ("split", words)]
+    schema = pa.schema([*fields, ("embedding", pa.list_(pa.float32(), shards.width))], metadata=dict(about))
+    write = {"arrow": _write_arrow, "parquet": _write_parquet, "npz": _write_npz}[kind]
+    write(path, schema, _batches(schema, shards, naming))
 
 
-def write_parquet(
-    path: Path, shares: Shares, names: Sequence[str] | None = None, split_of: SplitOf | None = None
-) -> None:
-    """Write the same columns, the class name of each sample and not of each label, a row group a block.
-
-    Args:
-        path: The file.
-        shares: The samples.
-        names: Name of each label, from 0; None leaves them out.
-        split_of: The split of each of some ids; None leaves them out.
-    """
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    columns = [("ids", pa.int64()), ("labels", pa.int64()), ("embeddings", pa.list_(pa.float32(), shares.width))]
-    words = [name for name, known in (("class_names", names), ("splits", split_of)) if known is not None]
-    schema = pa.schema([*columns, *((name, pa.string()) for name in words)])
-    # A dictionary or a compression of floats that are all different only costs time.
-    kinds = dict.fromkeys(("ids", "labels", *words), "snappy") | {"embeddings": "none"}
-    with parquet.ParquetWriter(path, schema, use_dictionary=words, compression=kinds) as writer:
-        for block in shares.blocks():
-            writer.write_table(_table(block, schema, names, split_of))
+def _batches(schema: pa.Schema, shards: Shards, naming: Naming) -> Iterator[pa.RecordBatch]:
+    for block in shards.blocks():
+        embeddings = pa.FixedSizeListArray.from_arrays(pa.array(block.embeddings.reshape(-1)), shards.width)
+        ids, labels = pa.array(block.ids), pa.array(block.labels)
+        columns = [naming.names(block), ids, naming.labels(block), labels, naming.splits(block), embeddings]
+        yield pa.record_batch(columns, schema=schema)
 
 
-def _table(
-    block: Block, schema: pyarrow.Schema, names: Sequence[str] | None, split_of: SplitOf | None
-) -> pyarrow.Table:
-    import pyarrow as pa
-
-    flat = pa.array(block.embeddings.reshape(-1))
-    rows = pa.FixedSizeListArray.from_arrays(flat, block.embeddings.shape[1])
-    columns = [pa.array(block.ids), pa.array(block.labels), rows]
-    if names is not None:
-        columns.append(pa.array([names[label] for label in block.labels.tolist()], pa.string()))
-    if split_of is not None:
-        columns.append(pa.array(split_of(block.ids).tolist(), pa.string()))
-    return pa.Table.from_arrays(columns, schema=schema)
+def _write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
 
 
-def _add(
-    archive: zipfile.ZipFile,
-    name: str,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    pieces: Iterable[npt.NDArray[Any]],
-) -> None:
-    """Append an array to an archive, piece by piece."""
-    # A name without a date: the same content makes the same file.
-    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for piece in pieces:
-            file.write(np.ascontiguousarray(piece, dtype).reshape(-1).view(np.uint8).data)
+def _write_parquet(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    # Dictionaries and compression only cost time for floats that are all different.
+    kinds = dict.fromkeys(schema.names, "snappy") | {"embedding": "none"}
+    with parquet.ParquetWriter(path, schema, use_dictionary=["label", "split"], compression=kinds) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
 
 
-def _pieces(ids: Integers, step: int = 1 << 16) -> Iterator[Integers]:
-    for start in range(0, len(ids), step):
-        yield ids[start : start + step]
+def _write_npz(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    table = pa.Table.from_batches(batches, schema)
+    columns = {name: table[name].to_numpy() for name in ("id", "label_id")}
+    columns |= {name: np.array(table[name].fill_null("").to_pylist()) for name in ("name", "label", "split")}
+    rows = np.concatenate([chunk.flatten().to_numpy() for chunk in table["embedding"].chunks])
+    about = {key.decode(): value.decode() for key, value in schema.metadata.items()}
+    with path.open("wb") as file:
+        np.savez(file, **columns, embedding=rows.reshape(len(table), -1), metadata=np.array(json.dumps(about)))

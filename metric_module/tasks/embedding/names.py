@@ -1,64 +1,47 @@
-"""What a data module knows of its samples, for the files that name them.
+"""Names, labels and splits of samples as text columns of a file.
 
-Legend: N samples, C classes, S splits.
+Legend: n samples of a block.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
+from lightning.pytorch import LightningDataModule
 
 from metric_module.datamodule_facts import DataModuleFacts
-from metric_module.tasks.embedding.formats import SplitOf
-from metric_module.tasks.embedding.shards import Integers
-
-NAMED = 1 << 20
-"""Labels from 0 up to here can have names."""
+from metric_module.tasks.embedding.shards import Block
 
 
-def class_names(datamodule: Any, ids: Integers, labels: Integers) -> list[str] | None:
-    """Name of each label from 0 to the largest, empty where no sample has it.
+class Naming:
+    """Look up the text columns of samples in a data module.
 
     Args:
-        datamodule: Asked for ``class_names_of(ids)``, with one sample of each class.
-        ids: ``(N,)``.
-        labels: ``(N,)``.
-
-    Returns:
-        The names; None if the data module has none, or a label cannot be an index.
+        datamodule: Any data module.
+        split: The split that is embedded; ``all`` looks up the split of each sample.
     """
-    of = DataModuleFacts(datamodule).class_names_of
-    if of is None:
-        return None
-    classes, first = np.unique(labels, return_index=True)  # (C,), (C,)
-    if classes[0] < 0 or classes[-1] >= NAMED:
-        return None
-    names = [""] * (int(classes[-1]) + 1)
-    for label, name in zip(classes.tolist(), of(ids[first].tolist()), strict=True):
-        names[label] = str(name)
-    return names
 
+    def __init__(self, datamodule: LightningDataModule, split: str) -> None:
+        facts = DataModuleFacts(datamodule)
+        self._class_names_of = facts.class_names_of
+        self._relations = facts.sought is not None
+        splits = (facts.splits or {}) if split == "all" else {}
+        self._ids_of = {name: np.asarray(ids) for name, ids in splits.items()}
+        self._split = None if split == "all" else split
 
-def split_of(datamodule: Any) -> SplitOf | None:
-    """What tells the split of samples by id; None if the data module does not say.
+    def labels(self, block: Block) -> pa.Array:
+        """Class names ``(n,)``; without them, the integer labels as text."""
+        if self._class_names_of is None:
+            return pa.array(block.labels).cast(pa.string())
+        return pa.array(self._class_names_of(block.ids.tolist()), pa.string())
 
-    Args:
-        datamodule: Asked for ``samples.splits``, the ids of each split.
-    """
-    splits = DataModuleFacts(datamodule).splits
-    if not splits:
-        return None
-    names = np.array([*splits], dtype=np.str_)  # (S,)
-    known = np.concatenate([np.asarray(ids) for ids in splits.values()])  # (N,)
-    codes = np.repeat(np.arange(len(names)), [len(ids) for ids in splits.values()])  # (N,)
-    order = np.argsort(known, kind="stable")
-    known, codes = known[order], codes[order]
+    def names(self, block: Block) -> pa.Array:
+        """Names of samples ``(n,)``: in relations every sample has one, elsewhere it is the id."""
+        return self.labels(block) if self._relations else pa.array(block.ids).cast(pa.string())
 
-    def find(ids: Integers) -> npt.NDArray[np.str_]:
-        """The split of each."""
-        found: npt.NDArray[np.str_] = names[codes[np.searchsorted(known, ids)]]
-        return found
-
-    return find
+    def splits(self, block: Block) -> pa.Array:
+        """Splits ``(n,)``; null where the data module has none."""
+        found = np.full(len(block.ids), self._split, dtype=object)
+        for name, ids in self._ids_of.items():
+            found[np.isin(block.ids, ids)] = name
+        return pa.array(found, pa.string())

@@ -1,21 +1,26 @@
-"""Embeddings on their way to one file: each process writes its share as it reads, and the shares are put in order.
+"""Embeddings on disk, one shard for each process, and the shards of all processes merged in order of id.
 
-Legend: B samples of a batch, n samples of a share or of a block, N samples in all, D = embedding size.
+Legend: B samples of a batch, n samples of a shard or block, N samples of all shards, D = embedding size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
+from typing_extensions import override
 
+from metric_module.batch import unpack
+from metric_module.distributed import gather_rows, row_counts
 from metric_module.errors import UserError
+from metric_module.functional import nonfinite_rows
 
 BLOCK_BYTES = 1 << 24
 
@@ -24,83 +29,120 @@ Floats = npt.NDArray[np.float32]
 
 
 class Block(NamedTuple):
-    """Some samples in a row, in order of id."""
+    """Consecutive samples in order of id."""
 
     ids: Integers  # (n,)
     labels: Integers  # (n,)
     embeddings: Floats  # (n, D)
 
 
-class ShareWriter:
-    """Appends the batches of one process to two plain files, and holds none of them.
+class ShardWriter(BasePredictionWriter):
+    """Write ids, labels and embeddings of one process to two hidden files, a batch at a time.
 
-    Use it as a context: if the block inside fails, the files go.
+    Each process creates and removes its own files and no others, so processes cannot disturb each other.
 
     Args:
-        folder: Where; it is made.
-        rank: The process.
+        folder: Folder of the files; that of the first process counts.
+        encoder: Name of the encoder, for messages.
     """
 
-    def __init__(self, folder: Path, rank: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._paths = numbers_path(folder, rank), rows_path(folder, rank)
-        self._files = tuple(path.open("wb") for path in self._paths)
+    def __init__(self, folder: Path, encoder: str) -> None:
+        super().__init__("batch")
+        self.folder = folder
+        self._encoder = encoder
+        self._paths: Sequence[Path] = ()
+        self._files: list[BinaryIO] = []
+        self._seen = 0
+        self._bad: list[Tensor] = []
 
-    def append(self, ids: Tensor, labels: Tensor, embeddings: Tensor) -> None:
-        """Write a batch.
+    @override
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Create the files of this process."""
+        self.folder = trainer.strategy.broadcast(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._paths = shard_paths(self.folder, trainer.global_rank)
+        for path in self._paths:
+            self._files.append(path.open("wb"))
 
-        Args:
-            ids: Int64 ``(B,)``.
-            labels: Int64 ``(B,)``.
-            embeddings: Floating point ``(B, D)``; kept as float32.
-        """
-        numbers, rows = self._files
-        numbers.write(torch.stack([ids, labels], dim=1).cpu().contiguous().numpy().data)  # (B, 2)
-        rows.write(embeddings.detach().float().cpu().contiguous().numpy().data)  # (B, D)
-
-    def flush(self) -> None:
-        """Make what was written so far visible to other processes."""
-        for file in self._files:
-            file.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    @override
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
     ) -> None:
+        """Append one batch.
+
+        Raises:
+            UserError: If the batch has no ids on several processes, or another number of embeddings than of labels.
+        """
+        if trainer.world_size > 1 and len(batch) != 3:
+            raise UserError("batch: expected (inputs, labels, index) on several processes, got a batch without index")
+        _, labels, index = unpack(batch, self._seen)
+        embeddings = prediction.float().cpu()  # (B, D)
+        if len(labels) != len(embeddings):
+            got = f"{len(embeddings)} for {len(labels)} labels"
+            raise UserError(f"{self._encoder}: expected one embedding per label, got {got}")
+        self._seen += len(labels)
+        numbers, rows = self._files
+        numbers.write(torch.stack([index, labels], dim=1).cpu().contiguous().numpy().data)  # (B, 2)
+        rows.write(embeddings.contiguous().numpy().data)
+        self._bad.append(index.cpu()[nonfinite_rows(embeddings)])
+
+    @override
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the files, wait for the other processes, and stop all of them if one has a bad embedding.
+
+        Raises:
+            UserError: If an embedding is NaN or infinite.
+        """
         for file in self._files:
             file.close()
-        if kind is not None:
-            for path in self._paths:
-                path.unlink(missing_ok=True)
+        bad = torch.cat([torch.zeros(0, dtype=torch.int64), *self._bad]).to(pl_module.device)  # (n,)
+        bad = torch.unique(gather_rows(bad, row_counts(bad)))  # every process waits here for the shards of all
+        if len(bad):
+            raise UserError(
+                f"{self._encoder}: NaN or infinity in {len(bad)} embeddings, sample ids {bad[:5].tolist()}; "
+                "look at these inputs"
+            )
+
+    def remove(self) -> None:
+        """Remove the files of this process."""
+        for file in self._files:
+            file.close()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
 
 
-class Shares:
-    """The shares of all processes as one set: each sample once, in order of id.
+class Shards:
+    """The shards of all processes as one set: each sample once, in order of id.
 
-    Ids and labels are in memory, 32 bytes a sample while they are put in order; embeddings are read block by block.
+    Ids and labels are in memory, 32 bytes a sample while they are sorted; embeddings are read block by block.
 
     Args:
-        folder: Where the shares are.
-        ranks: How many there are.
+        folder: Folder of the shards.
+        world_size: Number of processes.
 
     Raises:
         UserError: If there are no samples, or one id has two labels.
     """
 
-    def __init__(self, folder: Path, ranks: int) -> None:
-        parts = [np.fromfile(numbers_path(folder, rank), np.int64).reshape(-1, 2) for rank in range(ranks)]
-        self._starts = np.cumsum([0, *map(len, parts)])  # (W + 1,), where the rows of each share begin
+    def __init__(self, folder: Path, world_size: int) -> None:
+        paths = [shard_paths(folder, rank) for rank in range(world_size)]
+        parts = [np.fromfile(numbers, np.int64).reshape(-1, 2) for numbers, _ in paths]
+        self._rows = [rows for _, rows in paths]
+        self._starts = np.cumsum([0, *map(len, parts)])  # (W + 1,), first row of each shard
         numbers = np.concatenate(parts)  # (n, 2)
-        del parts
         if not len(numbers):
-            raise UserError("embed: expected at least one sample, got none")
-        self._paths = [rows_path(folder, rank) for rank in range(ranks)]
-        self.width = sum(path.stat().st_size for path in self._paths) // (4 * len(numbers))
+            raise UserError("data: expected at least one sample to embed, got none")
+        self.width = sum(path.stat().st_size for path in self._rows) // (4 * len(numbers))
         order = np.argsort(numbers[:, 0], kind="stable")  # (n,)
         numbers = numbers[order]
-        first = np.ones(len(order), dtype=bool)  # what a sampler pads comes again, and is dropped
+        first = np.ones(len(order), dtype=bool)  # samples that a sampler repeats as padding are dropped
         first[1:] = numbers[1:, 0] != numbers[:-1, 0]
         clash = np.flatnonzero(~first[1:] & (numbers[1:, 1] != numbers[:-1, 1]))
         if len(clash):
@@ -110,29 +152,23 @@ class Shares:
         self.ids, self.labels = numbers[:, 0], numbers[:, 1]  # (N,), (N,)
 
     def blocks(self) -> Iterator[Block]:
-        """Everything, some 16 MB at a time."""
+        """Yield all samples, about 16 MB of embeddings at a time."""
         step = max(1, BLOCK_BYTES // (4 * max(1, self.width)))
         for start in range(0, len(self.ids), step):
             part = slice(start, start + step)
-            yield Block(self.ids[part], self.labels[part], self._rows(self._order[part]))
+            yield Block(self.ids[part], self.labels[part], self._embeddings(self._order[part]))
 
-    def _rows(self, places: Integers) -> Floats:
-        """The embeddings at some places of the shares put end to end, ``(n, D)``."""
-        rows = np.empty((len(places), self.width), np.float32)
-        for path, start, stop in zip(self._paths, self._starts[:-1], self._starts[1:], strict=True):
+    def _embeddings(self, places: Integers) -> Floats:
+        """Read the embeddings at places ``(n,)`` of the concatenated shards, ``(n, D)``."""
+        found = np.empty((len(places), self.width), np.float32)
+        for path, start, stop in zip(self._rows, self._starts[:-1], self._starts[1:], strict=True):
             mine = (places >= start) & (places < stop)  # (n,)
             if mine.any():
-                # Mapped anew for each block, so that pages that were read do not stay.
-                share = np.memmap(path, np.float32, "r").reshape(-1, self.width)
-                rows[mine] = share[places[mine] - start]
-        return rows
+                # A new map for each block, so that pages already read do not stay in memory.
+                found[mine] = np.memmap(path, np.float32, "r").reshape(-1, self.width)[places[mine] - start]
+        return found
 
 
-def numbers_path(folder: Path, rank: int) -> Path:
-    """The file of ids and labels of a process."""
-    return folder / f"{rank:05d}.numbers"
-
-
-def rows_path(folder: Path, rank: int) -> Path:
-    """The file of embeddings of a process."""
-    return folder / f"{rank:05d}.rows"
+def shard_paths(folder: Path, rank: int) -> tuple[Path, Path]:
+    """Files of one process: ids and labels int64 ``(n, 2)``, embeddings float32 ``(n, D)``."""
+    return folder / f".shard_{rank:05d}.numbers", folder / f".shard_{rank:05d}.rows"

@@ -1,59 +1,75 @@
-"""Embeddings of a whole split, by the module as it is."""
+"""Embed every sample of a split once, over all processes."""
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-import torch
-from lightning import LightningDataModule, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from metric_module.batch import unpack
 from metric_module.datamodule_facts import DataModuleFacts
+from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
-from metric_module.evaluation import EmbeddingMetric, Gathered
-from metric_module.module import TripletModule
 from metric_module.tasks.build import Parts
+from metric_module.tasks.embedding.shards import Shards, ShardWriter
+
+T = TypeVar("T")
 
 
-class Collected(EmbeddingMetric):
-    """Collects, and has no figures of its own."""
+def embed_split(parts: Parts, split: str, folder: Path, read: Callable[[Shards], T]) -> T:
+    """Embed a split without augmentation, read the result on the first process, and return that on all.
 
-    @override
-    def figures(self, samples: Gathered) -> dict[str, float]:
-        """None."""
-        return {}
-
-
-def embed_split(parts: Parts, split: str) -> Gathered:
-    """Embed every sample of a split once, over all processes, without augmentation.
+    Each process writes a shard to the folder, which all processes must see. An error of ``read`` stops all of them.
 
     Args:
-        parts: Module, data and trainer.
-        split: ``train``, ``val`` or ``test``.
+        parts: Module, data module and trainer.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        folder: Folder of the shards; they are removed.
+        read: Called with the merged shards, while they exist.
 
     Returns:
-        Embeddings, labels and ids of all samples, in order of id, on every process.
+        The result of ``read``.
 
     Raises:
         UserError: If the data module cannot show that split, or an embedding is not finite.
     """
-    module = _Embedder(parts.module)
-    parts.trainer.predict(module, dataloaders=split_loader(parts, split), return_predictions=False, weights_only=True)
-    return module.collected.gathered()
+    trainer, encoder = parts.trainer, parts.module.encoder
+    loaders = split_loader(parts, split)
+    writer = ShardWriter(folder, type(encoder).__name__)
+    result: T | OSError | ValueError | None = None
+    try:
+        with warnings.catch_warnings():
+            # Lightning looks for ids in the sampler; the batches have their own.
+            warnings.filterwarnings("ignore", "Couldn't infer the batch indices fetched")
+            trainer.predict(_Predictor(encoder, writer), loaders, return_predictions=False, weights_only=True)
+        if trainer.is_global_zero:
+            try:
+                result = read(Shards(writer.folder, trainer.world_size))
+            except (OSError, ValueError) as error:  # the other processes would wait forever
+                result = error
+        result = trainer.strategy.broadcast(result)
+    finally:
+        writer.remove()
+    if isinstance(result, Exception):
+        raise result
+    return result  # type: ignore[return-value]
 
 
 def split_loader(parts: Parts, split: str) -> DataLoader[Any] | list[DataLoader[Any]]:
-    """Every sample of a split in order, of pairs the two kinds one after the other.
+    """Load every sample of a split in order; of relations, queries and then references.
 
-    A data module of a user's own need only have what Lightning asks for.
+    A data module of a user's own needs Lightning's methods alone.
 
     Args:
-        parts: Module, data and trainer.
-        split: ``train``, ``val``, ``test`` or ``all``; of a data module without ``eval_dataloader`` val, test, or, for
-            ``all``, what it predicts.
+        parts: Module, data module and trainer.
+        split: ``train``, ``val``, ``test`` or ``all``; of a data module without ``eval_dataloader`` ``val``, ``test``,
+            or, for ``all``, its ``predict_dataloader``.
 
     Raises:
         UserError: If the data module cannot show that split.
@@ -79,20 +95,20 @@ def split_loader(parts: Parts, split: str) -> DataLoader[Any] | list[DataLoader[
     return made
 
 
-class _Embedder(LightningModule):
-    """Runs a module's encoder over batches."""
+class _Predictor(LightningModule):
+    """Embed batches; unlike the module's own ``predict_step``, pass on NaN, so that all processes can stop together."""
 
-    def __init__(self, module: TripletModule) -> None:
+    def __init__(self, encoder: Encoder, writer: ShardWriter) -> None:
         super().__init__()
-        self.module = module
-        self.collected = Collected()
-        self._seen = 0
+        self.encoder = encoder
+        self._writer = writer
 
     @override
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Collect the embeddings of one batch."""
-        _, labels, index = unpack(batch, self._seen)
-        embeddings = self.module.predict_step(batch, batch_idx)
-        self._seen += len(labels)
-        self.collected.update(embeddings, labels, index)
-        return torch.empty(0)
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Let the trainer call the writer."""
+        return [self._writer]
+
+    @override
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Embed a batch of samples, ``(B, D)``."""
+        return embed(self.encoder, unpack(batch).inputs)

@@ -1,4 +1,4 @@
-"""Every part is compared with its signature before it is built."""
+"""Every node is compared with the signature of its target before it is built."""
 
 from __future__ import annotations
 

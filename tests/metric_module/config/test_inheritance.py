@@ -1,4 +1,4 @@
-"""Children run the same package, on the same user's word, whatever lies in the current folder."""
+"""Child processes run the same package with the same trusted names, whatever the current folder holds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = (WORDS, PROGRAM, "PYTHONPATH", "PYTHONSAFEPATH")
 
 @pytest.fixture
 def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """As ``python run.py margin=0.1`` from an empty folder."""
+    """Set up the process as ``python run.py margin=0.1`` from an empty folder does."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["run.py", "margin=0.1"])
     monkeypatch.setattr(sys, "orig_argv", ["python", "run.py", "margin=0.1"])
@@ -76,8 +76,8 @@ def test_the_users_own_modules_come_first_but_for_our_names(called: Path, monkey
     assert sys.path == [str(ROOT), here, "/lib", str(ROOT)]
 
 
-def test_jobs_are_not_those_of_another_package_in_the_current_folder(tmp_path: Path) -> None:
-    """A sweep, called by the path of run.py from a folder with packages of the same names."""
+def test_jobs_do_not_run_another_package_in_the_current_folder(tmp_path: Path) -> None:
+    """Sweep with the path of run.py from a folder with packages of the same names."""
     package(tmp_path, "metric_module")
     package(tmp_path, "datamodules")
     words = ["-m", "margin=0.3", "trainer.fast_dev_run=true", "trainer.accelerator=cpu", "encoder=mlp"]

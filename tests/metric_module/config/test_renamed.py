@@ -1,4 +1,4 @@
-"""Old names lead to what the new ones name."""
+"""Old names of targets are replaced by new ones that exist."""
 
 from __future__ import annotations
 

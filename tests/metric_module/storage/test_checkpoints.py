@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, and never run anything."""
+"""Checkpoints are complete or absent, and never run code."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ WholeCheckpointIO().save_checkpoint({"state_dict": {"weight": torch.ones(1_000_0
 """
 
 
-def test_a_full_disk_keeps_the_checkpoint_of_before(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk: the system answers a write in the same way."""
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: a write fails in the same way."""
     assert resource.RLIMIT_FSIZE
     path = tmp_path / "last.ckpt"
     WholeCheckpointIO().save_checkpoint(content(7), path)
     before = path.read_bytes()
     ended = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    told = f"UserError: checkpoint: cannot write {path} (File too large); the checkpoint of before stays"
-    assert ended.stderr.splitlines()[-1].endswith(told)
+    message = f"UserError: checkpoint: cannot write {path} (File too large); the previous checkpoint is kept"
+    assert ended.stderr.splitlines()[-1].endswith(message)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 

@@ -1,4 +1,4 @@
-"""An encoder's weights out and in as safetensors: bit for bit, whole or not there, and what does not fit is named."""
+"""Weights of an encoder as safetensors: equal bit for bit, complete or absent, and a misfit is named."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_metadata_and_rights(tmp_path: Path) -> None:
 
 
 class Tied(Encoder):
-    """A tied weight, a view, a transposed weight, and bfloat16."""
+    """An encoder with a tied weight, a view, a transposed weight, and bfloat16."""
 
     embedding_dim = 3
 

@@ -1,4 +1,4 @@
-"""From switches of the command line to the parts: callbacks that serve what is off, memory, chunks, schedules."""
+"""Options of the command line reach module and trainer: callbacks, memory, chunks, schedules."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_memory_and_chunks_reach_the_module(small: Compose) -> None:
 
 
 def test_learning_rates_by_part_reach_the_optimizer(small: Compose, tmp_path: Path) -> None:
-    """In a run of two parts too, whose checkpoint has the groups."""
+    """A resumed run keeps them, because the checkpoint has the groups."""
     same = ["module.lr_scale={encoder.backbone:0.25,encoder.backbone.0:0.5}", "scheduler=one_cycle", "test=false"]
     train(small(*same))
     groups = state(tmp_path / "run" / "checkpoints" / "last.ckpt")["optimizer_states"][0]["param_groups"]
@@ -118,7 +118,7 @@ def test_an_encoder_that_does_not_say_its_width(small: Compose, monkeypatch: pyt
 def test_training_with_a_memory_and_a_schedule_continues_and_is_evaluated_without_them(
     small: Compose, tmp_path: Path
 ) -> None:
-    """Weights, memory and miner of a run in two parts are those of the run in one."""
+    """Weights, memory and miner of a resumed run equal those of an uninterrupted one."""
     same = ["memory.size=40", "memory.warmup_steps=3", "miner=scheduled", "miner.starts=[0,3,10]", "test=false"]
     same += ["callbacks=[default,margin_schedule]", "+callbacks.keep._target_=tests.helpers.small.KeepEachLast"]
     same += ["encoder.dropout=0.0", "trainer.check_val_every_n_epoch=1", "trainer.max_epochs=4"]

@@ -58,16 +58,21 @@ def test_of_a_checkpoint_another_split_and_some_anchors(small: Compose, tmp_path
     assert json.loads((tmp_path / "few/census.json").read_text())["triplets"] < 500
 
 
+def test_without_a_checkpoint_the_last_one_is_an_error(small: Compose) -> None:
+    with pytest.raises(UserError, match=r"ckpt_path=last: no checkpoint in .*/run/checkpoints"):
+        census(small("task=census", "ckpt_path=last"))
+
+
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["task.margins=[-1]"], "task.margins: expected numbers >= 0, got -1.0"),
         (["task.anchors=0"], "task.anchors: expected an integer >= 1 or null, got 0"),
         (["task.split=nowhere"], "^task.split: unknown split 'nowhere': expected one of train, val, test, all"),
     ],
 )
-def test_mistakes_are_named(small: Compose, overrides: list[str], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_named(small: Compose, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         census(small("task=census", *overrides))
 
 
@@ -78,8 +83,8 @@ class Plain(LightningDataModule):
 
 def test_a_data_module_of_ones_own(tmp_path: Path) -> None:
     parts = Parts(module(), Plain(), trainer(tmp_path))
-    samples = embed_split(parts, "val")
-    assert torch.equal(samples.ids, torch.arange(128))
-    assert torch.equal(samples.labels, torch.cat([batch.labels for batch in Triples().batches]))
+    ids, labels = embed_split(parts, "val", tmp_path, lambda shards: (shards.ids.tolist(), shards.labels.tolist()))
+    assert ids == list(range(128))
+    assert labels == torch.cat([batch.labels for batch in Triples().batches]).tolist()
     with pytest.raises(UserError, match=r"task.split: Plain has no eval_dataloader; expected val or test, got 'train'"):
-        embed_split(parts, "train")
+        embed_split(parts, "train", tmp_path, len)  # type: ignore[arg-type]

@@ -23,7 +23,6 @@ EXPECTED: dict[str, dict[str, dict[str, float]]] = json.loads((RUN / "expected.j
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     shutil.copytree(RUN, tmp_path / "run")
-    monkeypatch.setattr("metric_module.config.trust._trusted", [])
     return command_in(tmp_path, monkeypatch)
 
 

@@ -135,7 +135,7 @@ def test_training_continues_from_the_last_checkpoint(small: Compose, tmp_path: P
 
 
 def test_the_average_is_validated_saved_and_tested(small: Compose, tmp_path: Path) -> None:
-    """The first epoch counts as the best one, so that the average at the end of training is another."""
+    """The first epoch counts as the best one, so that the average at the end of training differs."""
     best_first = [
         "monitor=epoch",
         "callbacks.best.mode=min",

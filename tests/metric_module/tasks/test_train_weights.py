@@ -1,4 +1,4 @@
-"""encoder.safetensors of a run, and a run that starts from one."""
+"""encoder.safetensors: written by a run, and the start of another."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("callbacks", ["default", "[default,ema]"])
 def test_a_run_writes_its_best_encoder(small: Compose, tmp_path: Path, callbacks: str) -> None:
-    """The first epoch counts as the best. With an average of the weights, that is what is written."""
+    """The first epoch counts as the best. With an average of the weights, the average is written."""
     figures = train(small(*BEST_FIRST, "trainer.max_epochs=3", f"callbacks={callbacks}"))
     folder = tmp_path / "run"
     best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
@@ -76,7 +76,7 @@ def test_a_run_starts_from_it(small: Compose, tmp_path: Path) -> None:
 
 
 def test_a_resume_goes_on_from_its_checkpoint(small: Compose, tmp_path: Path) -> None:
-    """The file that training started from is no longer needed then."""
+    """A resumed run does not need the file that training started from."""
     train(small("trainer.max_epochs=1", folder="first"))
     path = tmp_path / "first" / "encoder.safetensors"
     words = [f"module.encoder_weights='{path}'", "+callbacks.keep._target_=tests.helpers.small.KeepEachLast"]

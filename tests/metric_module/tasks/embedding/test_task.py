@@ -1,13 +1,15 @@
-"""Embeddings of a whole data set in one file."""
+"""The task that writes the embeddings of a whole data set to one file."""
 
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from lightning import LightningDataModule, Trainer
@@ -20,7 +22,6 @@ from metric_module import Batch, Encoder, UserError
 from metric_module.encoders import MLP
 from metric_module.tasks import embed, train
 from metric_module.tasks.build import Parts, build
-from metric_module.tasks.embedding.shards import ShareWriter
 from metric_module.tasks.embedding.task import embed_to_file
 from tests.helpers.processes import on_trainers
 from tests.helpers.small import CLASSES, PER_CLASS, SIZE, Clouds
@@ -33,7 +34,7 @@ DOCS = Path(__file__).parents[4] / "docs/embedding.md"
 
 
 def example(file: Path) -> str:
-    """The example of the docs, for a file."""
+    """Code of the first Python example of the docs, for a file."""
     return DOCS.read_text().split("```python")[1].split("```")[0].replace("sys.argv[1]", repr(str(file)))
 
 
@@ -46,75 +47,100 @@ def expected(cfg: DictConfig) -> Tensor:
     return embeddings
 
 
-def test_npz_of_every_split(small: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def read(path: Path) -> pa.Table:
+    """All rows of an Arrow file, not copied."""
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def test_arrow_of_every_split(small: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cfg = small("task=embed")
-    told = embed(cfg)
-    with np.load(tmp_path / "run/embeddings.npz", allow_pickle=False) as file:
-        assert sorted(file) == ["class_names", "embeddings", "ids", "labels", "splits"]
-        assert file["ids"].tolist() == list(range(72)) and file["ids"].dtype == np.int64
-        assert file["labels"].tolist() == [id // PER_CLASS for id in range(72)] and file["labels"].dtype == np.int64
-        assert file["embeddings"].dtype == np.float32
-        np.testing.assert_allclose(file["embeddings"], expected(cfg).numpy(), atol=1e-6)
-        assert np.ptp(file["embeddings"]) > 0.5
-        assert file["class_names"][file["labels"][9]] == "cloud 2"
-        assert file["splits"].tolist() == ["train"] * 48 + ["val"] * 12 + ["test"] * 12
-    assert told == {"embed/samples": 72.0, "embed/width": 4.0}
-    assert f"written to {tmp_path / 'run/embeddings.npz'}" in capsys.readouterr().out
-    exec(example(tmp_path / "run/embeddings.npz"), {})  # what the docs show
+    figures = embed(cfg)
+    file = tmp_path / "run/embeddings.arrow"
+    before = pa.total_allocated_bytes()
+    table = read(file)
+    assert pa.total_allocated_bytes() == before, "the file is mapped, not read"
+    assert table.column_names == ["name", "id", "label", "label_id", "split", "embedding"]
+    assert str(table.schema.field("embedding").type).startswith("fixed_size_list<") and table["id"].type == pa.int64()
+    assert table["id"].to_pylist() == list(range(72)) and table["name"].to_pylist() == [str(id) for id in range(72)]
+    assert table["label_id"].to_pylist() == [id // PER_CLASS for id in range(72)]
+    assert table["label"].to_pylist() == [f"cloud {id // PER_CLASS}" for id in range(72)]
+    assert table["split"].to_pylist() == ["train"] * 48 + ["val"] * 12 + ["test"] * 12
+    rows = np.stack(table["embedding"].to_numpy())
+    assert rows.dtype == np.float32 and np.ptp(rows) > 0.5
+    np.testing.assert_allclose(rows, expected(cfg).numpy(), atol=1e-6)
+    assert table.schema.metadata == {b"embedding_dim": b"4", b"distance": b"Euclidean"}
+    assert figures == {"embed/samples": 72.0, "embed/width": 4.0}
+    assert f"written to {file}" in capsys.readouterr().out
+    exec(example(file), {})
     nearest = torch.cdist(expected(cfg)[:1], expected(cfg))[0].argsort()[1].item()
     assert capsys.readouterr().out.startswith(f"cloud {int(nearest) // PER_CLASS}  ")
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "embeddings.npz"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "embeddings.arrow"}
 
 
-def test_parquet_of_one_split_of_a_checkpoint(small: Compose, tmp_path: Path) -> None:
-    train(small("trainer.max_epochs=1", "report=false"))
+def test_parquet_and_npz_of_a_checkpoint(small: Compose, tmp_path: Path) -> None:
+    train(small("trainer.max_epochs=1", "report=false", "evaluation=[retrieval,verification]"))
     path = f"ckpt_path='{tmp_path / 'run/checkpoints/last.ckpt'}'"
     embed(small("task=embed", "task.format=parquet", "task.split=val", path, folder="p"))
-    embed(small("task=embed", path, folder="n"))
+    embed(small("task=embed", "task.format=npz", path, folder="n"))
     table = parquet.read_table(tmp_path / "p/embeddings.parquet")
-    assert table.column_names == ["ids", "labels", "embeddings", "class_names"]
-    assert str(table.schema.field("embeddings").type) == "fixed_size_list<element: float>[4]"
-    assert table["ids"].to_pylist() == list(range(48, 60))
-    assert table["class_names"].to_pylist()[::4] == ["cloud 12", "cloud 13", "cloud 14"]
-    with np.load(tmp_path / "n/embeddings.npz") as file:
-        rows = file["embeddings"][48:60]
-    np.testing.assert_allclose(np.stack(table["embeddings"].to_numpy()), rows, atol=1e-6)
+    assert table.column_names == ["name", "id", "label", "label_id", "split", "embedding"]
+    assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[4]"
+    assert table["id"].to_pylist() == list(range(48, 60)) and table["split"].to_pylist() == ["val"] * 12
+    assert table["label"].to_pylist()[::4] == ["cloud 12", "cloud 13", "cloud 14"]
+    threshold = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["threshold"]
+    assert float(table.schema.metadata[b"threshold"]) == threshold > 0
+    with np.load(tmp_path / "n/embeddings.npz", allow_pickle=False) as file:
+        assert sorted(file) == ["embedding", "id", "label", "label_id", "metadata", "name", "split"]
+        assert file["id"].tolist() == list(range(72)) and file["id"].dtype == file["label_id"].dtype == np.int64
+        assert file["label"][file["label_id"] == 2].tolist() == ["cloud 2"] * PER_CLASS
+        assert file["split"].tolist()[::12] == ["train"] * 4 + ["val", "test"]
+        about = {"embedding_dim": "4", "distance": "Euclidean", "threshold": repr(threshold)}
+        assert json.loads(str(file["metadata"])) == about
+        rows = file["embedding"][48:60]
+    np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), rows, atol=1e-6)
     weights = f"module.encoder_weights='{tmp_path / 'run/encoder.safetensors'}'"
     embed(small("task=embed", weights, folder="w"))
-    with np.load(tmp_path / "w/embeddings.npz") as file:
-        np.testing.assert_array_equal(file["embeddings"][48:60], rows)
+    again = np.stack(read(tmp_path / "w/embeddings.arrow")["embedding"].to_numpy())
+    np.testing.assert_array_equal(again[48:60], rows)
     fresh = expected(small())[48:60].numpy()
     assert np.abs(rows - fresh).max() > 0.01
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
-        (["task.format=csv"], "task.format: expected npz or parquet, got 'csv'"),
+        (["task.format=csv"], "task.format: expected arrow, parquet or npz, got 'csv'"),
         (["task.split=nowhere"], "^task.split: unknown split 'nowhere': expected one of train, val, test, all"),
         (["ckpt_path=last"], "ckpt_path=last: no checkpoint in .*/run/checkpoints"),
         (["datamodule.poison=50"], r"Tiny: NaN or infinity in 1 embeddings, sample ids \[50\]; look at these inputs"),
     ],
 )
-def test_mistakes_are_named_and_leave_nothing(small: Compose, tmp_path: Path, overrides: list[str], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_mistakes_are_named_and_leave_nothing(
+    small: Compose, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
         embed(small("task=embed", *overrides))
     left = [path.name for path in (tmp_path / "run").glob("*") if path.name != "config.yaml"]
     assert left == []
 
 
-def test_a_full_disk_leaves_nothing(small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+def full(*arguments: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ShareWriter, "append", full)
-    with pytest.raises(UserError, match=r"embed: cannot write .*embeddings.npz \(No space left on device\)"):
+
+@pytest.mark.parametrize("place", ["shards.ShardWriter.write_on_batch_end", "formats.write_file"])
+def test_a_full_disk_leaves_nothing(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(f"metric_module.tasks.embedding.{place}", full)
+    with pytest.raises(UserError, match=r"embed: cannot write .*embeddings.arrow \(No space left on device\)"):
         embed(small("task=embed"))
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
 
 
 class Plain(LightningDataModule):
-    """What Lightning asks for, and no more; ids in no order, one of them twice."""
+    """Lightning's methods alone; ids in no order, one of them twice."""
 
     def test_dataloader(self) -> DataLoader[Any]:
         order = torch.tensor([5, 0, 3, 1, 5, 2, 4])
@@ -131,18 +157,20 @@ class Own(Plain):
 
 def test_a_data_module_of_ones_own(tmp_path: Path) -> None:
     parts = Parts(module(), Plain(), trainer(tmp_path))
-    assert embed_to_file(parts, "test", tmp_path / "e.npz") == (6, 3)
-    with np.load(tmp_path / "e.npz") as file:
-        assert sorted(file) == ["embeddings", "ids", "labels"]
-        assert file["ids"].tolist() == list(range(6))
-        assert file["labels"].tolist() == [0, 1000, 2000, 3000, 4000, 5000]
-        rows = parts.module.eval()(torch.arange(6.0)[:, None].expand(6, 5)).detach().numpy()
-        np.testing.assert_allclose(file["embeddings"], rows, atol=1e-6)
+    assert embed_to_file(parts, "test", tmp_path / "e.arrow") == (6, 3)
+    table = read(tmp_path / "e.arrow")
+    assert table["id"].to_pylist() == list(range(6)) and table["split"].to_pylist() == ["test"] * 6
+    assert table["label_id"].to_pylist() == [0, 1000, 2000, 3000, 4000, 5000]
+    assert table["label"].to_pylist() == ["0", "1000", "2000", "3000", "4000", "5000"]
+    rows = parts.module.eval()(torch.arange(6.0)[:, None].expand(6, 5)).detach().numpy()
+    np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), rows, atol=1e-6)
     with pytest.raises(UserError, match="Plain has no eval_dataloader; expected val or test, got 'all'"):
         embed_to_file(parts, "all", tmp_path / "e.npz")
     parts = Parts(module(), Own(), trainer(tmp_path))
     assert embed_to_file(parts, "all", tmp_path / "all.parquet") == (128, 3)
-    assert parquet.read_table(tmp_path / "all.parquet")["class_names"].to_pylist()[8:13] == ["made 2"] * 4 + ["made 3"]
+    table = parquet.read_table(tmp_path / "all.parquet")
+    assert table["label"].to_pylist()[8:13] == ["made 2"] * 4 + ["made 3"]
+    assert table["split"].null_count == 128
     with pytest.raises(UserError, match="expected val, test or all, got 'train'"):
         embed_to_file(parts, "train", tmp_path / "e.npz")
 
@@ -160,6 +188,18 @@ def test_one_embedding_for_each_label(tmp_path: Path) -> None:
         embed_to_file(parts, "test", tmp_path / "e.npz")
 
 
+class Unlabelled(Plain):
+    def test_dataloader(self) -> DataLoader[Any]:
+        return loader([torch.ones(2, 5)])
+
+
+def test_a_batch_has_labels(tmp_path: Path) -> None:
+    parts = Parts(module(), Unlabelled(), trainer(tmp_path))
+    with pytest.raises(UserError, match=r"batch: expected \(inputs, labels\) or .*, got Tensor"):
+        embed_to_file(parts, "test", tmp_path / "e.npz")
+    assert not list(tmp_path.rglob("*.*"))
+
+
 class Rowwise(Encoder):
     """An encoder whose rows do not depend, to the last bit, on the batch that they are in."""
 
@@ -175,27 +215,32 @@ class WithoutIds(Plain):
 
 
 def on_some(folder: Path, ranks: int) -> list[str]:
-    """Write a file on one rank of some, and return what went wrong with two more."""
+    """Write a file on one rank of some, and return the messages of three mistakes."""
     settings: dict[str, Any] = {"devices": ranks, "strategy": "ddp"} if ranks > 1 else {}
     made: Trainer = trainer(folder, use_distributed_sampler=False, **settings)
     good, bad = Clouds(), Clouds(poison=61)
     good.eval_batch_size = 7
-    embed_to_file(Parts(module(Rowwise()), good, made), "all", folder / "e.npz")
-    told = []
-    for encoder, data in ((Rowwise(), bad), (MLP(5, 3), WithoutIds())):
+    assert embed_to_file(Parts(module(Rowwise()), good, made), "all", folder / "e.arrow") == (72, 3)
+    messages = []
+    for encoder, data, name in (
+        (Rowwise(), bad, "not.arrow"),
+        (Rowwise(), good, f"{'x' * 250}.arrow"),  # the shards can be written, and this file cannot
+        (MLP(5, 3), WithoutIds(), "not.arrow"),
+    ):
         try:
-            embed_to_file(Parts(module(encoder), data, made), "test", folder / "not.npz")
+            embed_to_file(Parts(module(encoder), data, made), "test", folder / name)
         except UserError as error:
-            told.append(str(error))
-    return told
+            messages.append(str(error))
+    return messages
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_processes_write_the_same_bytes_as_one_and_stop_together(tmp_path: Path, ranks: int) -> None:
-    one, some = tmp_path / "1", tmp_path / f"{ranks}"
+    one, some, long = tmp_path / "1", tmp_path / f"{ranks}", f"{'x' * 250}.arrow"
     bad = "Rowwise: NaN or infinity in 1 embeddings, sample ids [61]; look at these inputs"
-    assert on_some(one, 1) == [bad]
+    assert on_some(one, 1) == [bad, f"embed: cannot write {one / long} (File name too long)"]
+    too_long = f"embed: cannot write {some / long} (File name too long)"
     without = "batch: expected (inputs, labels, index) on several processes, got a batch without index"
-    assert on_trainers(on_some, ranks, tmp_path / "r", some, ranks) == [[bad, without]] * ranks
-    assert (some / "e.npz").read_bytes() == (one / "e.npz").read_bytes()
-    assert [path.name for path in some.rglob("*") if path.is_file()] == ["e.npz"]
+    assert on_trainers(on_some, ranks, tmp_path / "r", some, ranks) == [[bad, too_long, without]] * ranks
+    assert (some / "e.arrow").read_bytes() == (one / "e.arrow").read_bytes()
+    assert [path.name for path in some.rglob("*") if path.is_file()] == ["e.arrow"]
