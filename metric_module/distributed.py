@@ -35,8 +35,8 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def share() -> tuple[int, int]:
-    """The number of this process, and how many there are: ``(0, 1)`` where nothing is distributed."""
+def shard() -> tuple[int, int]:
+    """Rank of this process, and the world size: ``(0, 1)`` where nothing is distributed."""
     return (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
 
 

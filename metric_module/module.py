@@ -16,7 +16,6 @@ from typing_extensions import override
 from metric_module.batch import PairBatch, check_pair_batch, unpack
 from metric_module.criterion import CriterionOutput, TripletCriterion
 from metric_module.criterion.census import shares
-from metric_module.distributed import Together, gather_batch, world_size
 from metric_module.embedding_module import EmbeddingModule
 from metric_module.encoders.base import Encoder, embed
 from metric_module.encoders.chunks import check_size, encode_in_chunks, refuse_batch_norm, warn_of_local_statistics
@@ -24,11 +23,10 @@ from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered, RetrievalMetric
 from metric_module.functional import nonfinite_rows
 from metric_module.miners import Scheduled
+from metric_module.training.global_batch import GlobalBatch, pairs_among_all, samples_among_all, set_among_all
 from metric_module.training.health import Health, health
 from metric_module.training.memory import CrossBatchMemory
 from metric_module.training.optimizers import OptimizerFactory, check_length, check_lr_scale, configured
-from metric_module.training.pair_step import mine_both_ways, mine_pairs
-from metric_module.training.set_loss import loss_of_set
 
 
 class TripletModule(EmbeddingModule):
@@ -121,61 +119,60 @@ class TripletModule(EmbeddingModule):
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Encode, gather, bring in the past, mine, and return the loss of one global batch."""
+        """Encode, gather, mine, and return the loss of one global batch."""
         take_census = self.criterion.census and self._logs_this_step()
-        if isinstance(batch, PairBatch):
-            size, (loss, census) = len(batch.index), self.mine_pairs(check_pair_batch(batch), take_census)
-        else:
-            if self.both_ways:
-                raise UserError("module.both_ways: expected pairs; with classes every sample is an anchor as it is")
-            inputs, labels, index = unpack(batch)
-            embeddings, size = self._encode(inputs, labels), len(labels)  # (B, D)
-            self._refuse(index.index_select(0, nonfinite_rows(embeddings.detach())), len(index))
-            loss, census = self.mine(embeddings, labels, index if len(batch) == 3 else None, take_census)
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        loss, census = self.mine(batch, take_census)
+        self.log("train/loss", loss, prog_bar=True)
         if take_census:
-            self.log_dict(shares(census), prog_bar=True, batch_size=size)
-        result: Tensor = loss
-        return result
+            self.log_dict(shares(census), prog_bar=True)
+        return loss
 
-    def mine(self, embeddings: Tensor, labels: Tensor, ids: Tensor | None, census: bool) -> CriterionOutput:
-        """Loss of this process's anchors among those of all processes, and among the past."""
-        if world_size() > 1 and self.gather:
-            together = gather_batch(embeddings, labels, ids)  # (G, D)
-        else:
-            together = Together(embeddings, labels, ids, slice(0, len(labels)))
-        first = None if together.embeddings is embeddings else together.own.start
-        among: dict[str, Tensor] = {}
-        if self.memory is not None:
-            among = self.memory(together.embeddings, together.labels, together.ids)
-        elif first is not None:
-            place = torch.arange(len(together.labels), device=labels.device)  # (G,)
-            among = {"reference": together.embeddings, "reference_labels": together.labels}
-            among |= {"ids": place, "reference_ids": place}
-        if among:
-            # As a view of the references, the anchors are known to be among them, which spares a search.
-            embeddings, among["ids"] = among["reference"][together.own], among["ids"][together.own]
-        output: CriterionOutput = self.criterion(embeddings, labels, **among, census=census, first=first)
-        self.health = health(self.criterion, output, together.embeddings)
+    def mine(self, batch: Any, census: bool) -> CriterionOutput:
+        """Loss and census of this process's anchors among the references of all processes.
+
+        Args:
+            batch: :class:`Batch`, ``(inputs, labels)`` or :class:`PairBatch`.
+            census: Whether to count easy, semi-hard and hard triplets.
+
+        Raises:
+            UserError: If the batch has the wrong form, or an embedding of any process is not finite.
+        """
+        whole = self._pairs(check_pair_batch(batch)) if isinstance(batch, PairBatch) else self._samples(batch)
+        output = self.criterion.mine(whole.given, census)
+        self.health = health(self.criterion, output, whole.embeddings)
         return output
 
-    def mine_pairs(self, batch: PairBatch, census: bool) -> CriterionOutput:
-        """Loss of this process's queries among the references of all processes."""
+    def _samples(self, batch: Any) -> GlobalBatch:
+        """Labelled samples of this process among those of all processes and of past batches."""
+        if self.both_ways:
+            raise UserError("module.both_ways: expected pairs; with classes every sample is an anchor as it is")
+        inputs, labels, index = unpack(batch)
+        embeddings = self._finite(self._encode(inputs, labels), index, "sample ids")  # (B, D)
+        return samples_among_all(embeddings, labels, index if len(batch) == 3 else None, self.gather, self.memory)
+
+    def _pairs(self, batch: PairBatch) -> GlobalBatch:
+        """Queries of this process among the references of all processes."""
         if self.memory is not None:
             raise UserError("memory.size: a memory holds labels, and a PairBatch has none; expected 0 with pairs")
         query, reference = self._embed(batch.query), self._embed(batch.reference)  # (B, D), (M, D)
-        bad = nonfinite_rows(query.detach())
-        self._refuse(batch.index[bad[bad < len(batch.index)]], len(query), "query ids")
-        self._refuse(nonfinite_rows(reference.detach()), len(reference), "rows of the references")
-        step = mine_both_ways if self.both_ways else mine_pairs
-        output, among = step(self.criterion, query, reference, batch, self.gather, census)
-        self.health = health(self.criterion, output, among)
-        return output
+        query = self._finite(query, batch.index, "query ids")
+        rows = torch.arange(len(reference), device=reference.device)
+        reference = self._finite(reference, rows, "rows of the references")
+        return pairs_among_all(query, reference, batch, self.gather, self.both_ways)
+
+    def _finite(self, embeddings: Tensor, ids: Tensor, names: str) -> Tensor:
+        """Accept finite embeddings ``(B, D)``, on all processes alike; the criterion does not check them again."""
+        if not embeddings.is_floating_point():
+            name = type(self.encoder).__name__
+            raise UserError(f"{name}: expected floating point embeddings, got {embeddings.dtype}")
+        bad = nonfinite_rows(embeddings.detach())
+        self._refuse(ids[bad[bad < len(ids)]], len(embeddings), names)
+        return embeddings
 
     @override
     def loss_of_set(self, samples: Gathered) -> Tensor:
         """The criterion's loss of the samples of all processes as one batch, ``()``."""
-        return loss_of_set(self.criterion, samples)
+        return self.criterion.mine(set_among_all(samples.embeddings, samples.labels), census=False).loss
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:

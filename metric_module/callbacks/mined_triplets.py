@@ -5,7 +5,6 @@ Shapes: B = samples of this process's batch, M = references, T = triplets.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +13,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
-from metric_module.batch import unpack
 from metric_module.callbacks.random_state import random_state, set_random_state
 from metric_module.criterion import TripletCriterion
 from metric_module.criterion.examples import named_triplets
+from metric_module.criterion.inputs import MiningInput
 from metric_module.distributed import gather_rows, row_counts
 from metric_module.module import TripletModule
 
@@ -44,7 +42,6 @@ class MinedTriplets(Callback):
     def __init__(self, count: int = 8) -> None:
         self.count = count
         self.mined: dict[str, dict[str, Any]] = {}
-        self._hook: RemovableHandle | None = None
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -66,35 +63,35 @@ class MinedTriplets(Callback):
             return
         if self.mined.get(phase, {}).get("step") == step:  # the first of the batches that a step adds up
             return
-        index, remembers = unpack(batch).index, pl_module.memory is not None
+        index, remembers = batch[2], pl_module.memory is not None
 
-        def listen(criterion: TripletCriterion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            """Look at a call that is about to be made."""
-            before = random_state()  # a miner of the user's own may draw
-            kept = _look(criterion, args, kwargs, index, remembers, self.count)
+        def listen(given: MiningInput) -> None:
+            """Name triplets of a batch that is about to be mined."""
+            before = random_state()  # a user's own miner may draw
+            kept = _named(pl_module.criterion, given, index, remembers, self.count)
             set_random_state(before)
             if kept is not None:
                 total = int(steps) if math.isfinite(steps) else None
                 self.mined[phase] = {"step": step, "steps": total, **kept}
 
-        self._hook = pl_module.criterion.register_forward_pre_hook(listen, with_kwargs=True)
+        pl_module.criterion.watch = listen
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Listen no longer."""
-        self._let_go()
+        """Stop listening."""
+        _stop_listening(pl_module)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Listen no longer."""
-        self._let_go()
+        """Stop listening."""
+        _stop_listening(pl_module)
 
-    def _let_go(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+
+def _stop_listening(module: LightningModule) -> None:
+    if isinstance(module, TripletModule):
+        module.criterion.watch = None
 
 
 def _phase(step: int, steps: float) -> str | None:
@@ -106,40 +103,29 @@ def _phase(step: int, steps: float) -> str | None:
     return "end" if step == steps - 1 else None
 
 
-def _look(
-    criterion: TripletCriterion,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    index: Tensor,
-    remembers: bool,
-    count: int,
+def _named(
+    criterion: TripletCriterion, given: MiningInput, index: Tensor, remembers: bool, count: int
 ) -> dict[str, Any] | None:
-    """The triplets of one call, by the ids of their samples; None if masks say who is whose positive.
+    """Name triplets of one batch by the ids of their samples; None if masks decide about its pairs.
 
     Every process must call it.
 
     Args:
-        criterion: Who is called.
-        args: With these arguments.
-        kwargs: And these.
+        criterion: The criterion that mines.
+        given: Its input.
         index: Ids of this process's samples, int64 ``(B,)``.
-        remembers: Whether the references go beyond the batch, into a memory that knows their ids.
-        count: How many.
+        remembers: Whether the references include a memory, so that ``reference_ids`` are ids of samples.
+        count: Largest number of triplets.
     """
-    bound = inspect.signature(TripletCriterion.forward).bind(criterion, *args, **kwargs)
-    if any(bound.arguments.get(name) is not None for name in ("positives", "negatives")):
+    if given.positives is not None or given.negatives is not None:
         return None
-    given = {name: bound.arguments.get(name) for name in ("reference", "reference_labels", "ids", "reference_ids")}
-    embeddings, labels = bound.arguments["embeddings"], bound.arguments["labels"]
-    first = bound.arguments.get("first") or 0
-    names: Tensor
-    if given["reference"] is None:
+    if given.reference is None:
         names = index  # (M,)
-    elif remembers:
-        names = bound.arguments["reference_ids"]
+    elif remembers and given.reference_ids is not None:
+        names = given.reference_ids
     else:
         names = gather_rows(index, row_counts(index))
-    found = named_triplets(criterion, embeddings, labels, **given, first=first, limit=count)
+    found = named_triplets(criterion, given, limit=count)
     index, names = index.to(found.anchor.device), names.to(found.anchor.device)
     rows = (index[found.anchor], names[found.positive], names[found.negative])
     return {

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metric_module.criterion.inputs import MiningInput
 from metric_module.criterion.pairing import pair_rule
 from metric_module.criterion.triplet import TripletCriterion
 from metric_module.distances.base import on_device
@@ -20,7 +21,7 @@ from metric_module.keyed_random import combine, keyed_uniform
 from metric_module.miners import SelectingMiner, WindowMiner
 from metric_module.miners.positives import PairMasks, positive_slots
 
-LOOKED_AT = 256
+ANCHORS = 256
 SLOTS = 16
 NAMING = 4711
 CATEGORIES = ("easy", "semi-hard", "hard")
@@ -47,34 +48,17 @@ class Named(NamedTuple):
     d_an: Tensor
 
 
-def named_triplets(
-    criterion: TripletCriterion,
-    embeddings: Tensor,
-    labels: Tensor,
-    reference: Tensor | None = None,
-    reference_labels: Tensor | None = None,
-    *,
-    ids: Tensor | None = None,
-    reference_ids: Tensor | None = None,
-    first: int = 0,
-    limit: int = 8,
-) -> Named:
-    """Up to ``limit`` of the triplets that the criterion would mine in this call, each of another anchor.
+def named_triplets(criterion: TripletCriterion, given: MiningInput, limit: int = 8) -> Named:
+    """Name up to ``limit`` of the triplets that the criterion mines from a batch, each of another anchor.
 
     A selecting miner names its own, the same as in the call. Of a window miner's many, each anchor shows one. Which
-    anchors and which triplets is drawn by the criterion's seed and step, and from no global random state. Looks at no
-    more than 256 anchors, spread over the batch, and of a window miner's at no more than 16 positives of each.
+    anchors and which triplets is drawn by the criterion's seed and step, and from no global random state. Reads no more
+    than 256 anchors, spread over the batch, and of a window miner's no more than 16 positives of each.
 
     Args:
         criterion: Mines with its current miner and margin.
-        embeddings: Anchors ``(B, D)``.
-        labels: Class of each anchor, int64 ``(B,)``.
-        reference: As in :class:`metric_module.TripletCriterion`, ``(M, D)``.
-        reference_labels: As there, ``(M,)``.
-        ids: As there, ``(B,)``.
-        reference_ids: As there, ``(M,)``.
-        first: Place of the first anchor in the batch of all processes.
-        limit: How many.
+        given: Checked input of the criterion, with labels.
+        limit: Largest number of triplets.
 
     Returns:
         The triplets; none if the miner finds none.
@@ -83,27 +67,28 @@ def named_triplets(
         >>> from metric_module.distances import Euclidean
         >>> from metric_module.miners import Hard
         >>> criterion = TripletCriterion(Euclidean(), Hard(), margin=0.2)
-        >>> named = named_triplets(criterion, torch.tensor([[0.0], [3.0], [1.0]]), torch.tensor([7, 7, 8]))
-        >>> [(int(a), int(p), int(n)) for a, p, n in zip(*named[:3], strict=True)]
+        >>> batch = MiningInput(torch.tensor([[0.0], [3.0], [1.0]]), torch.tensor([7, 7, 8]))
+        >>> [(int(a), int(p), int(n)) for a, p, n in zip(*named_triplets(criterion, batch)[:3], strict=True)]
         [(0, 1, 2), (1, 0, 2)]
     """
-    embeddings, labels, reference, reference_labels, ids, reference_ids = (
-        in_float64_reach(part) for part in (embeddings, labels, reference, reference_labels, ids, reference_ids)
-    )
+    placed = MiningInput(*(in_float64_reach(part) for part in given))
+    embeddings, labels = placed.embeddings, placed.labels
+    assert labels is not None
     count = len(embeddings)
-    rows = torch.arange(0, count, max(1, -(-count // LOOKED_AT)), device=labels.device)  # (A,)
-    if reference is None:
-        reference, reference_labels = embeddings, labels
-        reference_ids = torch.arange(count, device=labels.device) if ids is None else ids  # (M,)
-        ids = reference_ids
-    own = None if ids is None else ids[rows]  # (A,)
+    rows = torch.arange(0, count, max(1, -(-count // ANCHORS)), device=labels.device)  # (A,)
+    if placed.reference is None:
+        names = torch.arange(count, device=labels.device) if placed.ids is None else placed.ids  # (M,)
+        placed = placed._replace(reference=embeddings, reference_labels=labels, ids=names, reference_ids=names)
+    assert placed.reference is not None
+    ids = None if placed.ids is None else placed.ids[rows]  # (A,)
+    place = (given.first or 0) + rows  # (A,)
     with torch.no_grad(), full_precision(embeddings.device.type):
         query = at_least_float32(embeddings.detach()[rows])  # (A, D)
-        target = at_least_float32(reference.detach())  # (M, D)
-        rule = pair_rule(query, labels[rows], target, reference_labels, own, reference_ids, None, None)
-        distances = on_device(criterion.distance, query.device)[0](query, target)  # (A, M)
-        keys = combine(criterion.seed, int(criterion.step), NAMING, first + rows)  # (A,)
-        found = _pick(_choices(criterion, distances, rule.masks(slice(0, len(rows))), first + rows), keys, limit)
+        reference = at_least_float32(placed.reference.detach())  # (M, D)
+        rule = pair_rule(placed._replace(labels=labels[rows], ids=ids))
+        distances = on_device(criterion.distance, query.device)[0](query, reference)  # (A, M)
+        keys = combine(criterion.seed, int(criterion.step), NAMING, place)  # (A,)
+        found = _pick(_choices(criterion, distances, rule.masks(slice(0, len(rows))), place), keys, limit)
     anchor, positive, negative = found.to(labels.device).unbind(dim=1)
     return Named(rows[anchor], positive, negative, distances[anchor, positive].cpu(), distances[anchor, negative].cpu())
 

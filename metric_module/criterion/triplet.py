@@ -5,6 +5,7 @@ Shapes: B = anchors, M = references, A = anchors in a block, D = embedding size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from typing_extensions import override
 
 from metric_module.criterion.blockwise import BlockResult, Totals, blockwise_loss
 from metric_module.criterion.census import Census, block_census
+from metric_module.criterion.inputs import MiningInput, check_input
 from metric_module.criterion.loss import check_loss
 from metric_module.criterion.pairing import PairRule, pair_rule
 from metric_module.criterion.selected_sum import selected_sum
@@ -92,7 +94,8 @@ class TripletCriterion(nn.Module):
         self.reduction = reduction
         self.census = census
         self.seed = seed
-        self.substitute: Miner | None = None  # mines in place of the miner, once something has set it
+        self.substitute: Miner | None = None  # set by a callback: mines in place of the miner
+        self.watch: Callable[[MiningInput], None] | None = None  # set by a callback: called before each batch is mined
         # Counts the training calls: the random choices of a step depend on it, so it is part of the state.
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
@@ -134,28 +137,42 @@ class TripletCriterion(nn.Module):
         Raises:
             UserError: If an input has the wrong shape or type, or an embedding is not finite.
         """
-        given = (embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives)
-        placed = [in_float64_reach(part) for part in given]
-        rule = pair_rule(*placed, sort=isinstance(self.current_miner, WindowMiner))  # no window depends on the order
-        take_census = self.census if census is None else census
-        with full_precision(placed[0].device.type):
-            query = rule.ordered(at_least_float32(placed[0]))  # (B, D)
-            target = None if reference is None else at_least_float32(placed[2])  # (M, D)
+        given = MiningInput(
+            embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives, first
+        )
+        return self.mine(check_input(given), self.census if census is None else census)
+
+    def mine(self, given: MiningInput, census: bool) -> CriterionOutput:
+        """Mine and measure one batch that was checked before: :meth:`forward` without its checks.
+
+        Args:
+            given: Finite embeddings, and labels or masks, as :func:`metric_module.criterion.inputs.check_input`
+                returns them.
+            census: Whether to count the triplets of each category.
+        """
+        if self.watch is not None:
+            self.watch(given)
+        placed = MiningInput(*(in_float64_reach(part) for part in given))
+        rule = pair_rule(placed, sort=isinstance(self.current_miner, WindowMiner))  # no window depends on the order
+        first = given.first or 0
+        with full_precision(placed.embeddings.device.type):
+            query = rule.ordered(at_least_float32(placed.embeddings))  # (B, D)
+            target = None if placed.reference is None else at_least_float32(placed.reference)  # (M, D)
             if isinstance(self.miner, SelectingMiner | Scheduled):
                 self.miner.check(self.distance, (query if target is None else target).detach())
             loss, totals = blockwise_loss(
                 query,
                 target,
                 *on_device(self.distance, query.device),
-                lambda distances, rows, gradient: self._block(rule, distances, rows, gradient, take_census, first or 0),
+                lambda distances, rows, gradient: self._block(rule, distances, rows, gradient, census, first),
                 self._divisor,
-                across_ranks=first is not None,
+                across_ranks=given.first is not None,
             )
         if self.training:
             self.step += 1
             if isinstance(self.miner, Scheduled):
                 self.miner.step += 1
-        device = embeddings.device
+        device = given.embeddings.device
         counted = (None if part is None else move(part, device) for part in _census(totals))
         return CriterionOutput(move(loss, device), Census._make(counted))
 

@@ -107,7 +107,7 @@ class Step(nn.Module):
         self.module = module
 
     def forward(self, inputs: Tensor, labels: Tensor, ids: Tensor) -> Any:
-        return self.module.mine(self.module._encode(inputs, labels), labels, ids, census=True)
+        return self.module.mine((inputs, labels, ids), census=True)
 
 
 def three_steps(job: Job) -> list[dict[str, Any]]:
@@ -130,7 +130,7 @@ def three_steps(job: Job) -> list[dict[str, Any]]:
         elif job.mutant == "x W":
             patch.setattr(blockwise, "world_size", lambda: ranks**2)
         elif job.mutant == "detached":
-            patch.setattr("metric_module.module.gather_batch", _detached)
+            patch.setattr("metric_module.training.global_batch.gather_batch", _detached)
         elif job.mutant == "local counts":
             patch.setattr(blockwise, "_over_ranks", lambda totals: totals)
         for number, inputs in enumerate(INPUTS):
@@ -232,7 +232,7 @@ def without_gather(job: Job) -> tuple[float, float]:
     criterion = TripletCriterion(Euclidean(), MINERS[job.miner](), 0.3)
     module = TripletModule(Linear(normalize=False), criterion, gather=False)
     embeddings = module.encoder(INPUTS[0][share])
-    loss = module.mine(embeddings, LABELS[share], None, census=False).loss
+    loss = module.mine((INPUTS[0][share], LABELS[share]), census=False).loss
     return loss.item(), criterion(embeddings, LABELS[share]).loss.item()
 
 

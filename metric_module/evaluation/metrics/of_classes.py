@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.distances import Distance
-from metric_module.distributed import gather_rows, row_counts, share, sum_over_ranks, world_size
+from metric_module.distributed import gather_rows, row_counts, shard, sum_over_ranks, world_size
 from metric_module.errors import UserError
 from metric_module.evaluation.clustering import check_runs, clustering_metrics
 from metric_module.evaluation.few_shot import check_episodes, few_shot_metrics
@@ -73,7 +73,7 @@ class RetrievalMetric(EmbeddingMetric):
             groups=query.groups,
             gallery_groups=None if gallery is None else gallery.groups,
             distance=self.distance,
-            share=share(),
+            share=shard(),
             deepest=None if self.all_ranks else max(self.recall_at, default=1),
         )
         if world_size() > 1:
@@ -116,7 +116,7 @@ class VerificationMetric(EmbeddingMetric):
             )
         with torch.no_grad(), full_precision(samples.embeddings.device.type):
             pairs = pairs_of(samples.embeddings, self.distance)
-            mine = count_pairs(pairs, samples.labels, pairs.inner(self.threshold), share())
+            mine = count_pairs(pairs, samples.labels, pairs.inner(self.threshold), shard())
             closer, within = sum_over_ranks(torch.stack([mine.closer, mine.within]))
             different = int(sum_over_ranks(torch.tensor(mine.different, device=closer.device)))
         counts = PairCounts(mine.thresholds, mine.same, closer, within, different)

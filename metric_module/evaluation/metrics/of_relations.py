@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.distances import Distance
-from metric_module.distributed import gather_rows, row_counts, share, world_size
+from metric_module.distributed import gather_rows, row_counts, shard, world_size
 from metric_module.errors import UserError
 from metric_module.evaluation.inputs import check_cutoffs
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
@@ -80,7 +80,7 @@ class PairRetrievalMetric(EmbeddingMetric):
             ignored=sought.ignored,
             distance=self.distance,
             at=self.at,
-            share=share(),
+            share=shard(),
         )
         if world_size() > 1:
             sizes = row_counts(found.rows.to(query.device))

@@ -71,7 +71,7 @@ def test_random_choices_and_census_go_on_through_a_switch() -> None:
 def test_the_module_tells_it_the_epoch(tmp_path: Path) -> None:
     model = module(miner=Scheduled([All(), Hard()], [0, 2], every="epoch"))
     used: list[type] = []
-    inner = model.criterion.forward
+    inner = model.criterion.mine
 
     def spy(*arguments: Any, **options: Any) -> Any:
         miner = model.criterion.miner
@@ -79,7 +79,7 @@ def test_the_module_tells_it_the_epoch(tmp_path: Path) -> None:
         used.append(type(miner.current))
         return inner(*arguments, **options)
 
-    model.criterion.forward = spy  # type: ignore[method-assign]
+    model.criterion.mine = spy  # type: ignore[method-assign]
     trainer(tmp_path, max_epochs=3).fit(model, loader())
     assert used == [All] * 8 + [Hard] * 4
 
