@@ -1,4 +1,4 @@
-"""Which references are positives and negatives of which anchors: by label, or by mask.
+"""Rules that decide which references are positives and negatives of which anchors: by label or by mask.
 
 Shapes: B = anchors, A = anchors in the block, M = references, K = most positives of any anchor in the block.
 """
@@ -99,7 +99,7 @@ class LabelPairs(PairRule):
         ids: See :class:`PairRule`.
         reference_ids: See :class:`PairRule`.
         own: See :class:`PairRule`.
-        sort: Whether large classes may come first, which is faster where they are uneven.
+        sort: Whether to put large classes first, which is faster for classes of uneven size.
     """
 
     def __init__(
@@ -123,13 +123,13 @@ class LabelPairs(PairRule):
 
     @cached_property
     def _spans(self) -> tuple[Tensor, Tensor]:
-        """References sorted by class, ``(M,)``, and where among them the class of each anchor starts, ``(B,)``."""
+        """References sorted by class, ``(M,)``, and the start of each anchor's class among them, ``(B,)``."""
         order = self.reference_codes.argsort(stable=True)  # (M,)
         return order, torch.searchsorted(self.reference_codes.index_select(0, order), self.codes)
 
     @cached_property
     def _place(self) -> Tensor:
-        """Where each anchor of a batch that is its own reference stands within the span of its class, ``(B,)``."""
+        """Position of each anchor in the span of its class, ``(B,)``, for a batch that is its own reference."""
         order, start = self._spans
         step = torch.arange(len(order), device=order.device)
         return torch.empty_like(order).index_copy_(0, order, step) - start
@@ -151,21 +151,21 @@ class LabelPairs(PairRule):
 
     @override
     def usable(self, rows: slice, masks: PairMasks) -> Tensor:
-        """Which anchors in ``rows`` have a positive and a negative, read off the spans where these are all."""
+        """Which anchors in ``rows`` have a positive and a negative; from class sizes if nothing else decides."""
         if self.ids is not None or self.negatives is not None:
             return super().usable(rows, masks)
         size = self.size[rows]  # (A,)
         return (size > int(self.own)) & (size < len(self.reference_codes))
 
     def _slots(self, rows: slice) -> Slots:
-        """The positives, read off the spans; no pass over ``(A, M)`` is needed."""
+        """Positives from the spans of the classes, without a pass over ``(A, M)``."""
         order, starts = self._spans
         start, size = starts[rows, None], self.size[rows, None]  # (A, 1), (A, 1)
         width = int(size.max()) - int(self.own) if len(size) else 0
         step = torch.arange(max(0, width), device=size.device)  # (K,)
         if self.own:
             valid = step < size - 1  # (A, K)
-            step = step + (step >= self._place[rows, None])  # (A, K), over the anchor itself
+            step = step + (step >= self._place[rows, None])  # (A, K), skips the anchor itself
         else:
             valid = step < size  # (A, K)
         column = order[(start + step).clamp_(max=len(order) - 1)]  # (A, K)

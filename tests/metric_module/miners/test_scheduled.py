@@ -118,7 +118,7 @@ def test_nothing_changes_outside_the_state() -> None:
 def test_a_miner_that_cannot_work_is_refused_before_its_turn() -> None:
     unit = torch.nn.functional.normalize(embed(10))
     criterion = TripletCriterion(Cosine(), Scheduled([All(), DistanceWeighted()], [0, 1000]))
-    with pytest.raises(UserError, match=r"distance weighted: holds for Euclidean distance, got Cosine"):
+    with pytest.raises(UserError, match=r"distance weighted: expected Euclidean distance, got Cosine"):
         criterion(unit, LABELS)
     assert TripletCriterion(Cosine(), All())(unit, LABELS).loss > 0
 
