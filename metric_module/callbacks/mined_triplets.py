@@ -1,4 +1,4 @@
-"""Keeps some of the triplets that training mines, for the report.
+"""Examples of mined triplets, kept for the report.
 
 Shapes: B = samples of this process's batch, M = references, T = triplets.
 """
@@ -24,14 +24,14 @@ from metric_module.module import TripletModule
 
 
 class MinedTriplets(Callback):
-    """Remembers up to eight mined triplets of the first, the middle and the last step of training.
+    """Examples of mined triplets of the first, the middle and the last step of training.
 
-    Batches must carry ids (:class:`metric_module.Batch`) and labels; otherwise nothing is kept. With several processes
-    the anchors are those of the first one, their positives and negatives those of all. Training is not changed by it:
-    no random number is drawn, nothing is logged. A checkpoint holds what was kept so far, as plain values.
+    Batches must have ids (:class:`metric_module.Batch`) and labels; otherwise nothing is kept. With several processes
+    the anchors are those of the first one, their positives and negatives those of all. Training does not change: no
+    random number is drawn, and nothing is logged. A checkpoint holds the triplets kept so far, as plain values.
 
     Args:
-        count: How many triplets of each step.
+        count: Largest number of triplets of each step.
 
     Attributes:
         mined: By phase, ``start``, ``middle`` and ``end``: ``step``, ``steps`` of the whole training, ``margin``, the
@@ -45,27 +45,27 @@ class MinedTriplets(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """What was kept so far."""
+        """Triplets kept so far."""
         return {"mined": {phase: dict(kept) for phase, kept in self.mined.items()}}
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue with the triplets of a checkpoint."""
         self.mined = {phase: dict(kept) for phase, kept in state_dict["mined"].items()}
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Listen to the criterion, if this is one of the three steps."""
+        """Watch the criterion in one of the three steps."""
         step, steps = trainer.global_step, trainer.estimated_stepping_batches
         phase = _phase(step, steps)
         with_ids = isinstance(batch, tuple | list) and len(batch) == 3
         if phase is None or not with_ids or not isinstance(pl_module, TripletModule):
             return
-        if self.mined.get(phase, {}).get("step") == step:  # the first of the batches that a step adds up
+        if self.mined.get(phase, {}).get("step") == step:  # a later batch of a step with accumulated gradients
             return
         index, remembers = batch[2], pl_module.memory is not None
 
-        def listen(given: MiningInput) -> None:
+        def watch(given: MiningInput) -> None:
             """Name triplets of a batch that is about to be mined."""
             before = random_state()  # a user's own miner may draw
             kept = _named(pl_module.criterion, given, index, remembers, self.count)
@@ -74,28 +74,28 @@ class MinedTriplets(Callback):
                 total = int(steps) if math.isfinite(steps) else None
                 self.mined[phase] = {"step": step, "steps": total, **kept}
 
-        pl_module.criterion.watch = listen
+        pl_module.criterion.watch = watch
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Stop listening."""
-        _stop_listening(pl_module)
+        """Stop watching the criterion."""
+        _stop_watching(pl_module)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stop listening."""
-        _stop_listening(pl_module)
+        """Stop watching the criterion."""
+        _stop_watching(pl_module)
 
 
-def _stop_listening(module: LightningModule) -> None:
+def _stop_watching(module: LightningModule) -> None:
     if isinstance(module, TripletModule):
         module.criterion.watch = None
 
 
 def _phase(step: int, steps: float) -> str | None:
-    """Which of the three this step is, if training has so many; one that is two of them counts as the earlier."""
+    """Name of this step's phase, or None; in a short training the earlier of two phases counts."""
     if step == 0:
         return "start"
     if step == steps // 2 and step < steps - 1:

@@ -33,7 +33,7 @@ class GlobalBatch(NamedTuple):
 def samples_among_all(
     embeddings: Tensor, labels: Tensor, ids: Tensor | None, gather: bool, memory: CrossBatchMemory | None
 ) -> GlobalBatch:
-    """Labelled samples of this process among those of all processes, and of past batches; every process must call it.
+    """Compare this process's samples with those of all processes and of past batches; every process must call it.
 
     Args:
         embeddings: Finite, ``(B, D)``.
@@ -55,7 +55,11 @@ def samples_among_all(
 
 
 def rows_among_all(whole: Together) -> MiningInput:
-    """The rows of this process as anchors, and every row as a reference."""
+    """Use the rows of this process as anchors, and all rows as references.
+
+    Args:
+        whole: The rows of all processes.
+    """
     place = torch.arange(len(whole.labels), device=whole.labels.device)  # (G,)
     # As a view of the references, the anchors can be located among them without a search.
     return MiningInput(
@@ -70,7 +74,7 @@ def rows_among_all(whole: Together) -> MiningInput:
 
 
 def set_among_all(embeddings: Tensor, labels: Tensor) -> MiningInput:
-    """A whole set as one batch, with this process's shard of its samples as anchors.
+    """Compare this process's shard of a whole set with the set, as one batch.
 
     Args:
         embeddings: Finite, the same on every process, ``(G, D)``.
@@ -82,7 +86,7 @@ def set_among_all(embeddings: Tensor, labels: Tensor) -> MiningInput:
 
 
 def pairs_among_all(query: Tensor, reference: Tensor, batch: PairBatch, gather: bool, both_ways: bool) -> GlobalBatch:
-    """Queries of this process among the references of all processes; every process must call it.
+    """Compare this process's queries with the references of all processes; every process must call it.
 
     With ``both_ways``, references are anchors too, among the queries, by the same masks: the references are then all
     queries followed by all references, and two of a kind are neither positive nor negative. The anchors are all queries

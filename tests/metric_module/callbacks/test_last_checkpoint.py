@@ -192,7 +192,7 @@ def weights_are_finite(path: Path) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in saved["state_dict"].values())
 
 
-def test_broken_weights_are_not_written(tmp_path: Path) -> None:
+def test_nonfinite_weights_are_not_written(tmp_path: Path) -> None:
     told = (
         r"weights: NaN or infinity in encoder.backbone.0.weight after step 2; .*last.ckpt stays as it was after step 1"
     )
@@ -202,14 +202,14 @@ def test_broken_weights_are_not_written(tmp_path: Path) -> None:
 
 
 def test_without_that_guard_the_good_checkpoint_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metric_module.callbacks.last_checkpoint._broken_weights", lambda module: [])
+    monkeypatch.setattr("metric_module.callbacks.last_checkpoint._nonfinite_weights", lambda module: [])
     with pytest.raises(UserError, match="NaN or infinity in 8 of 8 embeddings at step 2"):
         run(tmp_path, Break(), ema=False)
     assert not weights_are_finite(tmp_path / "checkpoints/last.ckpt")
 
 
 def test_without_listening_a_signal_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LastCheckpoint, "_told_to_stop", lambda *arguments: False)
+    monkeypatch.setattr(LastCheckpoint, "_must_stop", lambda *arguments: False)
     _, record = run(tmp_path, Send(2, signal.SIGTERM))
     assert len(record.ids) == STEPS, "it trained on to the end"
 

@@ -121,7 +121,7 @@ def test_groups_train_resume_and_are_logged_by_name(tmp_path: Path) -> None:
     ("saved", "now", "message"),
     [
         ({}, {"encoder.head": 0.1}, r"made with \{\}, this one with \{encoder.head: 0.1\}; go on"),
-        ({"encoder.head": 0.1}, {}, r"made with \{encoder.head: 0.1\}, this one with \{\}; go on with the same"),
+        ({"encoder.head": 0.1}, {}, r"made with \{encoder.head: 0.1\}, this one with \{\}; resume with the same"),
         (
             {"encoder.head": 0.1},
             {"encoder.body": 0.1},
@@ -152,7 +152,7 @@ def test_a_schedule_of_another_length_is_refused(tmp_path: Path) -> None:
         stopped.save_checkpoint(tmp_path / f"{name}.ckpt")
     steps = stopped.global_step
     longer = trainer(tmp_path, max_epochs=4)
-    message = rf"^scheduler: the checkpoint's schedule is one of {steps} steps, and this training has {2 * steps}; "
+    message = rf"^scheduler: the checkpoint's schedule has {steps} steps, and this training has {2 * steps}; "
     with pytest.raises(UserError, match=message):
         longer.fit(module(scheduler=one_cycle), loader(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
     longer = trainer(tmp_path, max_epochs=4)
@@ -175,14 +175,14 @@ def test_a_factor_that_is_none(factor: Any) -> None:
     [
         (
             "encoder.boddy",
-            r"no part 'encoder.boddy' with parameters; did you mean 'encoder.body'.*encoder has body, head",
+            r"no submodule 'encoder.boddy' with parameters; did you mean 'encoder.body'.*encoder has body, head",
         ),
         ("encoder.body.9", r"encoder.body has 0, 1$"),
-        ("encoder.body.2", r"no part 'encoder.body.2' with parameters; did you mean 'encoder.body"),
-        ("zzz", r"no part 'zzz' with parameters; the module has encoder$"),
-        ("encoder.head.linear.bias.x", r"encoder.head.linear.bias has no parts"),
-        ("", r"no part '' with parameters; the module has encoder$"),
-        (0, r"no part 0 with parameters; the module has encoder$"),
+        ("encoder.body.2", r"no submodule 'encoder.body.2' with parameters; did you mean 'encoder.body"),
+        ("zzz", r"no submodule 'zzz' with parameters; the module has encoder$"),
+        ("encoder.head.linear.bias.x", r"encoder.head.linear.bias has no submodules"),
+        ("", r"no submodule '' with parameters; the module has encoder$"),
+        (0, r"no submodule 0 with parameters; the module has encoder$"),
     ],
 )
 def test_a_part_that_there_is_not(name: Any, message: str) -> None:
@@ -191,7 +191,7 @@ def test_a_part_that_there_is_not(name: Any, message: str) -> None:
 
 
 def test_no_mapping() -> None:
-    with pytest.raises(UserError, match=r"module\.lr_scale: expected factors by part, .*, got \[1\]"):
+    with pytest.raises(UserError, match=r"module\.lr_scale: expected factors by name, .*, got \[1\]"):
         module(lr_scale=[1])
 
 
