@@ -120,7 +120,7 @@ def test_groups_train_resume_and_are_logged_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("saved", "now", "message"),
     [
-        ({}, {"encoder.head": 0.1}, r"made with \{\}, this one with \{encoder.head: 0.1\}; go on"),
+        ({}, {"encoder.head": 0.1}, r"made with \{\}, this one with \{encoder.head: 0.1\}; resume"),
         ({"encoder.head": 0.1}, {}, r"made with \{encoder.head: 0.1\}, this one with \{\}; resume with the same"),
         (
             {"encoder.head": 0.1},
