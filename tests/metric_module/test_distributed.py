@@ -1,4 +1,4 @@
-"""Many processes as one: the same loss, census and gradient as one process on the same global batch."""
+"""Several processes have the loss, census and gradient of one process on the same global batch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Linear(Encoder):
 
 
 class Scaled(Distance):
-    """A distance that learns."""
+    """A distance with a learned parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ def test_one_process_needs_no_group() -> None:
 
 
 def without_gather(job: Job) -> tuple[float, float]:
-    """Loss of this rank with ``gather=False``, and of the criterion on its share alone."""
+    """Loss of this rank with ``gather=False``, and of the criterion on its own samples."""
     share = slice(0, 10) if dist.get_rank() == 0 else slice(10, 16)
     criterion = TripletCriterion(Euclidean(), MINERS[job.miner](), 0.3)
     module = TripletModule(Linear(normalize=False), criterion, gather=False)

@@ -1,4 +1,4 @@
-"""TripletModule in a plain Trainer: every hook fires, figures are those of the pure functions, bad input is named."""
+"""TripletModule in a plain Trainer: hooks, figures equal to the pure functions, messages about bad input."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_checkpoint_comes_back_with_the_parts_given(tmp_path: Path) -> None:
 
 
 def test_the_names_of_weights_stay() -> None:
-    """Checkpoints of before load for as long as these are the names."""
+    """Older checkpoints can be loaded only while these names remain."""
     own = {name for name in module().state_dict() if not name.startswith("encoder.")}
     assert own == {"criterion.step"}
     names = set(module(ConvNet(widths=(4, 4), depths=(1, 1))).state_dict()) - own

@@ -1,4 +1,4 @@
-"""Training and evaluation on a device that has no float64: the values of the CPU, computed there where need be."""
+"""Training and evaluation on a device without float64: the results equal those on the CPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MINERS = [All(), Semihard(), BatchHard(), SemihardNearest(), DistanceWeighted(),
 
 
 class Scaled(Distance):
-    """Euclidean distance after a learned factor on each coordinate."""
+    """Euclidean distance with a learned factor on each coordinate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ def test_draws_and_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_device_refuses_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without this the tests above would prove nothing."""
+    """The tests above are valid only if the stand-in rejects float64."""
     with device_without_float64(monkeypatch) as move:
         values = move(torch.rand(3))
         with pytest.raises(TypeError, match="does not support"):

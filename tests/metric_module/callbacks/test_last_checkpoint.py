@@ -1,4 +1,4 @@
-"""Killed anywhere, training continues as if nothing had happened."""
+"""A training that is killed at any step continues exactly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KilledError(Exception):
 
 
 class Kill(Callback):
-    """Breaks off in the middle of a step, with no word to anyone."""
+    """A callback that aborts training in the middle of a step, without any cleanup."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -39,7 +39,7 @@ class Kill(Callback):
 
 
 class Send(Callback):
-    """Sends this process a signal in the middle of a step."""
+    """A callback that sends this process a signal in the middle of a step."""
 
     def __init__(self, step: int, number: int, times: int = 1) -> None:
         self.step, self.number, self.times = step, number, times
@@ -179,7 +179,7 @@ def test_every_n_steps(tmp_path: Path) -> None:
 
 
 class Break(Callback):
-    """Spoils a weight in the middle of the second step."""
+    """A callback that makes a weight NaN in the middle of the second step."""
 
     def on_before_zero_grad(self, trainer: Trainer, module: Any, optimizer: Any) -> None:
         if trainer.global_step == 1:

@@ -1,4 +1,4 @@
-"""What is kept of three steps, and that training does not notice."""
+"""Mined triplets of three steps, without an effect on training."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def on_two(folder: Path, remember: bool) -> Any:
 
 @pytest.mark.parametrize("remember", [False, True])
 def test_two_processes_name_samples_of_both(tmp_path: Path, remember: bool) -> None:
-    """Each has its own anchors, and negatives that are the other's."""
+    """Each process has its own anchors, and negatives of the other one."""
     kept = on_trainers(on_two, 2, tmp_path, tmp_path, remember)
     for mined in kept:
         assert list(mined) == ["start", "middle", "end"]

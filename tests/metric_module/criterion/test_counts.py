@@ -1,4 +1,4 @@
-"""Both ways to count against counting one by one."""
+"""Both counters, compared with counting one by one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.batches import embed
 
 
 def brute(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Counts ``(A, K)`` and how many spans hold each value ``(A, M)``."""
+    """Counts ``(A, K)``, and the number of spans that contain each value ``(A, M)``."""
     inside = (values[:, None] > low[..., None]) & (values[:, None] <= high[..., None])  # (A, K, M)
     return inside.sum(dim=2).double(), inside.sum(dim=1).double()
 

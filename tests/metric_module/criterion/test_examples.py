@@ -1,4 +1,4 @@
-"""The triplets that are shown are triplets that are mined."""
+"""Examples of mined triplets: they are among the triplets that the criterion mines."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_triplets_of_a_window_are_in_it(miner: Any, kinds: list[str], seed: int)
 
 
 class Spy(SelectingMiner):
-    """Remembers what another miner named."""
+    """A miner that records the triplets that another one selects."""
 
     def __init__(self, inner: SelectingMiner) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pairs by label and by mask, against comparing every anchor with every reference."""
+"""Pairs by label and by mask, compared with a loop over anchors and references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the criterion refuses, with the message."""
+"""Input and settings that the criterion rejects, with the message."""
 
 from __future__ import annotations
 

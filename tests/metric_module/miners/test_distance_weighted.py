@@ -1,4 +1,4 @@
-"""Distance weighted sampling: the probabilities of the paper, and what it refuses."""
+"""Distance weighted sampling: the probabilities of the paper, and rejected input."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_refuses_cutoffs_out_of_range(near: float, far: float) -> None:
 
 
 def test_a_substitute_is_checked_and_draws_as_the_miner_itself() -> None:
-    """``CollapseGuard`` sets it during training; unchecked, it would not know the dimension of the density."""
+    """``CollapseGuard`` sets a substitute during training; the check gives it the dimension of the density."""
     embeddings = torch.nn.functional.normalize(torch.randn(24, 5, generator=torch.Generator().manual_seed(0)), dim=1)
     labels = torch.arange(24) // 4
     own, other = (TripletCriterion(Euclidean(), miner, 0.3) for miner in (DistanceWeighted(), Semihard()))

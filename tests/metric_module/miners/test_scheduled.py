@@ -1,4 +1,4 @@
-"""Which miner is in force when, that its clocks are in the state, and what makes no sense as a schedule."""
+"""Schedules of miners: the current miner, step and epoch in the state, and rejected schedules."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_other_clock_does_not_matter(every: str, now: str) -> None:
 
 
 def test_random_choices_and_census_go_on_through_a_switch() -> None:
-    """A selecting miner that comes second draws what it would have drawn at that step alone."""
+    """A selecting miner that starts later draws the same numbers at a step as one that started at once."""
     embeddings = torch.nn.functional.normalize(embed(10, columns=5))
     alone = TripletCriterion(Euclidean(), DistanceWeighted(), margin=0.5, seed=3)
     switched = TripletCriterion(Euclidean(), Scheduled([All(), DistanceWeighted()], [0, 2]), margin=0.5, seed=3)

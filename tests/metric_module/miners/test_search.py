@@ -1,4 +1,4 @@
-"""Both ways to look up negatives, against loops."""
+"""Both searches for negatives, compared with loops."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_spans_hold_what_they_should(kind: type[Search], seed: int, margin: floa
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_largest_number_below_one_stays_inside(kind: type[Search]) -> None:
-    """Also where it rounds up to one, in float32."""
+    """A draw that rounds up to one in float32 is included."""
     for width in (1, 3, 7, 1000):
         search = kind(torch.linspace(1, 2, width)[None])
         last = torch.tensor([[1 - 2**-53]], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Training with pairs: the triplets that the masks allow, and many processes as one."""
+"""Steps with pairs: the triplets that the masks allow, and equal results for any number of processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REFERENCE = torch.randn(3, REFERENCES, 6, generator=_DRAW, dtype=torch.float64)
 POSITIVES = torch.rand(3, QUERIES, REFERENCES, generator=_DRAW) < 0.2
 NEGATIVES = ~POSITIVES & (torch.rand(3, QUERIES, REFERENCES, generator=_DRAW) < 0.8)
 SHARES = {1: ([10], [14]), 2: ([7, 3], [4, 10]), 3: ([5, 0, 5], [1, 13, 0])}
-"""Queries and references of each rank, as uneven as can be."""
+"""Numbers of queries and references of each rank, very uneven."""
 
 MINERS: dict[str, Any] = {
     "All": All,
@@ -107,7 +107,7 @@ def module_of(job: Job, **settings: Any) -> TripletModule:
 
 
 def batch_of(step: int, masked: bool = True, rank: int = 0, ranks: int = 1) -> PairBatch:
-    """What one rank gets of a global batch."""
+    """Part of a global batch for one rank."""
     parts = [slice(sum(sizes[:rank]), sum(sizes[: rank + 1])) for sizes in SHARES[ranks]]
     negatives = NEGATIVES[step, parts[0]] if masked else None
     index = torch.arange(QUERIES)[parts[0]]
@@ -150,13 +150,13 @@ def all_jobs(jobs: list[Job]) -> list[Any]:
 
 
 def on_a_rank() -> dict[str, list[Any]]:
-    """Everything that two processes are asked for, so that they start once."""
+    """All results of a rank that the tests need, so that the processes start only once."""
     columns = [with_masks(True, "own"), with_masks(False, "own"), with_masks(False, "all")]
     return {"jobs": all_jobs(JOBS), "mutants": all_jobs(list(MUTANTS)), "columns": columns, "checks": [checks()]}
 
 
 def checks() -> dict[str, int]:
-    """How often this rank checks labelled samples in a step."""
+    """Count the checks of labelled samples in a step of this rank."""
     batch = Batch(QUERY[0], torch.arange(QUERIES) // 2, torch.arange(QUERIES))
     with counted() as counts:
         module_of(Job("All")).mine(batch, census=False)
@@ -169,7 +169,7 @@ def test_gathered_samples_are_checked_once(two_ranks: list[dict[str, list[Any]]]
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What each of two processes found."""
+    """Results of each of two processes."""
     return on_ranks(on_a_rank, 2, tmp_path_factory.mktemp("ranks"))
 
 
@@ -185,7 +185,7 @@ def gradient_error(one: dict[str, Any], other: dict[str, Any]) -> float:
 
 
 def check(jobs: list[Job], found: list[list[Any]]) -> None:
-    """Every rank has the loss, census and gradient of one process."""
+    """Check that every rank has the loss, census and gradient of one process."""
     moved = 0
     for number, job in enumerate(jobs):
         for step, expected in enumerate(alone(job)):
@@ -252,7 +252,7 @@ def test_against_a_triple_loop(masked: bool, both_ways: bool) -> None:
 
 
 def with_masks(gather: bool, columns: str) -> str | float:
-    """The loss of this rank, or what is wrong with its masks."""
+    """The loss of this rank, or the error about its masks."""
     rank = dist.get_rank()
     batch = batch_of(0, True, rank, 2)
     first = 4 * rank

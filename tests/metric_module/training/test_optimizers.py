@@ -1,4 +1,4 @@
-"""Learning rates by part: who is in which group, that every shipped schedule keeps the ratios, and a resume."""
+"""Learning rates by submodule: groups of parameters, ratios under every shipped schedule, and a resume."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SGD = partial(torch.optim.SGD, lr=0.4, momentum=0.9)
 
 
 class Net(nn.Module):
-    """Two numbers of blocks of which one starts with the other, and a tied weight."""
+    """A module with block numbers of which one is a prefix of another, and a tied weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def sixteen_steps(optimizer: torch.optim.Optimizer, max_lr: float | list[float] 
 
 
 def test_groups_train_resume_and_are_logged_by_name(tmp_path: Path) -> None:
-    """Four epochs at once, and two and two: bit for bit, with the groups in the checkpoint."""
+    """Four epochs at once equal two and two bit for bit, with the groups in the checkpoint."""
     settings: dict[str, Any] = {"optimizer": SGD, "scheduler": sixteen_steps, "lr_scale": SCALE}
     whole, first, rest = (module(seed=seed, **settings) for seed in (0, 0, 1))
     monitor, logger = LearningRateMonitor("step"), CSVLogger(tmp_path)
