@@ -49,7 +49,7 @@ class Step(nn.Module):
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Loss of the global batch."""
-        return self.module.mine(self.module.encoder(inputs), labels, None, census=False).loss
+        return self.module.mine((inputs, labels), census=False).loss
 
 
 def measure(rank: int, ranks: int, port: int, batch: int, repeats: int) -> Measured:

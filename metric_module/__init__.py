@@ -8,30 +8,18 @@ from typing import TYPE_CHECKING
 from metric_module.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from metric_module.batch import Batch, PairBatch
-    from metric_module.criterion import CriterionOutput, TripletCriterion
-    from metric_module.criterion.census import Census
-    from metric_module.criterion.loss import triplet_loss
-    from metric_module.encoders import Encoder
-    from metric_module.errors import UserError
-    from metric_module.miners import Triplets
-    from metric_module.module import TripletModule
-    from metric_module.storage.weights import load_encoder, save_encoder
-
-__all__ = [
-    "Batch",
-    "Census",
-    "CriterionOutput",
-    "Encoder",
-    "PairBatch",
-    "TripletCriterion",
-    "TripletModule",
-    "Triplets",
-    "UserError",
-    "load_encoder",
-    "save_encoder",
-    "triplet_loss",
-]
+    from metric_module.batch import Batch as Batch
+    from metric_module.batch import PairBatch as PairBatch
+    from metric_module.criterion import CriterionOutput as CriterionOutput
+    from metric_module.criterion import TripletCriterion as TripletCriterion
+    from metric_module.criterion.census import Census as Census
+    from metric_module.criterion.loss import triplet_loss as triplet_loss
+    from metric_module.encoders import Encoder as Encoder
+    from metric_module.errors import UserError as UserError
+    from metric_module.miners import Triplets as Triplets
+    from metric_module.module import TripletModule as TripletModule
+    from metric_module.storage.weights import load_encoder as load_encoder
+    from metric_module.storage.weights import save_encoder as save_encoder
 
 _HOME = {
     "Batch": "batch",
@@ -47,6 +35,8 @@ _HOME = {
     "save_encoder": "storage.weights",
     "triplet_loss": "criterion.loss",
 }
+
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""What a data loader hands to :class:`metric_module.TripletModule`."""
+"""Batches that a data loader passes to :class:`metric_module.TripletModule`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     """One batch of labelled samples.
 
     Attributes:
-        inputs: Whatever the encoder takes, first dimension ``B`` (usually a tensor ``(B, ...)``, or a list of texts).
+        inputs: Inputs of the encoder, first dimension ``B`` (usually a tensor ``(B, ...)``, or a list of texts).
         labels: Class of each sample, int64 ``(B,)``.
         index: Identity of each sample in its data set, int64 ``(B,)``. Equal ids are the same sample.
 
@@ -28,24 +28,24 @@ class Batch(NamedTuple):
 
     inputs: Any
     labels: Tensor
-    index: Tensor  # type: ignore[assignment]  # the field's name hides tuple.index, which no one needs here
+    index: Tensor  # type: ignore[assignment]  # the field hides tuple.index
 
 
 class PairBatch(NamedTuple):
     """Pair supervision: which references belong to which query (users and items, captions and images).
 
     The queries are the anchors, and every positive and negative is a reference. With several processes the masks have a
-    column for each reference of the **global** batch, in order of rank; with ``module.gather=false``, for each
-    reference of their own process.
+    column for each reference of the **global** batch, in order of rank; with ``module.gather=false``, only for those of
+    their own process.
 
     Attributes:
         query: Inputs of the queries, first dimension ``B``.
-        reference: Inputs of the references, first dimension ``M``; of another kind than the queries if the encoder
-            takes that (:class:`metric_module.encoders.MultiEncoder`).
+        reference: Inputs of the references, first dimension ``M``; they may be of another kind than the queries if the
+            encoder supports both (:class:`metric_module.encoders.MultiEncoder`).
         positives: Bool mask ``(B, G)``, true where a reference belongs to a query. G is M on one process.
         index: Identity of each query in its data set, int64 ``(B,)``.
-        negatives: Bool mask ``(B, G)``, true where a reference is one that a query must not be near; pairs in neither
-            mask are left alone, and a pair in both is positive. None: every pair that is not positive.
+        negatives: Bool mask ``(B, G)``, true where a reference is a negative of a query. A pair in neither mask is
+            ignored, and a pair in both is positive. None: every pair that is not positive is negative.
 
     Example:
         >>> import torch
@@ -59,15 +59,21 @@ class PairBatch(NamedTuple):
     query: Any
     reference: Any
     positives: Tensor
-    index: Tensor  # type: ignore[assignment]  # the field's name hides tuple.index, which no one needs here
+    index: Tensor  # type: ignore[assignment]  # the field hides tuple.index
     negatives: Tensor | None = None
 
 
 def check_pair_batch(batch: PairBatch) -> PairBatch:
-    """Accept masks and ids that go together, and return the batch with int64 ids.
+    """Accept masks and ids that fit together.
+
+    Args:
+        batch: A batch from a data loader.
+
+    Returns:
+        The batch with int64 ids.
 
     Raises:
-        UserError: If a mask is no bool ``(B, G)``, the two differ in shape, or the ids are no integers ``(B,)``.
+        UserError: If a mask is not bool ``(B, G)``, the masks differ in shape, or the ids are not integers ``(B,)``.
     """
     masks = {"positives": batch.positives} | ({} if batch.negatives is None else {"negatives": batch.negatives})
     for name, mask in masks.items():
@@ -81,7 +87,7 @@ def check_pair_batch(batch: PairBatch) -> PairBatch:
 
 
 def is_texts(inputs: Any) -> bool:
-    """Whether inputs are texts, a list or tuple of ``str``: one for each sample, and no structure of tensors.
+    """Whether inputs are a non-empty list or tuple of ``str``, as opposed to a structure of tensors.
 
     Example:
         >>> is_texts(["a", "b"]), is_texts(["inputs", torch.tensor([4])])
@@ -91,14 +97,14 @@ def is_texts(inputs: Any) -> bool:
 
 
 def unpack(batch: Any, first: int = 0) -> Batch:
-    """Bring what a loader gave into the form of :class:`Batch`; without ids, number the samples as they come.
+    """Convert a batch of any loader to :class:`Batch`; without ids, number the samples.
 
     Args:
-        batch: :class:`Batch`, or ``(inputs, labels)`` or ``(inputs, labels, index)`` from any loader.
-        first: The first number.
+        batch: :class:`Batch`, ``(inputs, labels)`` or ``(inputs, labels, index)``.
+        first: Number of the first sample.
 
     Raises:
-        UserError: If the batch has another form, or its labels or ids are no integers ``(B,)``.
+        UserError: If the batch has another form, or its labels or ids are not integers ``(B,)``.
 
     Example:
         >>> unpack(["inputs", torch.tensor([4, 4])], first=8).index

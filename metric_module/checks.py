@@ -1,4 +1,4 @@
-"""Checks of what a user hands to the criterion, each with one clear message."""
+"""Checks of embeddings and labels that a user provides, each with one clear message."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def check_embeddings(name: str, embeddings: Tensor, width: int | None = None) ->
     """Accept finite floating point rows ``(N, D)``.
 
     Args:
-        name: What to call them in the message.
-        embeddings: The rows.
-        width: D, if it is known.
+        name: Name of the argument, for the message.
+        embeddings: Rows ``(N, D)``.
+        width: Required D; None: any.
 
     Raises:
-        UserError: If they are anything else.
+        UserError: If the shape or the type is wrong, or a value is NaN or infinite.
     """
     expected = f"[N, {'D' if width is None else width}]"
     if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or width not in {None, embeddings.shape[1]}:
@@ -37,8 +37,13 @@ def check_embeddings(name: str, embeddings: Tensor, width: int | None = None) ->
 def check_labels(name: str, labels: Tensor, rows: int) -> Tensor:
     """Accept integers of shape ``(N,)`` and return them as int64.
 
+    Args:
+        name: Name of the argument, for the message.
+        labels: Integers of any type.
+        rows: Required N.
+
     Raises:
-        UserError: If they are anything else.
+        UserError: If the shape or the type is wrong.
     """
     shape = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
     if not isinstance(labels, Tensor) or labels.ndim != 1 or len(labels) != rows:
@@ -46,30 +51,3 @@ def check_labels(name: str, labels: Tensor, rows: int) -> Tensor:
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise UserError(f"{name}: expected integers, got {labels.dtype}")
     return labels.long()
-
-
-def check_ids(ids: Tensor | None, reference_ids: Tensor | None, rows: int, columns: int, own: bool) -> None:
-    """Accept no ids, or ids of anchors and references together.
-
-    Raises:
-        UserError: If one is missing, or has the wrong shape or type.
-    """
-    if ids is not None:
-        check_labels("ids", ids, rows)
-    if reference_ids is not None:
-        check_labels("reference_ids", reference_ids, columns)
-    if not own and (ids is None) != (reference_ids is None):
-        raise UserError("ids and reference_ids: expected both or neither, got one")
-
-
-def check_masks(positives: Tensor | None, negatives: Tensor | None, rows: int, columns: int) -> None:
-    """Accept bool masks of shape ``(B, M)``.
-
-    Raises:
-        UserError: If one has another shape or type.
-    """
-    for name, mask in (("positives", positives), ("negatives", negatives)):
-        if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) != (rows, columns)):
-            raise UserError(
-                f"{name}: expected a bool mask of shape [{rows}, {columns}], got {mask.dtype} {tuple(mask.shape)}"
-            )

@@ -1,6 +1,6 @@
-"""Many processes as one: rows of all ranks with gradients, and sums over ranks.
+"""Collectives over the training processes: gathered rows with gradients, and sums.
 
-Shapes: B = rows of this rank, G = rows of all ranks together, D = embedding size, W = number of ranks.
+Shapes: B = rows of this process, G = rows of all processes, D = embedding size, W = world size.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing_extensions import override
 
 
 class Together(NamedTuple):
-    """The batch of all ranks, in order of rank.
+    """The batch of all processes, in order of rank.
 
     Attributes:
         embeddings: Differentiable, ``(G, D)``.
         labels: Class of each, int64 ``(G,)``.
         ids: Identity of each, int64 ``(G,)``, or None.
-        own: The rows of this rank.
+        own: The rows of this process.
     """
 
     embeddings: Tensor
@@ -31,22 +31,22 @@ class Together(NamedTuple):
 
 
 def world_size() -> int:
-    """Number of processes that train together, W; 1 where nothing is distributed."""
+    """Return the number of processes that train together, W; 1 without distribution."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def share() -> tuple[int, int]:
-    """The number of this process, and how many there are: ``(0, 1)`` where nothing is distributed."""
+def shard() -> tuple[int, int]:
+    """Return the rank of this process and the world size: ``(0, 1)`` without distribution."""
     return (dist.get_rank(), world_size()) if world_size() > 1 else (0, 1)
 
 
 def gather_batch(embeddings: Tensor, labels: Tensor, ids: Tensor | None) -> Together:
-    """Bring the batches of all ranks together; every rank must call it, with as many rows as it has.
+    """Gather the batches of all processes, embeddings with gradients; every process must call it.
 
     Args:
-        embeddings: Rows of this rank ``(B, D)``; B may differ from rank to rank, and be 0.
+        embeddings: Rows of this process ``(B, D)``; B may differ between processes, and be 0.
         labels: Class of each, int64 ``(B,)``.
-        ids: Identity of each, int64 ``(B,)``; on all ranks or on none.
+        ids: Identity of each, int64 ``(B,)``; given by all processes or by none.
     """
     if world_size() == 1:
         return Together(embeddings, labels, ids, slice(0, len(labels)))
@@ -63,7 +63,7 @@ def gather_batch(embeddings: Tensor, labels: Tensor, ids: Tensor | None) -> Toge
 
 
 def row_counts(rows: Tensor) -> list[int]:
-    """How many rows ``(B, ...)`` each rank has, W numbers."""
+    """Count the rows ``(B, ...)`` of each process, W integers; every process must call it."""
     if world_size() == 1:
         return [len(rows)]
     count = torch.tensor([len(rows)], device=rows.device)  # (1,)
@@ -74,13 +74,13 @@ def row_counts(rows: Tensor) -> list[int]:
 
 
 def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
-    """The rows of all ranks, in order of rank; differentiable if they are floating point.
+    """Gather the rows of all processes, in order of rank; differentiable if they are floating point.
 
-    The gradient of a row is the sum of what all ranks hand back for it.
+    The gradient of a row is the sum of its gradients on all processes.
 
     Args:
-        rows: Rows of this rank ``(B, ...)``.
-        sizes: Rows of each rank, from :func:`row_counts`.
+        rows: Rows of this process ``(B, ...)``.
+        sizes: Number of rows of each process, from :func:`row_counts`.
 
     Returns:
         ``(G, ...)``.
@@ -92,7 +92,7 @@ def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum of all ranks' values, of any shape; every rank must call it."""
+    """Sum a tensor of any shape over all processes; every process must call it."""
     if world_size() == 1:
         return values
     total = values.detach().clone()
@@ -118,7 +118,7 @@ class _Gather(torch.autograd.Function):
     @override
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        # Gloo has no reduce_scatter for every type, so all ranks get all sums and keep their own.
+        # Gloo lacks reduce_scatter for some types, so all processes get all sums and keep their own.
         total = grad_outputs[0].contiguous().clone()
         dist.all_reduce(total)
         return torch.split(total, ctx.sizes)[dist.get_rank()], None

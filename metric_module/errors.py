@@ -1,4 +1,4 @@
-"""The error of a wrong input, and suggestions for misspelt names."""
+"""The error type for wrong input, as opposed to a bug, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: one clear line that names what, where, expected and allowed.
+    """A mistake in the user's input: one line with the name, the expected and the given value.
 
     The command line prints the message alone and exits with code 2; from Python it is an ordinary :class:`ValueError`.
     """

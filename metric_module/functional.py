@@ -1,4 +1,4 @@
-"""Small numerical pieces that several parts share."""
+"""Small numerical functions used throughout the package."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 MATMUL = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]  # not in torch's types
-"""How products are computed on GPU and CPU. Unlike ``torch.set_float32_matmul_precision``, which raises once a user has
-set one of these, they can always be read."""
+"""Settings of float32 products on GPU and CPU. Unlike ``torch.set_float32_matmul_precision``, they do not raise after a
+user has set one of them."""
 
 WITHOUT_FLOAT64 = frozenset({"mps"})
-"""Types of devices that have no float64. What needs it is computed on the CPU for them."""
+"""Types of devices without float64; computations in float64 are done on the CPU for them."""
 
 
 def float64_device(device: torch.device) -> torch.device:
-    """The device that computes in float64 on behalf of ``device``: itself, or the CPU if it has no float64.
+    """Return the device itself, or the CPU if it has no float64.
 
     Example:
         >>> float64_device(torch.device("mps"))
@@ -28,7 +28,7 @@ def float64_device(device: torch.device) -> torch.device:
 
 
 def in_float64_reach(values: Any) -> Any:
-    """A tensor on the device that computes in float64 on behalf of its own; anything else as it is."""
+    """Move a tensor to the CPU if its device has no float64; return any other value as it is."""
     return values.to(float64_device(values.device)) if isinstance(values, Tensor) else values
 
 
@@ -56,7 +56,7 @@ def unit(vectors: Tensor) -> Tensor:
     """
     vectors = at_least_float32(vectors)
     norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)  # (..., 1)
-    usable = ~(norm <= 1e-12)  # a NaN stays a NaN, for others to find
+    usable = ~(norm <= 1e-12)  # a NaN remains a NaN, for later checks
     return torch.where(usable, vectors / torch.where(usable, norm, 1.0), 0.0)
 
 
@@ -67,7 +67,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 @contextmanager
 def full_precision(device: str) -> Iterator[None]:
-    """Within this context products of float32 are computed in float32: no autocast, no TF32, no bfloat16 inside.
+    """Compute float32 products in float32 within this context: no autocast, no TF32, no bfloat16.
 
     Args:
         device: Type of the device, for example ``"cuda"``.
@@ -84,20 +84,30 @@ def full_precision(device: str) -> Iterator[None]:
 
 
 def nonfinite_rows(values: Tensor) -> Tensor:
-    """Indices of the rows of ``values`` ``(N, D)`` that hold a NaN or an infinity, int64 ``(n,)``."""
-    if bool(torch.isfinite(values.sum())):  # the usual case, at a third of the cost: one such value spoils the sum
+    """Find the rows of ``values`` ``(N, D)`` with a NaN or an infinity: indices, int64 ``(n,)``."""
+    if bool(
+        torch.isfinite(values.sum())
+    ):  # the usual case, at a third of the cost: a NaN or an infinity propagates to the sum
         return torch.zeros(0, dtype=torch.int64, device=values.device)
     return (~torch.isfinite(values).all(dim=1)).nonzero().flatten()
 
 
-def out_of_reach(values: Tensor, allowed: Tensor, sign: int = 1) -> Tensor:
-    """Put every value that is not allowed far up (``sign=1``) or far down (``sign=-1``), and leave the others alone.
+def window_limit(dtype: torch.dtype) -> float:
+    """Return an upper bound on distances and edges of windows; references that are masked out get twice this value.
 
-    The same as filling with a huge number under a mask, which on CPUs takes ten times as long.
+    Its products with 0 remain 0, and its sums with distances remain finite.
+    """
+    return torch.finfo(dtype).max / 8
+
+
+def out_of_reach(values: Tensor, allowed: Tensor, sign: int = 1) -> Tensor:
+    """Add twice :func:`window_limit` to every value that is not allowed, or subtract it.
+
+    Equivalent to filling with a huge number under a mask, which takes ten times as long on CPUs.
 
     Args:
         values: Finite floating point, any shape.
         allowed: Bool, the same shape.
-        sign: Which way.
+        sign: 1 adds, -1 subtracts.
     """
-    return torch.add(values, (~allowed).to(values.dtype), alpha=sign * torch.finfo(values.dtype).max / 4)
+    return torch.add(values, (~allowed).to(values.dtype), alpha=sign * 2 * window_limit(values.dtype))

@@ -4,7 +4,7 @@ Equal keys give equal numbers on any device, in any order, in blocks of any size
 is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", figure 15) in int64
 arithmetic, which wraps around like its unsigned original.
 
-Legend: B keys, n numbers per key.
+Shapes: B = keys, n = numbers for each key.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ SECOND = 0x94D049BB133111EB - (1 << 64)
 
 
 def keyed_uniform(key: Tensor, n: int) -> Tensor:
-    """Uniform numbers in [0, 1), n for each key.
+    """Draw uniform numbers in [0, 1), n for each key.
 
     Number i of key k is ``mix(mix(k) + (i + 1) * golden) >> 11`` in units of 2^-53: numbers of one key and of different
     keys are independent, and the first ones do not change with n.
 
     Args:
-        key: Keys, int64 ``(B,)``. Any integers will do, consecutive ones included.
-        n: How many numbers each key gives.
+        key: Keys, int64 ``(B,)``. Any integers are good keys, consecutive ones too.
+        n: Number of random numbers for each key.
 
     Returns:
         Float64 ``(B, n)`` on the device of the keys; float32 if that device has no float64.
 
     Raises:
-        UserError: The keys are not int64 ``(B,)``, or n is negative.
+        UserError: If the keys are not int64 ``(B,)``, or n is negative.
 
     Example:
         >>> numbers = keyed_uniform(torch.tensor([3, 4]), 2)
@@ -63,7 +63,7 @@ def combine(*parts: int | Tensor) -> Tensor:
         Int64 keys in the broadcast shape of the parts; a 0-d tensor if all of them are integers.
 
     Raises:
-        UserError: There are no parts, or a part is not integer.
+        UserError: If there are no integers, or one has another type.
 
     Example:
         >>> combine(0, torch.arange(3)).shape
@@ -78,7 +78,7 @@ def combine(*parts: int | Tensor) -> Tensor:
 
 
 def mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser: a bijection of the 64-bit integers in which every output bit depends on every input bit.
+    """Apply SplitMix64's finaliser, a bijection in which every output bit depends on every input bit.
 
     Args:
         x: Int64 tensor of any shape.
@@ -92,7 +92,7 @@ def mix(x: Tensor) -> Tensor:
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical shift to the right; torch's own keeps the sign."""
+    """Shift right and fill with zeros; torch's own shift keeps the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 

@@ -1,4 +1,4 @@
-"""All logged figures in one csv file."""
+"""Logger that writes all figures to one csv file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from metric_module.storage.atomic import write_whole
 
 
 class MetricsCSV(Logger):
-    """Writes one row per step, with a column per figure, and the file always whole.
+    """A csv file with one row for each step and one column for each figure, always replaced as a whole.
 
-    If the file exists, training is being continued in the same folder: rows before the first new step are kept.
+    If the file exists, training is being resumed in the same folder: rows before the first new step are kept.
 
     Args:
-        path: The file.
+        path: Path of the csv file.
         interval: Seconds between two writes while training runs.
     """
 
@@ -43,7 +43,7 @@ class MetricsCSV(Logger):
     @property
     @override
     def version(self) -> str:
-        """There is one."""
+        """Version of the experiment; there is only one."""
         return ""
 
     @override
@@ -60,7 +60,7 @@ class MetricsCSV(Logger):
     @override
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: ``config.yaml`` has them."""
+        """Do nothing: ``config.yaml`` has the hyper-parameters."""
 
     @override
     @rank_zero_only
@@ -80,7 +80,7 @@ class MetricsCSV(Logger):
     @override
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write the file when a fit, validation or test ends, however it ends."""
+        """Write the file when a fit, validation or test ends or fails."""
         self.save()
 
     def _earlier(self, first: int) -> dict[int, dict[str, Any]]:

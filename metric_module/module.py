@@ -1,4 +1,4 @@
-"""The whole data flow of training in one place: batch -> encoder -> criterion -> loss."""
+"""The data flow of training: batch -> encoder -> gather -> criterion -> loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from typing_extensions import override
 from metric_module.batch import PairBatch, check_pair_batch, unpack
 from metric_module.criterion import CriterionOutput, TripletCriterion
 from metric_module.criterion.census import shares
-from metric_module.distributed import Together, gather_batch, world_size
 from metric_module.embedding_module import EmbeddingModule
 from metric_module.encoders.base import Encoder, embed
 from metric_module.encoders.batch_norm import refuse_batch_norm, warn_of_local_statistics
@@ -25,48 +24,48 @@ from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered, RetrievalMetric
 from metric_module.functional import nonfinite_rows
 from metric_module.miners import Scheduled
+from metric_module.training.global_batch import GlobalBatch, pairs_among_all, samples_among_all, set_among_all
 from metric_module.training.health import Health, health
 from metric_module.training.memory import CrossBatchMemory
 from metric_module.training.optimizers import OptimizerFactory, check_length, check_lr_scale, configured
-from metric_module.training.pair_step import mine_both_ways, mine_pairs
-from metric_module.training.set_loss import loss_of_set
 
 
 class TripletModule(EmbeddingModule):
-    """Trains an encoder with the triplet loss, and measures retrieval on classes it does not train on.
+    """A Lightning module that trains an encoder with the triplet loss, and evaluates it on whole sets.
 
     Batches are :class:`Batch`, ``(inputs, labels)`` or :class:`PairBatch`. Logged: ``train/loss``, the shares
     ``train/easy``, ``train/semihard`` and ``train/hard`` of triplets in [0, 1], and over the whole validation and test
-    sets ``val/loss``, ``val/recall_at_1``, ``val/map_at_r`` and so on. A data module that has ``groups``, int64
-    ``(N,)`` by sample id, also gets the figures across groups; one that has ``queries``, bool ``(N,)``, those of
-    queries in a gallery of the others; one that has ``pairs`` and ``pair_folds``, verification of these pairs of ids;
-    one that has ``sought``, by stage, retrieval of pairs, and then no ``val/loss``: that has no labels to go by.
+    sets ``val/loss``, ``val/recall_at_1``, ``val/map_at_r`` and so on. Attributes of the data module add figures:
+    ``groups``, int64 ``(N,)`` by sample id, retrieval across groups; ``queries``, bool ``(N,)``, retrieval of these
+    queries in a gallery of the other samples; ``pairs`` and ``pair_folds``, verification of these pairs of ids;
+    ``sought``, by stage, retrieval of pairs, without ``val/loss``, as pairs have no labels.
 
     Args:
         encoder: Maps inputs to embeddings ``(B, D)``.
         criterion: Distance, miner and margin.
         optimizer: Called with the parameters, or with groups of them for ``lr_scale``. Default: AdamW, learning rate
             1e-3.
-        scheduler: Called with the optimizer, and with ``total_steps`` if it takes that; stepped after every batch. One
-            with a ``max_lr`` for all gets one for each group.
+        scheduler: Called with the optimizer, and with ``total_steps`` if it accepts that; stepped after every batch. A
+            single ``max_lr`` is scaled for each group.
         metric: Collects embeddings and computes the figures. Default: retrieval under the criterion's distance.
-        memory: Embeddings of past batches, as references beside the batch in training.
-        encode_chunk_size: In training, encode so many samples at a time and keep no activations: the memory of a
-            chunk, the triplets and the gradient of the whole batch, for the time of a second forward pass.
-        gather: With several processes, mine each process's anchors among the samples of all of them, so that N
-            processes train as one would on the same global batch. Off: each mines its own share alone. Accumulating
-            gradients adds no negatives, either way.
-        lr_scale: Factors on the learning rate by the name of a part, ``{"encoder.backbone": 0.1}``; of several names
-            that a parameter starts with, the longest counts.
-        both_ways: With pairs, references are anchors too, and look for their queries as an image for its captions
-            (Faghri et al. 2018); loss and census are over the triplets of both ways.
+        memory: Embeddings of past batches, as additional references in training.
+        encode_chunk_size: In training, number of samples to encode at a time, without keeping activations: the
+            triplets and the gradient of the whole batch in the memory of a chunk, for a second forward pass.
+        gather: With several processes, mine each process's anchors among the samples of all processes, so that N
+            processes train as one process does on the same global batch. False: each mines its own samples only.
+            Gradient accumulation adds no negatives in either case.
+        lr_scale: Factors on the learning rate by the name of a submodule, ``{"encoder.backbone": 0.1}``; if several
+            names fit a parameter, the longest counts.
+        both_ways: With pairs, references are anchors too, and queries their positives and negatives, as an image
+            retrieves its captions (Faghri et al. 2018); loss and census are over the triplets in both directions.
 
     Attributes:
-        health: Signs of the last training step; None before the first. Others are those of :class:`EmbeddingModule`.
+        health: Diagnostics of the last training step; None before the first. For the others see
+            :class:`EmbeddingModule`.
 
     Raises:
-        UserError: If the memory does not fit the encoder, the chunk size is below 1, or a factor is not above 0 or for
-            no part of the module. While training, if the encoder's output has the wrong shape or is not finite on any
+        UserError: If the memory does not fit the encoder, the chunk size is below 1, or a factor is not positive or
+            names no submodule. While training, if the encoder's output has the wrong shape or is not finite on any
             process, or a batch has the wrong form.
     """
 
@@ -101,14 +100,14 @@ class TripletModule(EmbeddingModule):
 
     @override
     def on_fit_start(self) -> None:
-        """Find what the validation could not measure, and say what several processes cannot do as one."""
+        """Check the validation metric, and warn of BatchNorm statistics that processes do not share."""
         super().on_fit_start()
         if self.trainer.world_size > 1:
             warn_of_local_statistics(self.encoder, self.device.type)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Find a schedule that is not for this training, beside what is taken from every checkpoint."""
+        """Reject a checkpoint whose learning-rate schedule has another length, and restore the threshold."""
         super().on_load_checkpoint(checkpoint)
         trainer = self._trainer
         if trainer is not None and trainer.training:
@@ -116,80 +115,79 @@ class TripletModule(EmbeddingModule):
 
     @override
     def on_train_epoch_start(self) -> None:
-        """Tell a schedule of miners which epoch it is."""
+        """Pass the epoch to a schedule of miners."""
         if isinstance(self.criterion.miner, Scheduled):
             self.criterion.miner.epoch.fill_(self.current_epoch)
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Encode, gather, bring in the past, mine, and return the loss of one global batch."""
+        """Encode, gather, mine, and return the loss of one global batch."""
         take_census = self.criterion.census and self._logs_this_step()
-        if isinstance(batch, PairBatch):
-            size, (loss, census) = len(batch.index), self.mine_pairs(check_pair_batch(batch), take_census)
-        else:
-            if self.both_ways:
-                raise UserError("module.both_ways: expected pairs; with classes every sample is an anchor as it is")
-            inputs, labels, index = unpack(batch)
-            embeddings, size = self._encode(inputs, labels), len(labels)  # (B, D)
-            self._refuse(index.index_select(0, nonfinite_rows(embeddings.detach())), len(index))
-            loss, census = self.mine(embeddings, labels, index if len(batch) == 3 else None, take_census)
-        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        loss, census = self.mine(batch, take_census)
+        self.log("train/loss", loss, prog_bar=True)
         if take_census:
-            self.log_dict(shares(census), prog_bar=True, batch_size=size)
-        result: Tensor = loss
-        return result
+            self.log_dict(shares(census), prog_bar=True)
+        return loss
 
-    def mine(self, embeddings: Tensor, labels: Tensor, ids: Tensor | None, census: bool) -> CriterionOutput:
-        """Loss of this process's anchors among those of all processes, and among the past."""
-        if world_size() > 1 and self.gather:
-            together = gather_batch(embeddings, labels, ids)  # (G, D)
-        else:
-            together = Together(embeddings, labels, ids, slice(0, len(labels)))
-        first = None if together.embeddings is embeddings else together.own.start
-        among: dict[str, Tensor] = {}
-        if self.memory is not None:
-            among = self.memory(together.embeddings, together.labels, together.ids)
-        elif first is not None:
-            place = torch.arange(len(together.labels), device=labels.device)  # (G,)
-            among = {"reference": together.embeddings, "reference_labels": together.labels}
-            among |= {"ids": place, "reference_ids": place}
-        if among:
-            # As a view of the references, the anchors are known to be among them, which spares a search.
-            embeddings, among["ids"] = among["reference"][together.own], among["ids"][together.own]
-        output: CriterionOutput = self.criterion(embeddings, labels, **among, census=census, first=first)
-        self.health = health(self.criterion, output, together.embeddings)
+    def mine(self, batch: Any, census: bool) -> CriterionOutput:
+        """Compute loss and census of this process's anchors among the references of all processes.
+
+        Args:
+            batch: :class:`Batch`, ``(inputs, labels)`` or :class:`PairBatch`.
+            census: Whether to count easy, semi-hard and hard triplets.
+
+        Raises:
+            UserError: If the batch has the wrong form, or an embedding of any process is not finite.
+        """
+        whole = self._pairs(check_pair_batch(batch)) if isinstance(batch, PairBatch) else self._samples(batch)
+        output = self.criterion.mine(whole.given, census)
+        self.health = health(self.criterion, output, whole.embeddings)
         return output
 
-    def mine_pairs(self, batch: PairBatch, census: bool) -> CriterionOutput:
-        """Loss of this process's queries among the references of all processes."""
+    def _samples(self, batch: Any) -> GlobalBatch:
+        """Labelled samples of this process among those of all processes and of past batches."""
+        if self.both_ways:
+            raise UserError("module.both_ways: expected pairs; with classes every sample is an anchor as it is")
+        inputs, labels, index = unpack(batch)
+        embeddings = self._finite(self._encode(inputs, labels), index, "sample ids")  # (B, D)
+        return samples_among_all(embeddings, labels, index if len(batch) == 3 else None, self.gather, self.memory)
+
+    def _pairs(self, batch: PairBatch) -> GlobalBatch:
+        """Queries of this process among the references of all processes."""
         if self.memory is not None:
             raise UserError("memory.size: a memory holds labels, and a PairBatch has none; expected 0 with pairs")
         query, reference = self._embed(batch.query), self._embed(batch.reference)  # (B, D), (M, D)
-        bad = nonfinite_rows(query.detach())
-        self._refuse(batch.index[bad[bad < len(batch.index)]], len(query), "query ids")
-        self._refuse(nonfinite_rows(reference.detach()), len(reference), "rows of the references")
-        step = mine_both_ways if self.both_ways else mine_pairs
-        output, among = step(self.criterion, query, reference, batch, self.gather, census)
-        self.health = health(self.criterion, output, among)
-        return output
+        query = self._finite(query, batch.index, "query ids")
+        rows = torch.arange(len(reference), device=reference.device)
+        reference = self._finite(reference, rows, "rows of the references")
+        return pairs_among_all(query, reference, batch, self.gather, self.both_ways)
+
+    def _finite(self, embeddings: Tensor, ids: Tensor, names: str) -> Tensor:
+        """Accept embeddings ``(B, D)`` that are finite on all processes; the criterion does not check them again."""
+        if not embeddings.is_floating_point():
+            name = type(self.encoder).__name__
+            raise UserError(f"{name}: expected floating point embeddings, got {embeddings.dtype}")
+        bad = nonfinite_rows(embeddings.detach())
+        self._refuse(ids[bad[bad < len(ids)]], len(embeddings), names)
+        return embeddings
 
     @override
     def loss_of_set(self, samples: Gathered) -> Tensor:
-        """The criterion's loss of the samples of all processes as one batch, ``()``."""
-        return loss_of_set(self.criterion, samples)
+        """Compute the criterion's loss of the samples of all processes as one batch, ``()``."""
+        return self.criterion.mine(set_among_all(samples.embeddings, samples.labels), census=False).loss
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimizer over every parameter, and the scheduler if there is one."""
+        """Build the optimizer over all parameters, and the scheduler, if any."""
         return configured(self, self._optimizer, self._scheduler, self.lr_scale)
 
     def _logs_this_step(self) -> bool:
-        """Whether the logger writes this step; also the first, so that the progress bar is complete from the start."""
+        """Whether the logger writes this step; the first counts too, so that the progress bar is complete at once."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return self.global_step == 0 or (self.global_step + 1) % every == 0
 
     def _embed(self, inputs: Any) -> Tensor:
-        """Embeddings ``(B, D)``; in training, chunk by chunk if so configured."""
+        """Embeddings ``(B, D)``; in training chunk by chunk if ``encode_chunk_size`` is set."""
         if self.encode_chunk_size is None or not self.training:
             return super()._embed(inputs)
         refuse_batch_norm(self.encoder)

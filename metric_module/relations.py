@@ -1,6 +1,6 @@
-"""Which references belong to which query, in integer arrays: lists, or labels in common.
+"""Relations of queries and references in integer arrays: explicit lists, or shared labels.
 
-Shapes: Q = queries, M = references, B = queries at hand, G = references at hand, L = labels, n = links.
+Shapes: Q = queries, M = references, B = given queries, G = given references, L = labels, N = samples, n = links.
 """
 
 from __future__ import annotations
@@ -15,38 +15,41 @@ from metric_module.errors import UserError
 
 
 class Relation(ABC):
-    """Says of queries, by row, which references belong to them, by row."""
+    """A relation that assigns references to queries, both by row number."""
 
     @abstractmethod
     def lists(self, rows: Tensor) -> Links:
-        """The references of some queries.
+        """List the references of the given queries.
 
         Args:
             rows: Queries, int64 ``(B,)``.
 
         Returns:
-            Lists of B queries, in order of ``rows``, each ascending.
+            Lists of the B queries, in order of ``rows``, each ascending.
         """
 
     @abstractmethod
     def mask(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Whether a reference belongs to a query, bool ``(B, G)``.
+        """Mark which references belong to which queries.
 
         Args:
             rows: Queries, int64 ``(B,)``.
             columns: Different references, int64 ``(G,)``.
+
+        Returns:
+            Bool mask ``(B, G)``.
         """
 
 
 class Links(Relation):
-    """A list of references for each query, one after the other: compressed sparse rows.
+    """A list of references for each query, as compressed sparse rows.
 
     Args:
-        starts: Where the list of each query starts, and where the last ends, int64 ``(Q + 1,)``.
-        columns: The references, ascending within a list, int64 ``(n,)``.
+        starts: Start of the list of each query, and the end of the last, int64 ``(Q + 1,)``.
+        columns: References, ascending within a list, int64 ``(n,)``.
 
     Raises:
-        UserError: If the arrays are no such lists.
+        UserError: If the arrays are not int64, or the starts do not ascend from 0 to n.
 
     Example:
         >>> likes = Links.of(torch.tensor([0, 2, 0]), torch.tensor([7, 5, 3]), queries=3)
@@ -60,20 +63,20 @@ class Links(Relation):
         self.starts, self.columns = starts, columns
         sound = starts.dtype == columns.dtype == torch.int64 and starts.ndim == columns.ndim == 1 and len(starts) > 0
         if not (sound and int(starts[0]) == 0 and int(starts[-1]) == len(columns) and bool((starts.diff() >= 0).all())):
-            told = f"{starts.dtype} {list(starts.shape)} and {columns.dtype} {list(columns.shape)}"
-            raise UserError(f"links: expected ascending int64 starts from 0 to the number of columns, got {told}")
+            given = f"{starts.dtype} {list(starts.shape)} and {columns.dtype} {list(columns.shape)}"
+            raise UserError(f"links: expected ascending int64 starts from 0 to the number of columns, got {given}")
 
     @classmethod
     def of(cls, rows: Tensor, columns: Tensor, queries: int) -> Links:
-        """Lists from pairs in any order; a pair that comes twice counts once.
+        """Build the lists from pairs in any order; a repeated pair counts once.
 
         Args:
-            rows: The query of each pair, int64 ``(n,)``.
-            columns: Its reference, int64 ``(n,)``.
-            queries: Q.
+            rows: Query of each pair, int64 ``(n,)``.
+            columns: Reference of each pair, int64 ``(n,)``.
+            queries: Number of queries, Q.
 
         Raises:
-            UserError: If a number is out of range.
+            UserError: If a row or column number is out of range.
         """
         if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < queries and int(columns.min()) >= 0):
             lowest = f"{int(rows.min())} to {int(rows.max())}, references from {int(columns.min())}"
@@ -94,27 +97,27 @@ class Links(Relation):
         return self.starts.diff()
 
     def list_of(self, row: int) -> Tensor:
-        """The references of one query."""
+        """References of one query, int64."""
         return self.columns[int(self.starts[row]) : int(self.starts[row + 1])]
 
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Query and reference of every link, int64 ``(n,)`` each."""
+        """Query and reference of every link, each int64 ``(n,)``."""
         return torch.repeat_interleave(self.sizes), self.columns
 
     def reverse(self, references: int) -> Links:
-        """Lists of queries for each of so many references.
+        """Build the lists of queries of each reference.
 
         Args:
-            references: M.
+            references: Number of references, M.
 
         Raises:
-            UserError: If there are links to more than these.
+            UserError: If a link has a reference of M or above.
         """
         row, column = self.pairs()  # (n,), (n,)
         return Links.of(column, row, references)
 
     def padded(self) -> tuple[Tensor, Tensor]:
-        """The lists side by side: references ``(Q, K)``, any where there is none, and whether there is one."""
+        """Pad the lists: references ``(Q, K)``, 0 in empty places, and a mask of the filled places ``(Q, K)``."""
         sizes = self.sizes
         place = torch.arange(int(sizes.max()) if len(sizes) else 0, device=sizes.device)  # (K,)
         valid = place < sizes[:, None]  # (Q, K)
@@ -124,7 +127,7 @@ class Links(Relation):
 
     @override
     def lists(self, rows: Tensor) -> Links:
-        """The lists of some queries."""
+        """Lists of the given queries."""
         sizes = self.sizes[rows]  # (B,)
         starts = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])  # (B + 1,)
         shift = torch.repeat_interleave(self.starts[rows] - starts[:-1], sizes)  # (n,)
@@ -132,24 +135,24 @@ class Links(Relation):
 
     @override
     def mask(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Whether a reference belongs to a query, bool ``(B, G)``."""
+        """Mask of the references that belong to the queries, bool ``(B, G)``."""
         row, found = self.lists(rows).pairs()  # (n,), (n,)
         ordered, order = columns.sort()  # (G,), (G,)
         mask = torch.zeros(len(rows), len(columns), dtype=torch.bool, device=rows.device)
         if len(columns):
             place = torch.searchsorted(ordered, found).clamp_(max=len(ordered) - 1)  # (n,)
-            known = ordered[place] == found  # (n,)
-            mask[row[known], order[place[known]]] = True
+            present = ordered[place] == found  # (n,)
+            mask[row[present], order[place[present]]] = True
         return mask
 
 
 class SharedLabels(Relation):
-    """A reference belongs to a query if the two have a label in common; a sample never belongs to itself.
+    """The relation of samples that share a label; a sample is not related to itself.
 
-    Nothing of the size of all pairs is kept: the lists of some queries are put together when they are asked for.
+    The lists of queries are computed on demand, so that memory does not grow with the number of pairs.
 
     Args:
-        labels: Labels of every sample, Links of N samples to L labels. Queries and references are numbered alike.
+        labels: Links of N samples to L labels. Queries and references have the same row numbers.
         among: Rows of the samples that may be references, int64; None: all.
 
     Example:
@@ -170,16 +173,16 @@ class SharedLabels(Relation):
 
     @override
     def lists(self, rows: Tensor) -> Links:
-        """The samples that have a label in common with each of some."""
-        asked, label = self.labels.lists(rows).pairs()  # (n,), (n,)
+        """Lists of the samples that share a label with the given ones."""
+        place_of, label = self.labels.lists(rows).pairs()  # (n,), (n,)
         place, sample = self._samples.lists(label).pairs()  # (m,), (m,)
-        query = asked[place]  # (m,)
+        query = place_of[place]  # (m,)
         other = sample != rows[query]  # (m,)
         return Links.of(query[other], sample[other], len(rows))
 
     @override
     def mask(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Whether two samples have a label in common and are not the same, bool ``(B, G)``."""
+        """Mask of different samples that share a label, bool ``(B, G)``."""
         first, second = (self._one_hot(samples) for samples in (rows, columns))  # (B, L), (G, L)
         return (first @ second.T > 0) & (rows[:, None] != columns)
 

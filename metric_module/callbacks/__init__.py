@@ -1,4 +1,4 @@
-"""What runs beside training: averages, schedules, and what the user sees."""
+"""Lightning callbacks: checkpoints, averages, schedules, guards, and data for the report."""
 
 from metric_module.callbacks.before_training import BeforeTraining
 from metric_module.callbacks.collapse_guard import CollapseGuard

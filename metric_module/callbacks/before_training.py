@@ -1,4 +1,4 @@
-"""How far apart pairs are before anything is learned, and how far afterwards.
+"""Separation of validation samples before and after training.
 
 Shapes: B = samples of a batch, n = samples of this process, N = samples of all, M = margins, D = embedding size.
 """
@@ -27,11 +27,11 @@ from metric_module.evaluation.separation import Separation, separation
 from metric_module.module import TripletModule
 
 MARGINS = 26
-"""Margins from 0 to 2.5 times the criterion's own, which is number 10 of them."""
+"""Number of margins, from 0 to 2.5 times the criterion's own, which has index 10."""
 
 
 class Embedded(NamedTuple):
-    """Embeddings ``(N, D)``, with class and id of each, int64 ``(N,)``."""
+    """Embeddings ``(N, D)``, with the class and the id of each, int64 ``(N,)``."""
 
     embeddings: Tensor
     labels: Tensor
@@ -39,20 +39,20 @@ class Embedded(NamedTuple):
 
 
 class BeforeTraining(Callback):
-    """Measures the separation of validation samples with the weights that training starts from, and with the best.
+    """Separation of some validation samples with the initial weights, and with those after training.
 
     The samples are the first ones of the validation loader, as many whole classes as fit into ``samples``. They are
-    embedded once before the first step, and what is kept, also in checkpoints, are their ids and
-    :class:`metric_module.evaluation.separation.Separation`. A validation after training (``trainer.validate``) measures
-    the same samples again. Training is not changed by it: modes and random number generators are as they were, and
-    nothing is logged. Needs a data module of classes; does nothing where training starts from a checkpoint that has not
-    kept it.
+    embedded once before the first step. Their ids and their
+    :class:`metric_module.evaluation.separation.Separation` are kept, also in checkpoints. A validation after training
+    (``trainer.validate``) measures the same samples again. Training does not change: modes and random number generators
+    are restored, and nothing is logged. Needs a data module of classes; does nothing if training starts from a
+    checkpoint without these measurements.
 
     Args:
-        samples: At most so many.
+        samples: Largest number of samples.
 
     Attributes:
-        ids: Which samples, int64 ``(N,)``; None if there were none.
+        ids: Ids of the samples, int64 ``(N,)``; None if nothing was measured.
         before: Their separation before training.
         after: Their separation in the last validation after training.
     """
@@ -65,24 +65,24 @@ class BeforeTraining(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """Which samples, and their separation before training."""
+        """Ids of the samples, and their separation before training."""
         return {"ids": self.ids, "before": None if self.before is None else self.before._asdict()}
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Keep what was measured when training began, if it was measured in the same way."""
+        """Restore the measurement, unless an older version measured other figures."""
         before = state_dict["before"]
         if before is not None and before.keys() == set(Separation._fields):
             self.ids, self.before = state_dict["ids"], Separation(**before)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure, if training is at its beginning."""
+        """Measure the separation before the first step."""
         facts = DataModuleFacts.of(trainer)
         datamodule = facts.datamodule
         if trainer.global_step or datamodule is None or not isinstance(pl_module, TripletModule):
             return
-        if facts.sought is not None:  # pairs have no classes to separate
+        if facts.sought is not None:  # relations have no classes
             return
         with _aside(trainer, pl_module):
             most = _most_batches(trainer, loader := datamodule.val_dataloader())
@@ -93,7 +93,7 @@ class BeforeTraining(Callback):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the same samples, if this is not a validation within training."""
+        """Measure the same samples again in a validation after training."""
         if trainer.state.fn != TrainerFn.VALIDATING or self.ids is None or not isinstance(pl_module, TripletModule):
             return
         every = pl_module.metric.gathered()
@@ -106,7 +106,10 @@ class BeforeTraining(Callback):
 
 
 def margins_around(margin: float) -> list[float]:
-    """26 margins from 0 to 2.5 times this one; of a margin of 0, to 1.
+    """Return 26 margins from 0 to 2.5 times this margin; from 0 to 1 if it is 0.
+
+    Args:
+        margin: In units of the distance.
 
     Example:
         >>> margins_around(0.2)[10]
@@ -117,13 +120,16 @@ def margins_around(margin: float) -> list[float]:
 
 
 def measure_separation(embeddings: Tensor, labels: Tensor, margin: float, distance: Distance) -> Separation | None:
-    """Separation of some samples, on the CPU, at margins around one; None if there are no pairs of both kinds.
+    """Compute the separation of samples at several margins; None without both positive and negative pairs.
 
     Args:
         embeddings: ``(N, D)``.
         labels: Class of each, int64 ``(N,)``.
-        margin: Number 10 of the margins, unless it is 0.
-        distance: Of the pairs.
+        margin: The criterion's margin; see :func:`margins_around`.
+        distance: The criterion's distance.
+
+    Returns:
+        The separation, on the CPU.
     """
     sizes = torch.unique(labels, return_counts=True)[1]
     if len(sizes) < 2 or int(sizes.max()) < 2:
@@ -133,7 +139,7 @@ def measure_separation(embeddings: Tensor, labels: Tensor, margin: float, distan
 
 @contextmanager
 def _aside(trainer: Trainer, module: nn.Module) -> Iterator[None]:
-    """Evaluate in the midst of training, and leave no trace."""
+    """Evaluate within training; restore modes and random number generators afterwards."""
     modes = {part: part.training for part in module.modules()}
     before = random_state()
     module.eval()
@@ -149,7 +155,7 @@ def _aside(trainer: Trainer, module: nn.Module) -> Iterator[None]:
 
 
 def _most_batches(trainer: Trainer, loader: Any) -> float:
-    """How many batches of the loader a validation would read."""
+    """Number of batches that a validation would read from the loader."""
     limit: int | float = trainer.limit_val_batches
     if isinstance(limit, int):
         return limit
@@ -157,35 +163,35 @@ def _most_batches(trainer: Trainer, loader: Any) -> float:
 
 
 def _embed(trainer: Trainer, module: TripletModule, loader: Any, samples: int, most: float) -> Embedded:
-    """The first samples of all processes together, in the loader's order, without a class that is cut off."""
-    share = samples // world_size()
+    """Embed the first samples of all processes, in the loader's order, without an incomplete class."""
+    limit = samples // world_size()
     none = torch.zeros(0, dtype=torch.int64, device=module.device)
     parts: list[Embedded] = []
     seen = 0
     for number, given in enumerate(loader):
-        if number >= most or seen > share:
+        if number >= most or seen > limit:
             break
         inputs, labels, index = unpack(trainer.strategy.batch_to_device(given, dataloader_idx=0), seen)
         with trainer.precision_plugin.val_step_context():
             embeddings = embed(module.encoder, inputs).float()  # (B, D)
         if len(embeddings) != len(labels):
-            break  # the first training step says so
+            break  # the first training step raises the error
         parts.append(Embedded(embeddings, labels, index))
         seen += len(labels)
     parts = parts or [Embedded(torch.zeros(0, module.encoder.embedding_dim, device=module.device), none, none)]
     own = Embedded(*(torch.cat(part) for part in zip(*parts, strict=True)))
-    return _whole_classes(Embedded(*(part[:share] for part in own)), own.labels[share : share + 1])
+    return _whole_classes(Embedded(*(part[:limit] for part in own)), own.labels[limit : limit + 1])
 
 
 def _whole_classes(own: Embedded, following: Tensor) -> Embedded:
-    """What all processes embedded, each sample once, without the class that goes on beyond.
+    """Gather the samples of all processes, each once, without classes that continue after them.
 
     Args:
         own: Samples of this process.
-        following: Class of the sample after them, int64 ``(1,)``, or ``(0,)`` if the loader had no more.
+        following: Class of the next sample of this process, int64 ``(1,)``; ``(0,)`` if the loader has no more.
     """
     embeddings, labels, ids, _ = gather_batch(*own)
-    assert ids is not None  # they were given
+    assert ids is not None  # this process passed ids
     cut = gather_rows(following, row_counts(following))  # (at most W,)
     kept = torch.isfinite(embeddings).all(dim=1) & ~torch.isin(labels, cut)  # (N,)
     rows = kept.nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""Notices when training has stopped to learn."""
+"""Detection of collapsed embeddings and of steps that teach nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ADVICE = (
 
 
 class CollapseGuard(Callback):
-    """Looks for collapse, for steps that teach nothing, and for anchors that are alone.
+    """A guard that detects collapse, and counts steps without an active triplet and anchors without a pair.
 
     Embeddings have **collapsed** when they lie so close together that every triplet loses the margin: for ``patience``
     steps in a row, their spread is below a tenth of the largest so far (or a thousandth of their length), and the mean
@@ -32,9 +32,9 @@ class CollapseGuard(Callback):
     counted; ``train/empty_steps``, ``train/lone_anchors`` (a share) and ``train/spread`` are logged with each epoch.
 
     Args:
-        action: What collapse leads to: ``warn`` once, ``stop``, or ``switch`` to ``fallback`` for the rest of training.
-        fallback: The miner to switch to.
-        patience: Steps in a row.
+        action: Reaction to collapse: ``warn`` once, ``stop``, or ``switch`` to ``fallback`` for the rest of training.
+        fallback: The miner to switch to; required for ``switch``, and not allowed otherwise.
+        patience: Number of consecutive steps that must look collapsed.
 
     Raises:
         UserError: If an argument is not allowed; while training, after a collapse, if the action is ``stop``.
@@ -67,18 +67,18 @@ class CollapseGuard(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """What was seen so far."""
+        """Counts of this epoch and of the whole training."""
         return {**self._state, "epoch": dict(self._epoch)}
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from the counts of a checkpoint."""
         self._state = {name: state_dict[name] for name in self._state}
         self._epoch = dict(state_dict["epoch"])
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After a resume, stay with the miner that was switched to."""
+        """Keep the fallback miner after a resume, if training had switched to it."""
         if self._state["collapsed"] and self.action == "switch" and isinstance(pl_module, TripletModule):
             pl_module.criterion.substitute = self.fallback
 
@@ -86,7 +86,7 @@ class CollapseGuard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the step."""
+        """Update the counts, and react to collapse."""
         if not isinstance(pl_module, TripletModule) or pl_module.health is None:
             return
         health = pl_module.health
@@ -110,7 +110,7 @@ class CollapseGuard(Callback):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the counts of the epoch, and warn of steps and anchors that taught nothing."""
+        """Log the counts of the epoch, and warn if most anchors had no positive or no negative."""
         if not isinstance(pl_module, TripletModule) or pl_module.health is None:
             return
         lone = self._epoch["lone"] / max(1, self._epoch["anchors"])
@@ -126,7 +126,7 @@ class CollapseGuard(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the steps without any active triplet."""
+        """Report the number of steps without an active triplet."""
         empty, steps = self._state["empty"], self._state["steps"]
         if empty:
             rank_zero_info(f"{empty} of {steps} steps had no triplet with a loss, and left the weights as they were")
@@ -141,10 +141,10 @@ class CollapseGuard(Callback):
     def _act(self, trainer: Trainer, module: TripletModule, health: Health) -> None:
         spread = f"spread {float(health.spread):.3g} (it was {self._state['largest']:.3g})"
         loss = f"loss {float(health.loss):.3g} at margin {module.criterion.margin:.3g}"
-        told = f"embeddings have collapsed by step {trainer.global_step}: {spread}, {loss}; {_ADVICE}"
+        message = f"embeddings have collapsed by step {trainer.global_step}: {spread}, {loss}; {_ADVICE}"
         if self.action == "stop":
-            raise UserError(told)
+            raise UserError(message)
         if self.action == "switch":
             module.criterion.substitute = self.fallback
-            told += f"; from now on {type(self.fallback).__name__} mines"
-        rank_zero_warn(told)
+            message += f"; from now on {type(self.fallback).__name__} mines"
+        rank_zero_warn(message)

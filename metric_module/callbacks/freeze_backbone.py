@@ -1,4 +1,4 @@
-"""Keeps a pretrained backbone still while the head settles."""
+"""Freezing of a pretrained backbone for the first epochs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from metric_module.errors import UserError
 
 
 class FreezeBackbone(Callback):
-    """Freezes ``encoder.backbone`` for the first epochs: no gradients, and BatchNorm and dropout as in evaluation.
+    """Frozen ``encoder.backbone`` in the first epochs: no gradients, and BatchNorm and dropout as in evaluation.
 
-    The optimizer holds the backbone's parameters from the start, so training goes on with the same optimizer and
-    schedule.
-    With DDP, use ``trainer.strategy=ddp_find_unused_parameters_true``.
+    The optimizer holds the backbone's parameters from the start, so optimizer and schedule need no change later. With
+    DDP, use ``trainer.strategy=ddp_find_unused_parameters_true``.
 
     Args:
-        epochs: How many epochs it stays frozen.
+        epochs: Number of epochs with a frozen backbone.
 
     Raises:
         UserError: If ``epochs`` is negative; when training starts, if the encoder has no ``backbone``.
@@ -33,12 +32,12 @@ class FreezeBackbone(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Look for the backbone."""
+        """Check that the encoder has a backbone."""
         _backbone(pl_module)
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Freeze or unfreeze as the epoch asks; before every batch, whenever Lightning calls ``train()``."""
+        """Freeze or unfreeze for this epoch; before every batch, as Lightning may have called ``train()``."""
         backbone = _backbone(pl_module)
         if trainer.current_epoch >= self.epochs:
             self._unfreeze(pl_module)
@@ -51,11 +50,11 @@ class FreezeBackbone(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the backbone as training found it, even if it stopped early."""
+        """Unfreeze the backbone, also if training stopped early."""
         self._unfreeze(pl_module)
 
     def _unfreeze(self, pl_module: LightningModule) -> None:
-        """Free what this callback froze, and nothing that the encoder keeps frozen itself."""
+        """Unfreeze the parameters that this callback froze, and no others."""
         if self._frozen:
             for parameter in self._frozen:
                 parameter.requires_grad_(True)

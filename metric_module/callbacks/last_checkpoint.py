@@ -1,4 +1,4 @@
-"""A checkpoint from which training continues as if it had never stopped."""
+"""The checkpoint ``last.ckpt``, from which training continues exactly, also after a signal."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from metric_module.errors import UserError
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt`` the newest state of training: every so many steps, at the end of each epoch, when stopped.
+    """Checkpoint ``last.ckpt`` every ``every_n_steps`` steps, at the end of each epoch, and when training is stopped.
 
-    SIGTERM and SIGINT (Ctrl-C) end training after the step under way, with a checkpoint and exit code 143 or 130; a
-    second Ctrl-C ends it at once. The checkpoint is taken where Lightning continues exactly: never between a step and
-    the validation after it, nor between steps whose gradients are still being added up. It also holds the global random
-    number generators of every process.
+    SIGTERM and SIGINT (Ctrl-C) end training after the current step, with a checkpoint and exit code 143 or 130; a
+    second Ctrl-C ends it at once. The checkpoint is written only where Lightning continues exactly: not between a step
+    and the validation after it, and not between batches whose gradients are being accumulated. It also holds the global
+    random number generators of every process.
 
     Args:
-        dirpath: The folder.
-        every_n_steps: Optimizer steps between two checkpoints; None leaves the ends of epochs.
+        dirpath: Folder of the checkpoint.
+        every_n_steps: Optimizer steps between two checkpoints; None: only at the ends of epochs.
 
     Raises:
-        UserError: If ``every_n_steps`` is below 1. While training, instead of writing weights that are not finite.
+        UserError: If ``every_n_steps`` is below 1; while training, if the weights to be written are not finite.
     """
 
     def __init__(self, dirpath: str, every_n_steps: int | None = 100) -> None:
@@ -44,7 +44,7 @@ class LastCheckpoint(Checkpoint):
         self.path = Path(dirpath) / "last.ckpt"
         self.every_n_steps = every_n_steps
         self._received: int | None = None
-        self._before: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}
         self._random: list[dict[str, Any]] | None = None
         self._saved_step = 0
         self._seen_step = 0
@@ -52,7 +52,7 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The random number generators of every process; every process must call it."""
+        """States of the random number generators of every process; every process must call it."""
         states = [random_state()]
         if dist.is_available() and dist.is_initialized():
             states = states * dist.get_world_size()
@@ -61,21 +61,23 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Keep the generators' states until the first step, which continues from them."""
+        """Keep the states of the generators until the first step restores them."""
         self._random = list(state_dict["random"])
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for signals, in place of Lightning, which would speak to other processes from within a handler."""
+        """Handle signals in place of Lightning, whose handler would communicate with other processes."""
         self._received = None
         self._saved_step = self._seen_step = trainer.global_step
         _begin_next_epoch(trainer)
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
+            self._handlers = {
+                number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)
+            }
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Continue the random number generators of a checkpoint; a process that it does not know keeps its own."""
+        """Restore the random number generators; a process without a state in the checkpoint keeps its own."""
         if self._random is not None and trainer.global_rank < len(self._random):
             set_random_state(self._random[trainer.global_rank])
         self._random = None
@@ -84,17 +86,17 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time, or if training was told to stop."""
+        """Save if a checkpoint is due or a signal came, unless a validation follows."""
         self._stepped, self._seen_step = trainer.global_step > self._seen_step, trainer.global_step
         loop = trainer.fit_loop
-        assert loop._data_fetcher is not None  # a batch came from it
+        assert loop._data_fetcher is not None  # it has just provided a batch
         validates = trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
         if not validates:
             self._save_if_due(trainer, pl_module)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same after a validation within an epoch; one at its end is followed by ``on_train_epoch_end``."""
+        """Save after a validation within an epoch; one at its end is followed by ``on_train_epoch_end``."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not trainer.is_last_batch:
             self._save_if_due(trainer, pl_module)
 
@@ -102,40 +104,40 @@ class LastCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, after the validation if there was one."""
         self._save(trainer, pl_module)
-        if self._told_to_stop(trainer):
+        if self._must_stop(trainer):
             self._stop(trainer)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hand the signals back, while Lightning still listens: it hands them back after this."""
-        self._hand_back()
+        """Restore the signal handlers, before Lightning restores its own."""
+        self._restore_handlers()
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Hand the signals back also if training breaks off."""
-        self._hand_back()
+        """Restore the signal handlers also if training fails."""
+        self._restore_handlers()
 
-    def _hand_back(self) -> None:
-        for number, handler in self._before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._handlers = {}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        """Remember the signal until the step is done; at the second Ctrl-C, give up at once."""
+        """Remember the signal until the step is done; interrupt at once on a second Ctrl-C."""
         if self._received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = number
 
-    def _told_to_stop(self, trainer: Trainer) -> bool:
-        """Whether any process was."""
-        told = self._received is not None
-        return trainer.strategy.reduce_boolean_decision(told, all=False) if trainer.world_size > 1 else told
+    def _must_stop(self, trainer: Trainer) -> bool:
+        """Whether any process received a signal."""
+        own = self._received is not None
+        return trainer.strategy.reduce_boolean_decision(own, all=False) if trainer.world_size > 1 else own
 
     def _save_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if the last batch was a step and it is time, or training was told to stop, and then stop."""
+        """Save after an optimizer step if a checkpoint is due or a signal came; stop after a signal."""
         if not self._stepped:
             return
-        stop = self._told_to_stop(trainer)
+        stop = self._must_stop(trainer)
         due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
         if due or stop:
             self._save(trainer, pl_module)
@@ -145,7 +147,7 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        broken = _broken_weights(pl_module)
+        broken = _nonfinite_weights(pl_module)
         if broken:
             where = f"weights: NaN or infinity in {broken[0]} after step {trainer.global_step}"
             kept = f"{self.path} stays as it was after step {self._saved_step}; " if self.path.is_file() else ""
@@ -161,13 +163,13 @@ class LastCheckpoint(Checkpoint):
         raise SystemExit(128 + number)
 
 
-def _broken_weights(module: LightningModule) -> list[str]:
-    """Names of the parameters that are not finite."""
+def _nonfinite_weights(module: LightningModule) -> list[str]:
+    """Names of the parameters with a NaN or an infinity."""
     return [name for name, value in module.named_parameters() if not bool(torch.isfinite(value).all())]
 
 
 def _begin_next_epoch(trainer: Trainer) -> None:
-    """Leave an epoch behind whose end is what the checkpoint was taken at.
+    """Begin the next epoch if the checkpoint was written at the end of one.
 
     With ``max_steps``, Lightning 2.6 would first run that epoch again, without a step, and count it twice.
     """

@@ -1,4 +1,4 @@
-"""Sees to it that training does not end without a validation."""
+"""A validation at the end of training."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing_extensions import override
 
 
 class LastValidation(Callback):
-    """Validates after the last epoch and after step ``max_steps``, whatever ``check_val_every_n_epoch`` says.
+    """Validation after the last epoch and after step ``max_steps``, for any ``check_val_every_n_epoch``.
 
     Without it, three epochs with a validation every five would end without a best checkpoint.
     """
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask for it also if training continues within the last epoch, whose start Lightning does not announce."""
+        """Request the validation also on a resume within the last epoch, for which no epoch start is called."""
         self.on_train_epoch_start(trainer, pl_module)
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask for a validation after the last epoch."""
+        """Request a validation after the last epoch."""
         if trainer.max_epochs is not None and trainer.current_epoch == trainer.max_epochs - 1:
             _validate_this_epoch(trainer)
 
@@ -30,7 +30,7 @@ class LastValidation(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """After the last step, ask to stop: Lightning validates then, but not when it runs out of steps."""
+        """Request a stop after the last step: Lightning then validates, but not when it reaches ``max_steps``."""
         if 0 <= trainer.max_steps <= trainer.global_step:
             _validate_this_epoch(trainer)
             trainer.should_stop = True

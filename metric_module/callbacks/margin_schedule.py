@@ -1,4 +1,4 @@
-"""A margin that changes along training."""
+"""A margin that changes during training."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from metric_module.errors import UserError
 
 
 class MarginSchedule(Callback):
-    """Moves the criterion's margin from its configured value to another, and logs it as ``train/margin``.
+    """Schedule that moves the margin from its configured value to another, and logs it as ``train/margin``.
 
-    ``margin = (1 - w) * configured + w * end``, where ``w`` rises from 0 to 1 between two points of training, along a
-    line (``w = p``) or half a cosine (``w = (1 - cos(pi * p)) / 2``). It depends on the number of optimizer steps taken
-    and on nothing else, so training continues from a checkpoint with the margins it would have had. A validation within
-    training uses the margin of the step it follows; after training the criterion has its configured margin again, so
-    that the last figures are those that the checkpoint alone gives.
+    ``margin = (1 - w) * configured + w * end``, where ``w`` rises from 0 to 1 between two points of training, linearly
+    (``w = p``) or half a cosine (``w = (1 - cos(pi * p)) / 2``). It depends on the number of optimizer steps taken
+    and on nothing else, so a resumed training has the same margins. A validation within training uses the margin of
+    the step before it; after training the criterion has its configured margin again, so that the last figures equal
+    those of an evaluation of the checkpoint.
 
     Args:
         end: The last margin, in units of the distance.
         start_fraction: Share of training's steps after which the margin starts to move, in [0, 1).
-        end_fraction: Share after which it has arrived, in (start_fraction, 1].
+        end_fraction: Share of the steps after which it has reached ``end``, in (start_fraction, 1].
         shape: ``"linear"`` or ``"cosine"``.
 
     Raises:
@@ -54,12 +54,12 @@ class MarginSchedule(Callback):
         self._configured: float | None = None
 
     def margin(self, configured: float, step: int, total_steps: int) -> float:
-        """The margin after some optimizer steps.
+        """Compute the margin after a number of optimizer steps.
 
         Args:
             configured: The margin at the start.
-            step: How many optimizer steps were taken.
-            total_steps: How many the whole training has.
+            step: Number of optimizer steps taken.
+            total_steps: Number of optimizer steps of the whole training.
 
         Returns:
             A margin between ``configured`` and ``end``.
@@ -76,7 +76,7 @@ class MarginSchedule(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Look at the criterion, and remember its margin."""
+        """Check that the criterion's loss allows ``end``, and remember the configured margin."""
         if stage != "fit":
             return
         criterion = _criterion(pl_module)
@@ -94,17 +94,17 @@ class MarginSchedule(Callback):
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the margin that training has reached."""
+        """Set the margin for the steps taken so far."""
         self._move(trainer, pl_module)
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the criterion its configured margin back."""
+        """Restore the configured margin."""
         self._restore(pl_module)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give it back also if training breaks off."""
+        """Restore the configured margin also if training fails."""
         self._restore(pl_module)
 
     def _move(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,11 +1,10 @@
-"""Keeps some of the triplets that training mines, for the report.
+"""Examples of mined triplets, kept for the report.
 
 Shapes: B = samples of this process's batch, M = references, T = triplets.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,26 +13,25 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
-from metric_module.batch import unpack
 from metric_module.callbacks.random_state import random_state, set_random_state
 from metric_module.criterion import TripletCriterion
 from metric_module.criterion.examples import named_triplets
+from metric_module.criterion.inputs import MiningInput
 from metric_module.distributed import gather_rows, row_counts
 from metric_module.module import TripletModule
 
 
 class MinedTriplets(Callback):
-    """Remembers up to eight mined triplets of the first, the middle and the last step of training.
+    """Examples of mined triplets of the first, the middle and the last step of training.
 
-    Batches must carry ids (:class:`metric_module.Batch`) and labels; otherwise nothing is kept. With several processes
-    the anchors are those of the first one, their positives and negatives those of all. Training is not changed by it:
-    no random number is drawn, nothing is logged. A checkpoint holds what was kept so far, as plain values.
+    Batches must have ids (:class:`metric_module.Batch`) and labels; otherwise nothing is kept. With several processes
+    the anchors are those of the first one, their positives and negatives those of all. Training does not change: no
+    random number is drawn, and nothing is logged. A checkpoint holds the triplets kept so far, as plain values.
 
     Args:
-        count: How many triplets of each step.
+        count: Largest number of triplets of each step.
 
     Attributes:
         mined: By phase, ``start``, ``middle`` and ``end``: ``step``, ``steps`` of the whole training, ``margin``, the
@@ -44,61 +42,60 @@ class MinedTriplets(Callback):
     def __init__(self, count: int = 8) -> None:
         self.count = count
         self.mined: dict[str, dict[str, Any]] = {}
-        self._hook: RemovableHandle | None = None
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """What was kept so far."""
+        """Triplets kept so far."""
         return {"mined": {phase: dict(kept) for phase, kept in self.mined.items()}}
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue with the triplets of a checkpoint."""
         self.mined = {phase: dict(kept) for phase, kept in state_dict["mined"].items()}
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Listen to the criterion, if this is one of the three steps."""
+        """Watch the criterion in one of the three steps."""
         step, steps = trainer.global_step, trainer.estimated_stepping_batches
         phase = _phase(step, steps)
         with_ids = isinstance(batch, tuple | list) and len(batch) == 3
         if phase is None or not with_ids or not isinstance(pl_module, TripletModule):
             return
-        if self.mined.get(phase, {}).get("step") == step:  # the first of the batches that a step adds up
+        if self.mined.get(phase, {}).get("step") == step:  # a later batch of a step with accumulated gradients
             return
-        index, remembers = unpack(batch).index, pl_module.memory is not None
+        index, remembers = batch[2], pl_module.memory is not None
 
-        def listen(criterion: TripletCriterion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            """Look at a call that is about to be made."""
-            before = random_state()  # a miner of the user's own may draw
-            kept = _look(criterion, args, kwargs, index, remembers, self.count)
+        def watch(given: MiningInput) -> None:
+            """Name triplets of a batch that is about to be mined."""
+            before = random_state()  # a user's own miner may draw
+            kept = _named(pl_module.criterion, given, index, remembers, self.count)
             set_random_state(before)
             if kept is not None:
                 total = int(steps) if math.isfinite(steps) else None
                 self.mined[phase] = {"step": step, "steps": total, **kept}
 
-        self._hook = pl_module.criterion.register_forward_pre_hook(listen, with_kwargs=True)
+        pl_module.criterion.watch = watch
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Listen no longer."""
-        self._let_go()
+        """Stop watching the criterion."""
+        _stop_watching(pl_module)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Listen no longer."""
-        self._let_go()
+        """Stop watching the criterion."""
+        _stop_watching(pl_module)
 
-    def _let_go(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+
+def _stop_watching(module: LightningModule) -> None:
+    if isinstance(module, TripletModule):
+        module.criterion.watch = None
 
 
 def _phase(step: int, steps: float) -> str | None:
-    """Which of the three this step is, if training has so many; one that is two of them counts as the earlier."""
+    """Name of this step's phase, or None; in a short training the earlier of two phases counts."""
     if step == 0:
         return "start"
     if step == steps // 2 and step < steps - 1:
@@ -106,40 +103,29 @@ def _phase(step: int, steps: float) -> str | None:
     return "end" if step == steps - 1 else None
 
 
-def _look(
-    criterion: TripletCriterion,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    index: Tensor,
-    remembers: bool,
-    count: int,
+def _named(
+    criterion: TripletCriterion, given: MiningInput, index: Tensor, remembers: bool, count: int
 ) -> dict[str, Any] | None:
-    """The triplets of one call, by the ids of their samples; None if masks say who is whose positive.
+    """Name triplets of one batch by the ids of their samples; None if masks decide about its pairs.
 
     Every process must call it.
 
     Args:
-        criterion: Who is called.
-        args: With these arguments.
-        kwargs: And these.
+        criterion: The criterion that mines.
+        given: Its input.
         index: Ids of this process's samples, int64 ``(B,)``.
-        remembers: Whether the references go beyond the batch, into a memory that knows their ids.
-        count: How many.
+        remembers: Whether the references include a memory, so that ``reference_ids`` are ids of samples.
+        count: Largest number of triplets.
     """
-    bound = inspect.signature(TripletCriterion.forward).bind(criterion, *args, **kwargs)
-    if any(bound.arguments.get(name) is not None for name in ("positives", "negatives")):
+    if given.positives is not None or given.negatives is not None:
         return None
-    given = {name: bound.arguments.get(name) for name in ("reference", "reference_labels", "ids", "reference_ids")}
-    embeddings, labels = bound.arguments["embeddings"], bound.arguments["labels"]
-    first = bound.arguments.get("first") or 0
-    names: Tensor
-    if given["reference"] is None:
+    if given.reference is None:
         names = index  # (M,)
-    elif remembers:
-        names = bound.arguments["reference_ids"]
+    elif remembers and given.reference_ids is not None:
+        names = given.reference_ids
     else:
         names = gather_rows(index, row_counts(index))
-    found = named_triplets(criterion, embeddings, labels, **given, first=first, limit=count)
+    found = named_triplets(criterion, given, limit=count)
     index, names = index.to(found.anchor.device), names.to(found.anchor.device)
     rows = (index[found.anchor], names[found.positive], names[found.negative])
     return {

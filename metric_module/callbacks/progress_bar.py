@@ -1,4 +1,4 @@
-"""What a user sees while training runs."""
+"""The progress bar of training, and one line of figures after each validation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SHOWN = ("train/loss", "train/easy", "train/semihard", "train/hard", "val/loss"
 
 
 class ProgressBar(TQDMProgressBar):
-    """A bar with the loss and the shares of easy, semi-hard and hard triplets, and a line after every validation.
+    """Progress bar with the loss and the shares of easy, semi-hard and hard triplets.
 
-    Without a terminal there is no bar, only the lines.
+    After each validation it prints a line of figures. Without a terminal there are only these lines.
 
     Args:
         refresh_rate: Batches between two updates of the bar.
@@ -26,14 +26,14 @@ class ProgressBar(TQDMProgressBar):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Turn the bar off where it cannot be drawn."""
+        """Disable the bar if the output is not a terminal."""
         super().setup(trainer, pl_module, stage)
         if not sys.stdout.isatty():
             self.disable()
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what will be trained, and for how long."""
+        """Print the encoder, the number of parameters and the number of steps."""
         super().on_train_start(trainer, pl_module)
         if trainer.is_global_zero:
             name = type(getattr(pl_module, "encoder", pl_module)).__name__
@@ -42,20 +42,20 @@ class ProgressBar(TQDMProgressBar):
 
     @override
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """The figures in the bar: those of training by their bare names."""
+        """Figures in the bar, without the prefix ``train/``."""
         figures = super().get_metrics(trainer, pl_module)
         figures.pop("v_num", None)
         return {name.removeprefix("train/"): value for name, value in figures.items()}
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print what training has reached."""
+        """Print the figures of a validation within training."""
         super().on_validation_end(trainer, pl_module)
         if trainer.state.fn == "fit" and trainer.is_global_zero and not trainer.sanity_checking:
             self._say(line(trainer))
 
     def _say(self, text: str) -> None:
-        """Print above the bar, or without one."""
+        """Print above the bar if there is one."""
         if self.is_enabled:
             self.print(text)
         else:
@@ -63,14 +63,14 @@ class ProgressBar(TQDMProgressBar):
 
 
 def line(trainer: Trainer) -> str:
-    """Epoch, step and figures in one line.
+    """Format epoch, step and figures as one line.
 
     Args:
-        trainer: In training.
+        trainer: A trainer that is training.
 
     Returns:
         For example ``epoch 2  step 80  loss 0.141  easy 0.902 ...``.
     """
-    known: dict[str, Any] = {**trainer.progress_bar_metrics, **trainer.callback_metrics}
-    words = [f"{name.removeprefix('train/')} {float(known[name]):.3f}" for name in _SHOWN if name in known]
+    figures: dict[str, Any] = {**trainer.progress_bar_metrics, **trainer.callback_metrics}
+    words = [f"{name.removeprefix('train/')} {float(figures[name]):.3f}" for name in _SHOWN if name in figures]
     return "  ".join([f"epoch {trainer.current_epoch + 1}", f"step {trainer.global_step}", *words])

@@ -1,4 +1,4 @@
-"""The global random number generators of a process, as plain values that a checkpoint may hold."""
+"""State of the global random number generators of a process, as plain values for a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """State of the generators of Python, NumPy, torch and, where it is in use, this process's GPU."""
-    words = np.random.get_state(legacy=False)  # noqa: NPY002  # the global generator is what users draw from
+    """Return the state of the generators of Python, NumPy, torch and, if available, this process's GPU."""
+    words = np.random.get_state(legacy=False)  # noqa: NPY002  # users' code draws from the global generator
     assert isinstance(words, dict)
     return {
         "python": random.getstate(),
@@ -22,7 +22,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Continue from what :func:`random_state` gave."""
+    """Restore the state that :func:`random_state` returned."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     inner = state["numpy"]["state"]

@@ -1,4 +1,4 @@
-"""Criterion: distance, miner and margin become a loss and a census."""
+"""The criterion: triplet loss and census from a distance, a miner and a margin."""
 
 from metric_module.criterion.census import Census
 from metric_module.criterion.loss import triplet_loss

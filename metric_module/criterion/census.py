@@ -1,4 +1,4 @@
-"""What a batch had to teach: how many triplets are easy, semi-hard and hard, and how far pairs are apart."""
+"""Census of a batch: counts of easy, semi-hard and hard triplets, and mean distances of pairs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metric_module.criterion.window_sum import Negatives, far, whole
+from metric_module.criterion.window_sum import Negatives, whole
+from metric_module.functional import window_limit
 
 
 class Census(NamedTuple):
@@ -17,8 +18,8 @@ class Census(NamedTuple):
         easy: Valid triplets with ``d_an > d_ap + margin``.
         semihard: Valid triplets with ``d_ap < d_an <= d_ap + margin``.
         hard: Valid triplets with ``d_an <= d_ap``.
-        selected: Triplets that the miner chose.
-        active: Chosen triplets with a non-zero loss; for the soft loss every chosen one.
+        selected: Triplets that the miner selected.
+        active: Selected triplets with a non-zero loss; for the soft loss all of them.
         anchors: Anchors with at least one positive and one negative.
         lone_anchors: Anchors without a positive or without a negative. They contribute nothing.
         mean_d_ap: Mean distance of positive pairs, over the anchors counted in ``anchors``; NaN if there are none.
@@ -40,11 +41,11 @@ class Census(NamedTuple):
 
 
 def shares(census: Census) -> dict[str, Tensor]:
-    """Share of valid triplets in each category, ``train/easy`` and so on, in [0, 1]; zeros if there is no triplet."""
+    """Compute the share of each category in the valid triplets, in [0, 1], by name (``train/easy``)."""
     counts = {"easy": census.easy, "semihard": census.semihard, "hard": census.hard}
-    known = {name: count for name, count in counts.items() if count is not None}
-    total = torch.stack(list(known.values())).sum().clamp(min=1)
-    return {f"train/{name}": count / total for name, count in known.items()}
+    counted = {name: count for name, count in counts.items() if count is not None}
+    total = torch.stack(list(counted.values())).sum().clamp(min=1)
+    return {f"train/{name}": count / total for name, count in counted.items()}
 
 
 class BlockCensus(NamedTuple):
@@ -60,12 +61,12 @@ class BlockCensus(NamedTuple):
 
 
 def block_census(block: Negatives, margin: float) -> BlockCensus:
-    """Count the triplets of each category, and sum the distances of pairs, over anchors that have both kinds."""
+    """Count the triplets of each category, and sum the distances of pairs, over anchors with pairs of both kinds."""
     usable = block.slots.valid & (block.number > 0)[:, None]  # (A, K)
     paired = usable.any(dim=1)  # (A,)
-    hard, within = whole(block.ranks.at_most(block.d_ap)), whole(block.ranks.at_most(block.d_ap + margin))
+    hard, within = whole(block.counter.at_most(block.d_ap)), whole(block.counter.at_most(block.d_ap + margin))
     triplets = whole(block.number * usable.sum(dim=1))
-    near = block.values.where(block.values <= far(block.values.dtype), 0)  # (A, M)
+    near = block.values.where(block.values <= window_limit(block.values.dtype), 0)  # (A, M)
     return BlockCensus(
         easy=triplets - within,
         semihard=within - hard,

@@ -1,7 +1,8 @@
-"""How many negatives lie at or below an edge, for every anchor and every positive of it, without a triplet in sight.
+"""Counts of negatives at or below a distance, for each anchor-positive pair.
 
-All windows and categories of triplets come down to such counts. Two ways to get them: a pass over the block for each
-positive slot, which is fast for few positives, or one sort of the block, whose cost hardly depends on their number.
+All windows and categories of triplets follow from these counts. There are two ways to compute them: a pass over the
+block for each positive slot, which is fast for few positives, or one sort of the block, whose cost hardly depends on
+their number.
 
 Shapes: A = anchors in the block, M = references, K = most positives of any anchor in the block.
 """
@@ -20,20 +21,20 @@ from typing_extensions import override
 from metric_module.miners.positives import Slots, most_first
 
 SORT_FROM = 40
-"""Mean number of positives from which on one sort costs less than a pass for each of them."""
+"""Mean number of positives from which one sort costs less than a pass for each of them."""
 
 
 TILE = 1 << 18
-"""Values that one pass works on for each thread, so that several such tensors fit the cache of its core."""
+"""Number of values in a pass of one thread, so that several tensors of this size fit the cache of its core."""
 
 
 class Span(NamedTuple):
     """Negatives with ``low < d_an <= high``, for each slot.
 
     Attributes:
-        number: How many there are, floating point ``(A, K)``.
-        cover: Minus the number of slots whose span holds a reference, ``(A, M)``.
-        total: The sum of ``cover`` times the values, ``(A,)``.
+        number: Number of negatives, floating point ``(A, K)``.
+        cover: Minus the number of slots whose span contains a reference, ``(A, M)``.
+        total: Sum of ``cover`` times the values, ``(A,)``.
     """
 
     number: Tensor
@@ -41,11 +42,11 @@ class Span(NamedTuple):
     total: Tensor
 
 
-class Ranks(ABC):
+class Counter(ABC):
     """Counts over the references of one block.
 
     Args:
-        values: Distances ``(A, M)``, far beyond every edge where a reference is no negative.
+        values: Distances ``(A, M)`` of negatives; beyond every edge for other references.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -57,23 +58,23 @@ class Ranks(ABC):
 
     @abstractmethod
     def between(self, low: Tensor | None, high: Tensor) -> Span:
-        """What lies above ``low`` (None: from the bottom) and at or below ``high``, each ``(A, K)``, low <= high."""
+        """Negatives above ``low`` (None: no lower edge) and at or below ``high``, each ``(A, K)``, low <= high."""
 
 
-def ranks(values: Tensor, slots: Slots) -> Ranks:
-    """The faster way to count for a block ``(A, M)`` with these positives; edges of empty slots must be ``-inf``."""
+def counter_of(values: Tensor, slots: Slots) -> Counter:
+    """Choose the faster counter for a block ``(A, M)`` with these positives; edges of empty slots must be ``-inf``."""
     number = slots.valid.sum(dim=1)  # (A,)
     if int(number.sum()) > SORT_FROM * len(number):
-        return SortedRanks(values)
-    return SlotRanks(values, number)
+        return SortedCounter(values)
+    return SlotCounter(values, number)
 
 
-class SlotRanks(Ranks):
-    """One pass over the block for each slot, over those anchors that fill it.
+class SlotCounter(Counter):
+    """A counter with one pass over the block for each slot, over the anchors that fill it.
 
     Args:
-        values: See :class:`Ranks`.
-        number: How many slots each anchor fills, int64 ``(A,)``.
+        values: See :class:`Counter`.
+        number: Number of filled slots of each anchor, int64 ``(A,)``.
     """
 
     def __init__(self, values: Tensor, number: Tensor) -> None:
@@ -84,7 +85,7 @@ class SlotRanks(Ranks):
         self.height = max(1, TILE * torch.get_num_threads() // max(1, values.shape[1]))
         starts = range(0, len(values), self.height)
         self.tiles = [slice(start, min(start + self.height, len(values))) for start in starts]
-        # Slots of each tile, and how many of its rows fill them.
+        # Slots of each tile, and the number of its rows that fill them.
         self.filled = [_filled(number[tile]) for tile in self.tiles]
 
     @override
@@ -104,11 +105,11 @@ class SlotRanks(Ranks):
 
     @override
     def between(self, low: Tensor | None, high: Tensor) -> Span:
-        """What lies above ``low`` and at or below ``high``."""
+        """Negatives above ``low`` and at or below ``high``."""
         high, low = self._by_slot(high), None if low is None else self._by_slot(low)  # (K, A, 1)
         count, cover = torch.zeros_like(high[..., 0]), torch.empty_like(self.values)  # (K, A), (A, M)
         total = torch.empty_like(cover[:, 0])  # (A,)
-        # One set of scratch for all tiles: fresh memory costs more than the work that is done in it.
+        # One set of scratch tensors for all tiles: to allocate costs more than to compute.
         scratch = [torch.empty_like(self.values[: self.height]) for _ in range(2 if self.order is None else 4)]
         for tile, filled in zip(self.tiles, self.filled, strict=True):
             upper, lower, *own = (part[: tile.stop - tile.start] for part in scratch)
@@ -139,16 +140,16 @@ class SlotRanks(Ranks):
         return Span(self._by_anchor(count), cover, total)
 
     def _by_slot(self, edge: Tensor) -> Tensor:
-        """Edges ``(A, K)`` as ``(K, A, 1)``, in the order of the rows."""
+        """Transpose edges ``(A, K)`` to ``(K, A, 1)``, in the order of the rows."""
         return (edge if self.order is None else edge.index_select(0, self.order)).T.contiguous()[..., None]
 
     def _by_anchor(self, count: Tensor) -> Tensor:
-        """Counts ``(K, A)`` as ``(A, K)``, in the order of the anchors."""
+        """Transpose counts ``(K, A)`` to ``(A, K)``, in the order of the anchors."""
         return count.T if self.order is None else torch.empty_like(count.T).index_copy_(0, self.order, count.T)
 
 
 def _filled(number: Tensor) -> list[tuple[slice, int]]:
-    """Spans of slots that are filled by equally many of these anchors, most positives first, and by how many."""
+    """Spans of slots that the same number of anchors fills, and this number; anchors with most positives first."""
     filled: list[int] = (len(number) - number.bincount().cumsum(0))[:-1].tolist()  # of slot 0, 1, ...
     spans, start = [], 0
     for rows, slots in groupby(filled):
@@ -158,8 +159,8 @@ def _filled(number: Tensor) -> list[tuple[slice, int]]:
     return spans
 
 
-class SortedRanks(Ranks):
-    """One sort of each anchor's references; every edge is then a binary search."""
+class SortedCounter(Counter):
+    """A counter with one sort of each anchor's references; every edge is then a binary search."""
 
     def __init__(self, values: Tensor) -> None:
         super().__init__(values)
@@ -173,7 +174,7 @@ class SortedRanks(Ranks):
 
     @override
     def between(self, low: Tensor | None, high: Tensor) -> Span:
-        """What lies above ``low`` and at or below ``high``."""
+        """Negatives above ``low`` and at or below ``high``."""
         last = self._place(high)  # (A, K)
         first = torch.zeros_like(last) if low is None else self._place(low)
         # A span opens at its first place and closes after its last: running sums give the spans over each place.
@@ -190,9 +191,9 @@ class SortedRanks(Ranks):
 
 
 def _argsort(values: Tensor) -> Tensor:
-    """Columns of each row in ascending order, int64 ``(A, M)``; equal values in any order.
+    """Columns of each row in ascending order of value, int64 ``(A, M)``; equal values in any order.
 
-    Torch sorts rows in parallel, but one by one several times slower than numpy, which has vector instructions for it.
+    NumPy sorts a row several times faster than torch, with vector instructions; torch sorts rows in parallel.
     """
     if values.device.type == "cpu" and torch.get_num_threads() < 5:
         return torch.from_numpy(np.argsort(values.numpy(), axis=1))

@@ -1,4 +1,7 @@
-"""The loss of one triplet. Shapes: T = triplets."""
+"""Loss of single triplets.
+
+Shapes: T = triplets.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ LOSSES = ("hinge", "soft")
 
 
 def triplet_loss(d_ap: Tensor, d_an: Tensor, margin: float, loss: str = "hinge") -> Tensor:
-    """Loss of each triplet, from its two distances.
+    """Compute the loss of each triplet from its two distances.
 
     ``hinge``: ``max(0, d_ap - d_an + margin)`` (Schroff et al. 2015, equation 3). ``soft``:
     ``softplus(d_ap - d_an + margin)`` (Hermans et al. 2017, section 3, with margin 0).
@@ -41,10 +44,14 @@ def triplet_loss(d_ap: Tensor, d_an: Tensor, margin: float, loss: str = "hinge")
 
 
 def check_loss(loss: str, margin: float) -> None:
-    """Refuse an unknown loss, or a margin that it does not allow.
+    """Reject an unknown loss, or a margin that the loss does not allow.
+
+    Args:
+        loss: ``"hinge"`` or ``"soft"``.
+        margin: In units of the distance.
 
     Raises:
-        UserError: Naming what was given and what is allowed.
+        UserError: If one of them is not allowed.
     """
     if loss not in LOSSES:
         raise UserError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")

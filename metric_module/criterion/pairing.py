@@ -1,4 +1,4 @@
-"""Which references are positives and negatives of which anchors: by label, or by mask.
+"""Rules that decide which references are positives and negatives of which anchors: by label or by mask.
 
 Shapes: B = anchors, A = anchors in the block, M = references, K = most positives of any anchor in the block.
 """
@@ -12,62 +12,32 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from metric_module.checks import check_embeddings, check_ids, check_labels, check_masks
-from metric_module.errors import UserError
+from metric_module.criterion.inputs import MiningInput
 from metric_module.miners.positives import PairMasks, Pairs, Slots, dense_codes, equal, most_first, positive_slots
 
 
-def pair_rule(
-    embeddings: Tensor,
-    labels: Tensor | None,
-    reference: Tensor | None,
-    reference_labels: Tensor | None,
-    ids: Tensor | None,
-    reference_ids: Tensor | None,
-    positives: Tensor | None,
-    negatives: Tensor | None,
-    *,
-    sort: bool = False,
-) -> PairRule:
-    """Check everything that a user hands to the criterion, and put together what decides about pairs.
+def pair_rule(given: MiningInput, *, sort: bool = False) -> PairRule:
+    """Build the rule that decides which pairs are positive and which negative.
 
-    The arguments are those of :class:`metric_module.TripletCriterion`; ``sort``: see :class:`LabelPairs`.
-
-    Raises:
-        UserError: If an input has the wrong shape or type, does not go with another, or is not finite.
+    Args:
+        given: Checked input of the criterion.
+        sort: See :class:`LabelPairs`.
     """
-    own = reference is None
-    check_embeddings("embeddings", embeddings)
-    rows = len(embeddings)
-    columns = rows
-    if reference is not None:
-        check_embeddings("reference", reference, width=embeddings.shape[1])
-        columns = len(reference)
-    elif reference_labels is not None or reference_ids is not None:
-        raise UserError("reference_labels and reference_ids go with reference, which is not given")
-    if labels is not None:
-        labels = check_labels("labels", labels, rows)
-    elif positives is None:
-        raise UserError("labels: expected integers of shape [B], or a mask in positives, got neither")
-    if reference_labels is not None:
-        reference_labels = check_labels("reference_labels", reference_labels, columns)
-    elif not own and positives is None:
-        raise UserError("reference_labels: expected integers of shape [M] beside reference, got None")
-    check_ids(ids, reference_ids, rows, columns, own)
-    check_masks(positives, negatives, rows, columns)
-    target_ids = ids if own else reference_ids
-    if positives is not None:
-        return MaskPairs(positives, negatives, ids, target_ids, own)
-    target_labels = labels if own else reference_labels
-    assert labels is not None
-    assert target_labels is not None
-    return LabelPairs(labels, target_labels, negatives, ids, target_ids, own, sort)
+    own = given.reference is None
+    reference_ids = given.ids if own else given.reference_ids
+    if given.positives is not None:
+        return MaskPairs(given.positives, given.negatives, given.ids, reference_ids, own)
+    reference_labels = given.labels if own else given.reference_labels
+    assert given.labels is not None  # the input was checked
+    assert reference_labels is not None
+    return LabelPairs(given.labels, reference_labels, given.negatives, given.ids, reference_ids, own, sort)
 
 
 class PairRule(ABC):
-    """Decides about pairs, for all anchors; asked for one block of them at a time.
+    """A rule that decides about the pairs of all anchors, one block of them at a time.
 
     Args:
+        negatives: Bool mask ``(B, M)``: which references may be negatives. None: all that are not positives.
         ids: Identity of each anchor, ``(B,)``, or None.
         reference_ids: Identity of each reference, ``(M,)``, or None. Equal ids are never a pair.
         own: True if the references are the anchors themselves: the diagonal is never a pair.
@@ -75,8 +45,14 @@ class PairRule(ABC):
     """
 
     def __init__(
-        self, ids: Tensor | None, reference_ids: Tensor | None, own: bool, order: Tensor | None = None
+        self,
+        negatives: Tensor | None,
+        ids: Tensor | None,
+        reference_ids: Tensor | None,
+        own: bool,
+        order: Tensor | None = None,
     ) -> None:
+        self.negatives = negatives
         self.own = own
         self.order = order
         self.ids: Tensor | None = None
@@ -85,26 +61,32 @@ class PairRule(ABC):
             self.ids, self.reference_ids = (self.ordered(codes) for codes in dense_codes(ids, reference_ids))
 
     def ordered(self, values: Tensor) -> Tensor:
-        """What belongs to the batch, ``(B, ...)``, in :attr:`order`; differentiable."""
+        """Bring values of the anchors, ``(B, ...)``, into :attr:`order`; differentiable."""
         return values if self.order is None else values.index_select(0, self.order)
 
     @abstractmethod
     def pairs(self, rows: slice, dtype: torch.dtype) -> Pairs:
-        """The pairs of the anchors in ``rows``, with ``barred`` in ``dtype``."""
+        """Slots of positives and barred references of the anchors in ``rows``, ``barred`` in ``dtype``."""
 
     @abstractmethod
+    def related(self, rows: slice) -> Tensor:
+        """Which references belong to the anchors in ``rows``, the anchor itself included: a new bool ``(A, M)``."""
+
     def masks(self, rows: slice) -> PairMasks:
-        """The masks of the anchors in ``rows``."""
+        """Masks of the positives and negatives of the anchors in ``rows``."""
+        positive = self.related(rows)  # (A, M)
+        negative = ~positive if self.negatives is None else self.negatives[rows] & ~positive
+        if self.own:
+            positive.diagonal(rows.start).zero_()
+            negative.diagonal(rows.start).zero_()
+        if self.ids is not None and self.reference_ids is not None:
+            other = ~equal(self.ids[rows], self.reference_ids, torch.float32).bool()
+            positive, negative = positive & other, negative & other
+        return PairMasks(positive, negative)
 
     def usable(self, rows: slice, masks: PairMasks) -> Tensor:
-        """Which anchors in ``rows``, whose masks these are, have a positive and a negative, bool ``(A,)``."""
+        """Which anchors in ``rows`` have a positive and a negative, from their masks: bool ``(A,)``."""
         return masks.positive.any(dim=1) & masks.negative.any(dim=1)
-
-    def _bar_same_ids(self, barred: Tensor, rows: slice) -> Tensor:
-        """Bar references that are the anchor itself, by id."""
-        if self.ids is None or self.reference_ids is None:
-            return barred
-        return torch.maximum(barred, equal(self.ids[rows], self.reference_ids, barred.dtype), out=barred)
 
 
 class LabelPairs(PairRule):
@@ -117,7 +99,7 @@ class LabelPairs(PairRule):
         ids: See :class:`PairRule`.
         reference_ids: See :class:`PairRule`.
         own: See :class:`PairRule`.
-        sort: Whether large classes may come first, which is faster where they are uneven.
+        sort: Whether to put large classes first, which is faster for classes of uneven size.
     """
 
     def __init__(
@@ -135,60 +117,55 @@ class LabelPairs(PairRule):
         if not own:
             number = torch.cat([number, number.new_zeros(len(labels))])  # classes that no reference has
         size = number.index_select(0, codes.long())  # (B,)
-        super().__init__(ids, reference_ids, own, most_first(size) if sort and own and negatives is None else None)
-        self.negatives = negatives
+        order = most_first(size) if sort and own and negatives is None else None
+        super().__init__(negatives, ids, reference_ids, own, order)
         self.size, self.codes, self.reference_codes = (self.ordered(part) for part in (size, codes, reference_codes))
 
     @cached_property
     def _spans(self) -> tuple[Tensor, Tensor]:
-        """References sorted by class, ``(M,)``, and where among them the class of each anchor starts, ``(B,)``."""
+        """References sorted by class, ``(M,)``, and the start of each anchor's class among them, ``(B,)``."""
         order = self.reference_codes.argsort(stable=True)  # (M,)
         return order, torch.searchsorted(self.reference_codes.index_select(0, order), self.codes)
 
     @cached_property
     def _place(self) -> Tensor:
-        """Where each anchor of a batch that is its own reference stands within the span of its class, ``(B,)``."""
+        """Position of each anchor in the span of its class, ``(B,)``, for a batch that is its own reference."""
         order, start = self._spans
         step = torch.arange(len(order), device=order.device)
         return torch.empty_like(order).index_copy_(0, order, step) - start
 
     @override
     def pairs(self, rows: slice, dtype: torch.dtype) -> Pairs:
-        """The pairs of the anchors in ``rows``, with ``barred`` in ``dtype``."""
-        barred = self._bar_same_ids(equal(self.codes[rows], self.reference_codes, dtype), rows)  # (A, M)
+        """Slots of positives and barred references of the anchors in ``rows``, ``barred`` in ``dtype``."""
+        barred = equal(self.codes[rows], self.reference_codes, dtype)  # (A, M)
+        if self.ids is not None and self.reference_ids is not None:
+            torch.maximum(barred, equal(self.ids[rows], self.reference_ids, dtype), out=barred)
         if self.negatives is not None:
             torch.maximum(barred, (~self.negatives[rows]).to(dtype), out=barred)
         return Pairs(self._slots(rows), barred)
 
     @override
-    def masks(self, rows: slice) -> PairMasks:
-        """The masks of the anchors in ``rows``."""
-        positive = equal(self.codes[rows], self.reference_codes, torch.float32).bool()  # (A, M)
-        negative = ~positive if self.negatives is None else self.negatives[rows] & ~positive
-        if self.own:
-            positive.diagonal(rows.start).zero_()
-        if self.ids is not None and self.reference_ids is not None:
-            other = ~equal(self.ids[rows], self.reference_ids, torch.float32).bool()
-            positive, negative = positive & other, negative & other
-        return PairMasks(positive, negative)
+    def related(self, rows: slice) -> Tensor:
+        """Which references have the classes of the anchors in ``rows``: bool ``(A, M)``."""
+        return equal(self.codes[rows], self.reference_codes, torch.float32).bool()
 
     @override
     def usable(self, rows: slice, masks: PairMasks) -> Tensor:
-        """Which anchors in ``rows`` have a positive and a negative, read off the spans where these are all."""
+        """Which anchors in ``rows`` have a positive and a negative; from class sizes if nothing else decides."""
         if self.ids is not None or self.negatives is not None:
             return super().usable(rows, masks)
         size = self.size[rows]  # (A,)
         return (size > int(self.own)) & (size < len(self.reference_codes))
 
     def _slots(self, rows: slice) -> Slots:
-        """The positives, read off the spans; no pass over ``(A, M)`` is needed."""
+        """Positives from the spans of the classes, without a pass over ``(A, M)``."""
         order, starts = self._spans
         start, size = starts[rows, None], self.size[rows, None]  # (A, 1), (A, 1)
         width = int(size.max()) - int(self.own) if len(size) else 0
         step = torch.arange(max(0, width), device=size.device)  # (K,)
         if self.own:
             valid = step < size - 1  # (A, K)
-            step = step + (step >= self._place[rows, None])  # (A, K), over the anchor itself
+            step = step + (step >= self._place[rows, None])  # (A, K), skips the anchor itself
         else:
             valid = step < size  # (A, K)
         column = order[(start + step).clamp_(max=len(order) - 1)]  # (A, K)
@@ -218,25 +195,16 @@ class MaskPairs(PairRule):
         reference_ids: Tensor | None,
         own: bool,
     ) -> None:
-        super().__init__(ids, reference_ids, own)
+        super().__init__(negatives, ids, reference_ids, own)
         self.positives = positives
-        self.negatives = negatives
 
     @override
     def pairs(self, rows: slice, dtype: torch.dtype) -> Pairs:
-        """The pairs of the anchors in ``rows``, with ``barred`` in ``dtype``."""
+        """Slots of positives and barred references of the anchors in ``rows``, ``barred`` in ``dtype``."""
         masks = self.masks(rows)
         return Pairs(positive_slots(masks.positive), (~masks.negative).to(dtype))
 
     @override
-    def masks(self, rows: slice) -> PairMasks:
-        """The masks of the anchors in ``rows``."""
-        positive = self.positives[rows].clone()  # (A, M)
-        negative = ~positive if self.negatives is None else self.negatives[rows] & ~positive
-        if self.own:
-            positive.diagonal(rows.start).zero_()
-            negative.diagonal(rows.start).zero_()
-        if self.ids is not None and self.reference_ids is not None:
-            other = ~equal(self.ids[rows], self.reference_ids, torch.float32).bool()
-            positive, negative = positive & other, negative & other
-        return PairMasks(positive, negative)
+    def related(self, rows: slice) -> Tensor:
+        """Rows of the mask of positives: bool ``(A, M)``."""
+        return self.positives[rows].clone()

@@ -1,4 +1,4 @@
-"""The sum over the triplets that a selecting miner names, for one block of anchors.
+"""Sum of the loss over the triplets that a selecting miner selects, for one block of anchors.
 
 Shapes: A = anchors in the block, M = references, T = triplets.
 """
@@ -25,7 +25,20 @@ def selected_sum(
     *,
     gradient: bool,
 ) -> BlockSum:
-    """Sum over the triplets that the miner names."""
+    """Sum the loss over the triplets that the miner selects.
+
+    Args:
+        distances: Distances ``(A, M)``, without gradient.
+        masks: Positives and negatives.
+        miner: Selects the triplets.
+        uniform: Random numbers of the anchors.
+        margin: In units of the distance.
+        loss: ``"hinge"`` or ``"soft"``.
+        gradient: Whether to compute the gradient.
+
+    Raises:
+        UserError: If the miner selects a triplet whose pairs are not in the masks.
+    """
     anchor, positive, negative = miner.select(distances, masks.positive, masks.negative, margin, uniform)
     width = distances.shape[1]
     flat = distances.flatten()  # (A * M,)

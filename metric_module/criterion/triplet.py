@@ -1,10 +1,11 @@
-"""Distance + miner + margin -> loss and census.
+"""The triplet criterion: distance, miner and margin to loss and census.
 
 Shapes: B = anchors, M = references, A = anchors in a block, D = embedding size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.criterion.blockwise import BlockResult, Totals, blockwise_loss
-from metric_module.criterion.census import Census, block_census
+from metric_module.criterion.census import Census
+from metric_module.criterion.inputs import MiningInput, check_input
 from metric_module.criterion.loss import check_loss
-from metric_module.criterion.pairing import PairRule, pair_rule
-from metric_module.criterion.selected_sum import selected_sum
-from metric_module.criterion.window_sum import prepare, window_sum
+from metric_module.criterion.loss_block import LossBlock
+from metric_module.criterion.pairing import pair_rule
 from metric_module.distances import Distance
 from metric_module.distances.base import on_device
 from metric_module.errors import UserError
@@ -35,22 +36,22 @@ class CriterionOutput(NamedTuple):
 
 
 class TripletCriterion(nn.Module):
-    """Triplet loss over the triplets that a miner chooses, exact and in bounded memory.
+    """Triplet loss over the triplets that a miner selects, exact and in bounded memory.
 
-    ``loss = sum over the chosen (a, p, n) of l(d_ap - d_an + margin) / normaliser`` with ``l`` the hinge (Schroff et
+    ``loss = sum over the selected (a, p, n) of l(d_ap - d_an + margin) / normaliser`` with ``l`` the hinge (Schroff et
     al. 2015, equation 3) or softplus (Hermans et al. 2017). The normaliser is the number of triplets with a non-zero
-    loss (``mean_active``), of chosen triplets (``mean``), or 1 (``sum``). Without any triplet the loss is 0, with zero
-    gradient. Everything is computed in float32 or better, also under autocast, with sums in float64: on the device of
-    the embeddings, or on the CPU if that device has no float64 (MPS). Loss and census come back on their device.
+    loss (``mean_active``), of selected triplets (``mean``), or 1 (``sum``). Without any triplet the loss is 0, with
+    zero gradient. Everything is computed in float32 or better, also under autocast, with sums in float64: on the device
+    of the embeddings, or on the CPU if that device has no float64 (MPS). Loss and census are returned on their device.
 
     Args:
-        distance: What measures how far two embeddings are apart.
-        miner: What chooses the triplets.
+        distance: Distance between embeddings.
+        miner: Selects the triplets.
         margin: In units of the distance; above 0 for hinge, 0 or more for soft.
         loss: ``"hinge"`` or ``"soft"``.
         reduction: ``"mean_active"``, ``"mean"`` or ``"sum"``.
         census: Whether to count the triplets of each category on every call.
-        seed: Of the miner's random choices, if it makes any.
+        seed: Seed of the miner's random choices.
 
     Raises:
         UserError: If an argument is not allowed; on a call, if the input has the wrong shape or type, or is not finite.
@@ -92,7 +93,8 @@ class TripletCriterion(nn.Module):
         self.reduction = reduction
         self.census = census
         self.seed = seed
-        self.substitute: Miner | None = None  # mines in place of the miner, once something has set it
+        self.substitute: Miner | None = None  # set by a callback: mines in place of the miner
+        self.watch: Callable[[MiningInput], None] | None = None  # set by a callback: called before each batch is mined
         # Counts the training calls: the random choices of a step depend on it, so it is part of the state.
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
@@ -116,17 +118,18 @@ class TripletCriterion(nn.Module):
         Args:
             embeddings: Anchors ``(B, D)``.
             labels: Class of each anchor, integers ``(B,)``; may be None if ``positives`` is given.
-            reference: Where positives and negatives come from, ``(M, D)``. None: the batch is its own reference, and
-                the diagonal is never a pair.
+            reference: Positives and negatives are taken from these rows, ``(M, D)``. None: the batch is its own
+                reference, and the diagonal is never a pair.
             reference_labels: Class of each reference, integers ``(M,)``.
             ids: Identity of each anchor, integers ``(B,)``.
             reference_ids: Identity of each reference, integers ``(M,)``. Equal ids are never a pair.
             positives: Bool mask ``(B, M)`` that replaces the labels.
             negatives: Bool mask ``(B, M)``; without it, every pair that is not positive is negative.
             census: Overrides the criterion's own ``census`` for this call.
-            first: Given, the anchors are this rank's share of a batch of all ranks, and this is the place of the first
-                of them in it. Loss and census are then those of the whole batch, and the gradient is scaled so that
-                its mean over the ranks is that of the whole batch. Every rank must call with the same options.
+            first: Position of the first anchor in a batch of all processes, of which the anchors are this process's
+                shard. Loss and census are then those of the whole batch, and the gradient is scaled so that its mean
+                over the processes is that of the whole batch. Every process must call with the same options. None:
+                the anchors are the whole batch.
 
         Returns:
             Loss and census.
@@ -134,85 +137,93 @@ class TripletCriterion(nn.Module):
         Raises:
             UserError: If an input has the wrong shape or type, or an embedding is not finite.
         """
-        given = (embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives)
-        placed = [in_float64_reach(part) for part in given]
-        rule = pair_rule(*placed, sort=isinstance(self.current_miner, WindowMiner))  # no window depends on the order
-        take_census = self.census if census is None else census
-        with full_precision(placed[0].device.type):
-            query = rule.ordered(at_least_float32(placed[0]))  # (B, D)
-            target = None if reference is None else at_least_float32(placed[2])  # (M, D)
-            if isinstance(self.miner, SelectingMiner | Scheduled):
-                self.miner.check(self.distance, (query if target is None else target).detach())
+        given = MiningInput(
+            embeddings, labels, reference, reference_labels, ids, reference_ids, positives, negatives, first
+        )
+        return self.mine(check_input(given), self.census if census is None else census)
+
+    def mine(self, given: MiningInput, census: bool) -> CriterionOutput:
+        """Mine and measure one batch that was checked before: :meth:`forward` without its checks.
+
+        Args:
+            given: Finite embeddings, and labels or masks, as :func:`metric_module.criterion.inputs.check_input`
+                returns them.
+            census: Whether to count the triplets of each category.
+        """
+        if self.watch is not None:
+            self.watch(given)
+        placed = MiningInput(*(in_float64_reach(part) for part in given))
+        rule = pair_rule(placed, sort=self.current_miner.any_order)
+
+        def mine_block(distances: Tensor, rows: slice, gradient: bool) -> BlockResult:
+            """Sum the loss of the anchors in ``rows``."""
+
+            def uniform(n: int) -> Tensor:
+                """Random numbers ``(A, n)``; few miners ask for any."""
+                first = (given.first or 0) + rows.start
+                return self.uniform(torch.arange(first, first + len(distances), device=distances.device), n)
+
+            counted = census or self.reduction == "mean"
+            block = LossBlock(distances, rule, rows, uniform, self.margin, self.loss, gradient, census, counted)
+            return self.current_miner.mine(block)
+
+        with full_precision(placed.embeddings.device.type):
+            query = rule.ordered(at_least_float32(placed.embeddings))  # (B, D)
+            target = None if placed.reference is None else at_least_float32(placed.reference)  # (M, D)
+            self._miner.check(self.distance, (query if target is None else target).detach())
             loss, totals = blockwise_loss(
                 query,
                 target,
                 *on_device(self.distance, query.device),
-                lambda distances, rows, gradient: self._block(rule, distances, rows, gradient, take_census, first or 0),
+                mine_block,
                 self._divisor,
-                across_ranks=first is not None,
+                all_processes=given.first is not None,
             )
         if self.training:
             self.step += 1
             if isinstance(self.miner, Scheduled):
                 self.miner.step += 1
-        device = embeddings.device
+        device = given.embeddings.device
         counted = (None if part is None else move(part, device) for part in _census(totals))
         return CriterionOutput(move(loss, device), Census._make(counted))
 
     @property
     def current_miner(self) -> WindowMiner | SelectingMiner:
-        """The miner in force: the criterion's own, or the one whose turn it is, or the one that took its place."""
-        miner = self.miner if self.substitute is None else self.substitute
+        """The miner in force: the substitute or the criterion's own; of a schedule, the one for this step or epoch."""
+        miner = self._miner
         return miner.current if isinstance(miner, Scheduled) else miner
 
-    def _block(
-        self, rule: PairRule, distances: Tensor, rows: slice, gradient: bool, census: bool, first: int
-    ) -> BlockResult:
-        """Mine the anchors in ``rows`` and sum their loss."""
-        miner = self.current_miner
-        if isinstance(miner, WindowMiner):
-            block = prepare(distances, rule.pairs(rows, distances.dtype))
-            count = census or self.reduction == "mean"
-            found = window_sum(block, miner, self.margin, self.loss, gradient=gradient, count=count)
-            anchors = (block.slots.valid.any(dim=1) & (block.number > 0)).sum()
-            return BlockResult(found, anchors, block_census(block, self.margin) if census else None)
-        masks = rule.masks(rows)
+    @property
+    def _miner(self) -> Miner:
+        return self.miner if self.substitute is None else self.substitute
 
-        def uniform(n: int) -> Tensor:
-            """Numbers ``(A, n)`` that depend on the seed, the step and each anchor's place in the batch."""
-            place = first + torch.arange(rows.start, rows.stop, device=distances.device)  # (A,)
-            return keyed_uniform(combine(self.seed, self.step.to(place.device), place), n)
+    def uniform(self, place: Tensor, n: int) -> Tensor:
+        """Draw random numbers for anchors in this step, as a function of seed, step and place only.
 
-        found = selected_sum(distances, masks, miner, uniform, self.margin, self.loss, gradient=gradient)
-        anchors = rule.usable(rows, masks).sum()
-        if not census:
-            return BlockResult(found, anchors, None)
-        block = prepare(distances, rule.pairs(rows, distances.dtype))
-        return BlockResult(found, anchors, block_census(block, self.margin))
+        Args:
+            place: Positions of the anchors in the batch of all processes, int64 ``(A,)``.
+            n: Number of random numbers for each anchor.
+
+        Returns:
+            Numbers in [0, 1), ``(A, n)``.
+        """
+        return keyed_uniform(combine(self.seed, self.step.to(place.device), place), n)
 
     def _divisor(self, totals: Totals) -> Tensor:
-        """What the reduction divides the summed loss by, ``()``."""
+        """Divisor of the summed loss, ``()``."""
         if self.reduction == "sum":
             return torch.ones_like(totals.active)
         counted = totals.active if self.reduction == "mean_active" else totals.selected
-        assert counted is not None  # the mean always counts what is selected
+        assert counted is not None  # reduction "mean" always counts the selected triplets
         return counted
 
 
 def _census(totals: Totals) -> Census:
-    """The public census from the summed one."""
+    """Convert the totals to the public census."""
     taken = totals.census
+    easy, semihard, hard, d_ap, d_an = (None,) * 5
+    if taken is not None:
+        easy, semihard, hard = taken[:3]
+        d_ap, d_an = taken.sum_d_ap / taken.positive_pairs, taken.sum_d_an / taken.negative_pairs
     lone = totals.rows - totals.anchors
-    if taken is None:
-        return Census(None, None, None, totals.selected, totals.active, totals.anchors, lone, None, None)
-    return Census(
-        taken.easy,
-        taken.semihard,
-        taken.hard,
-        totals.selected,
-        totals.active,
-        totals.anchors,
-        lone,
-        taken.sum_d_ap / taken.positive_pairs,
-        taken.sum_d_an / taken.negative_pairs,
-    )
+    return Census(easy, semihard, hard, totals.selected, totals.active, totals.anchors, lone, d_ap, d_an)

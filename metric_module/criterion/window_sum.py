@@ -1,4 +1,4 @@
-"""Exact sums over all triplets in a window, for one block of anchors, without ever listing A x M x M of them.
+"""Exact sums of the loss over all triplets in a window, for one block of anchors, in ``O(A M)`` memory.
 
 Shapes: A = anchors in the block, M = references, K = most positives of any anchor in the block.
 """
@@ -12,20 +12,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from metric_module.criterion.counts import Ranks, ranks
+from metric_module.criterion.counts import Counter, counter_of
 from metric_module.errors import UserError
+from metric_module.functional import window_limit
 from metric_module.miners import WindowMiner
 from metric_module.miners.positives import Pairs, Slots
 
 
 class BlockSum(NamedTuple):
-    """Sums over the chosen triplets of a block.
+    """Sums over the selected triplets of a block.
 
     Attributes:
         loss: Sum of the losses, float64 ``()``.
-        selected: Number of chosen triplets, int64 ``()``; None if it was not asked for.
-        active: Those with a non-zero loss, int64 ``()``.
-        gradient: Derivative of ``loss`` by the distances, ``(A, M)``; None if it was not asked for.
+        selected: Number of selected triplets, int64 ``()``; None if not counted.
+        active: Number of those with a non-zero loss, int64 ``()``.
+        gradient: Derivative of ``loss`` by the distances, ``(A, M)``; None if not computed.
     """
 
     loss: Tensor
@@ -35,44 +36,44 @@ class BlockSum(NamedTuple):
 
 
 class Negatives(NamedTuple):
-    """One block, ready to be counted.
+    """Positives and negatives of one block, with a counter.
 
     Attributes:
         slots: The positives.
         d_ap: Distance of each positive, ``(A, K)``; ``-inf`` in empty slots.
-        values: Distances ``(A, M)``, far beyond every edge where a reference is no negative.
-        number: How many negatives each anchor has, floating point ``(A,)``.
-        ranks: Counts over ``values``.
+        values: Distances ``(A, M)`` of negatives; twice ``window_limit`` is added for other references.
+        number: Number of negatives of each anchor, floating point ``(A,)``.
+        counter: Counts over ``values``.
     """
 
     slots: Slots
     d_ap: Tensor
     values: Tensor
     number: Tensor
-    ranks: Ranks
+    counter: Counter
 
 
 def prepare(distances: Tensor, pairs: Pairs) -> Negatives:
-    """Gather the positives, and push what is no negative beyond every edge, overwriting ``pairs.barred``."""
+    """Gather the positives, and move barred references beyond every edge; overwrites ``pairs.barred``."""
     slots, barred = pairs
     number = distances.shape[1] - barred.sum(dim=1)  # (A,)
-    values = torch.add(distances, barred, alpha=2 * far(distances.dtype), out=barred)  # (A, M)
+    values = torch.add(distances, barred, alpha=2 * window_limit(distances.dtype), out=barred)  # (A, M)
     d_ap = torch.where(slots.valid, distances.gather(1, slots.column), -math.inf)  # (A, K)
-    return Negatives(slots, d_ap, values, number, ranks(values, slots))
+    return Negatives(slots, d_ap, values, number, counter_of(values, slots))
 
 
 def window_sum(
     block: Negatives, miner: WindowMiner, margin: float, loss: str, *, gradient: bool, count: bool
 ) -> BlockSum:
-    """Sum over every triplet in the miner's window, in ``O(A M)`` memory.
+    """Sum the loss over every triplet in the miner's window, in ``O(A M)`` memory.
 
     Args:
         block: Positives and negatives of a block of anchors.
-        miner: Names the window of each positive.
+        miner: Defines the window of each positive.
         margin: In units of the distance.
         loss: ``"hinge"`` or ``"soft"``.
         gradient: Whether to compute the gradient.
-        count: Whether to count the chosen triplets, which may cost a pass.
+        count: Whether to count the selected triplets, which may cost a pass.
 
     Raises:
         UserError: If an edge of the window has the wrong shape.
@@ -94,7 +95,7 @@ def _hinge_sum(
         reach = torch.minimum(reach, high)
     if low is not None:
         reach = torch.maximum(reach, low)
-    span = block.ranks.between(low, reach)
+    span = block.counter.between(low, reach)
     pulled = torch.where(block.slots.valid, span.number * target, 0).sum(dtype=torch.float64)
     selected = None
     if count:
@@ -110,7 +111,7 @@ def _soft_sum(block: Negatives, low: Tensor | None, high: Tensor | None, margin:
     slope = torch.zeros_like(block.values) if gradient else None  # (A, M)
     scratch = torch.empty_like(block.values)
     for slot in range(block.d_ap.shape[1]):
-        # What is no negative is so far away that its excess, loss and slope come out as 0; so do those of empty slots.
+        # Loss and slope are 0 for barred references, which are beyond every edge, and for empty slots.
         excess = (block.d_ap[:, slot, None] + margin) - block.values  # (A, M)
         value, weight = logsigmoid(-excess), excess.sigmoid()  # (A, M), (A, M)
         if high is not None:
@@ -132,13 +133,13 @@ def _selected(block: Negatives, low: Tensor | None, high: Tensor | None) -> Tens
     if high is None:
         upper = block.number[:, None]  # (A, 1)
     else:
-        upper = block.ranks.at_most(high if low is None else torch.maximum(low, high))  # (A, K)
-    inside = upper if low is None else upper - block.ranks.at_most(low)
+        upper = block.counter.at_most(high if low is None else torch.maximum(low, high))  # (A, K)
+    inside = upper if low is None else upper - block.counter.at_most(low)
     return whole(torch.where(block.slots.valid, inside, 0))
 
 
 def _edge(edge: Tensor | float, d_ap: Tensor, open_end: float) -> Tensor | None:
-    """One edge for each slot, ``(A, K)``, ``-inf`` in empty ones; None if the window is open at this end.
+    """Expand an edge to all slots, ``(A, K)``, ``-inf`` in empty ones; None if the window is open at this end.
 
     Raises:
         UserError: If the miner's edge has another shape.
@@ -152,14 +153,9 @@ def _edge(edge: Tensor | float, d_ap: Tensor, open_end: float) -> Tensor | None:
         raise UserError(
             f"window: expected edges that broadcast to [A, K] = {list(d_ap.shape)}, got shape {list(edges.shape)}"
         ) from None
-    return torch.where(d_ap == -math.inf, d_ap, edges.clamp(max=far(d_ap.dtype)))
-
-
-def far(dtype: torch.dtype) -> float:
-    """Farther than any edge; what is no negative is put at twice that, and its products with 0 stay 0."""
-    return torch.finfo(dtype).max / 8
+    return torch.where(d_ap == -math.inf, d_ap, edges.clamp(max=window_limit(d_ap.dtype)))
 
 
 def whole(counts: Tensor) -> Tensor:
-    """Sum of counts that are floats, int64 ``()``."""
+    """Sum counts of floating point type, int64 ``()``."""
     return counts.sum(dtype=torch.float64).long()

@@ -1,4 +1,4 @@
-"""Miners: which triplets of a batch to learn from."""
+"""Miners: selection of the triplets of a batch to learn from."""
 
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform, WindowMiner
 from metric_module.miners.batch_hard import BatchHard

@@ -1,4 +1,4 @@
-"""The two kinds of miner, and what they work with.
+"""The two kinds of miner, their arguments and results.
 
 Shapes: A = anchors in the block, M = references, K = most positives of any of these anchors, T = triplets.
 """
@@ -6,14 +6,16 @@ Shapes: A = anchors in the block, M = references, K = most positives of any of t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from metric_module.distances import Distance
 
+Result = TypeVar("Result", covariant=True)
+
 Uniform = Callable[[int], Tensor]
-"""``uniform(n)`` gives ``(A, n)`` numbers in [0, 1) that depend on the seed, the step and the anchor alone."""
+"""``uniform(n)`` returns ``(A, n)`` numbers in [0, 1) that depend only on the seed, the step and the anchor."""
 
 
 class Triplets(NamedTuple):
@@ -30,10 +32,23 @@ class Triplets(NamedTuple):
     negative: Tensor
 
 
+class Block(Protocol[Result]):
+    """One block of anchors, with one method for each kind of miner: the criterion sums, a report shows examples."""
+
+    def mine_window(self, miner: WindowMiner) -> Result:
+        """Result for all triplets in the miner's window."""
+
+    def mine_selection(self, miner: SelectingMiner) -> Result:
+        """Result for the triplets that the miner selects."""
+
+
 class WindowMiner(nn.Module):
-    """Selects, for each positive pair, every negative whose distance lies in a window.
+    """A miner that selects, for each positive pair, every negative whose distance lies in a window.
 
     A custom one defines :meth:`window`. The loss then runs over all triplets in the window, exactly.
+
+    Attributes:
+        any_order: True: the triplets do not depend on the order of the anchors, so that they may be sorted.
 
     Example:
         >>> class Narrow(WindowMiner):
@@ -41,8 +56,10 @@ class WindowMiner(nn.Module):
         ...         return d_ap, d_ap + margin / 2
     """
 
+    any_order = True
+
     def window(self, d_ap: Tensor, margin: float) -> tuple[Tensor | float, Tensor | float]:
-        """The span of negative distances to use, half open: ``low < d_an <= high``.
+        """Define the span of negative distances to use, half open: ``low < d_an <= high``.
 
         Args:
             d_ap: Distances of positive pairs, ``(A, K)``; ``-inf`` where an anchor has fewer than K positives.
@@ -56,9 +73,27 @@ class WindowMiner(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define window(d_ap, margin) -> (low, high)")
 
+    def mine(self, block: Block[Result]) -> Result:
+        """Mine one block of anchors by the window."""
+        return block.mine_window(self)
+
+    def check(self, distance: Distance, embeddings: Tensor) -> None:
+        """Accept everything: a window works with any distance and any embeddings.
+
+        Args:
+            distance: The criterion's distance.
+            embeddings: The references, ``(M, D)``, float32 or float64.
+        """
+
 
 class SelectingMiner(nn.Module):
-    """Names triplets of a block, at most a few per positive pair. A custom one defines :meth:`select`."""
+    """A miner that selects single triplets, at most a few per positive pair. A custom one defines :meth:`select`.
+
+    Attributes:
+        any_order: False: random numbers belong to the positions of the anchors in the batch.
+    """
+
+    any_order = False
 
     def select(
         self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
@@ -70,19 +105,25 @@ class SelectingMiner(nn.Module):
             positive: Bool mask ``(A, M)``: which references are positives of each anchor.
             negative: Bool mask ``(A, M)``: which are negatives. The anchor itself is neither.
             margin: The criterion's margin, in units of the distance.
-            uniform: ``uniform(n)`` gives ``(A, n)`` random numbers in [0, 1), the same for an anchor whatever the
+            uniform: ``uniform(n)`` returns ``(A, n)`` random numbers in [0, 1). Those of an anchor do not depend on the
                 block size or the number of processes.
 
         Returns:
-            The chosen triplets.
+            The selected triplets.
 
         Raises:
             NotImplementedError: If a subclass does not define it.
         """
         raise NotImplementedError(f"{type(self).__name__} must define select(distances, positive, ...) -> Triplets")
 
+    def mine(self, block: Block[Result]) -> Result:
+        """Mine one block of anchors by the selection."""
+        return block.mine_selection(self)
+
     def check(self, distance: Distance, embeddings: Tensor) -> None:
-        """Refuse what the miner cannot work with; called before each selection. Accepts everything by default.
+        """Reject a distance or embeddings that the miner cannot work with. Accepts everything by default.
+
+        Called before each selection.
 
         Args:
             distance: The criterion's distance.

@@ -16,9 +16,9 @@ class BatchHard(SelectingMiner):
     def select(
         self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
     ) -> Triplets:
-        """Farthest positive and nearest negative of every anchor that has both."""
+        """Select the farthest positive and the nearest negative of every anchor with both."""
         farthest = out_of_reach(distances, positive, sign=-1).max(dim=1, keepdim=True).indices  # (A, 1)
         nearest = out_of_reach(distances, negative).min(dim=1, keepdim=True).indices  # (A, 1)
-        # Without any positive or negative, what was found is none.
+        # An anchor without a positive or without a negative has an arbitrary column here, which the masks exclude.
         anchor = (positive.gather(1, farthest) & negative.gather(1, nearest)).nonzero()[:, 0]  # (T,)
         return Triplets(anchor, farthest[anchor, 0], nearest[anchor, 0])

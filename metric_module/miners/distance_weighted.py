@@ -1,4 +1,4 @@
-"""Negatives drawn so that all distances are seen alike."""
+"""Distance weighted sampling of negatives."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from metric_module.errors import UserError
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
 from metric_module.miners.positives import positive_slots
 
-_NEVER = 1e30  # taken off the logarithm of a weight that is to be zero
+_NEVER = 1e30  # subtracted from the logarithm of a weight, to make the weight zero
 
 
 class DistanceWeighted(SelectingMiner):
-    """Per positive pair one negative, drawn with probability inverse to how common its distance is.
+    """One negative per positive pair, drawn with probability inverse to the density of its distance.
 
     Points spread evenly on the unit sphere lie at distance ``d`` with density
     ``q(d) ~ d^(D-2) (1 - d^2/4)^((D-3)/2)`` (Wu et al. 2017, equation 4). A negative is drawn with probability
@@ -23,12 +23,12 @@ class DistanceWeighted(SelectingMiner):
     would hardly ever violate a margin. An anchor without a negative within that distance contributes nothing.
 
     Args:
-        cutoff: Distances below it count as it, which bounds the weight of the very hardest, in (0, 2).
-        nonzero_loss_cutoff: No negative is drawn from this distance on, in (cutoff, 2].
+        cutoff: Smaller distances count as this one, which bounds the weight of the hardest negatives, in (0, 2).
+        nonzero_loss_cutoff: Negatives at this distance or farther are not drawn, in (cutoff, 2].
 
     Raises:
         UserError: If a cut-off is out of range; in use, if the distance is not :class:`Euclidean`, or an embedding is
-            not a unit vector, or has fewer than 3 dimensions: the density holds nowhere else.
+            not a unit vector or has fewer than 3 dimensions, as the density holds for no others.
     """
 
     def __init__(self, cutoff: float = 0.5, nonzero_loss_cutoff: float = 1.4) -> None:
@@ -44,10 +44,10 @@ class DistanceWeighted(SelectingMiner):
 
     @override
     def check(self, distance: Distance, embeddings: Tensor) -> None:
-        """Accept unit vectors under Euclidean distance alone."""
+        """Accept only unit vectors under Euclidean distance."""
         if not isinstance(distance, Euclidean):
             raise UserError(
-                f"distance weighted: holds for Euclidean distance, got {type(distance).__name__}; "
+                f"distance weighted: expected Euclidean distance, got {type(distance).__name__}; "
                 "use distance=euclidean or another miner"
             )
         self._dimension = embeddings.shape[1]
@@ -67,7 +67,7 @@ class DistanceWeighted(SelectingMiner):
     def select(
         self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
     ) -> Triplets:
-        """One negative for every positive pair whose anchor has a negative within reach."""
+        """Draw one negative for every positive pair whose anchor has a negative below the cut-off."""
         weight = self._weight(distances, negative)  # (A, M)
         cumulative = weight.cumsum(dim=1)  # (A, M)
         total = cumulative[:, -1:]  # (A, 1)
@@ -79,17 +79,17 @@ class DistanceWeighted(SelectingMiner):
         chosen = index[anchor, place]  # (T,)
         missed = (weight[anchor, chosen] == 0).nonzero().flatten()
         if len(missed):
-            # Rounding put these draws at the very end of the row: step back to the last negative that has weight.
+            # Rounding put these draws at the end of the row: use the last negative with a weight instead.
             order = torch.arange(weight.shape[1], device=weight.device)
             chosen[missed] = ((weight[anchor[missed]] > 0) * order).argmax(dim=1)
         return Triplets(anchor, slots.column[anchor, place], chosen)
 
     def _weight(self, distances: Tensor, negative: Tensor) -> Tensor:
-        """Unnormalised probabilities ``(A, M)``, the largest of each row 1, computed in logarithms."""
+        """Unnormalised probabilities ``(A, M)``, with a maximum of 1 in each row, computed in logarithms."""
         clamped = distances.clamp(min=self.cutoff, max=2 - 1e-4)  # (A, M)
-        far = torch.ge(distances, self.nonzero_loss_cutoff, out=torch.empty_like(distances))  # (A, M)
-        logit = clamped.log().mul_(2 - self._dimension).sub_((~negative).to(far), alpha=_NEVER)  # (A, M)
+        too_far = torch.ge(distances, self.nonzero_loss_cutoff, out=torch.empty_like(distances))  # (A, M)
+        logit = clamped.log().mul_(2 - self._dimension).sub_((~negative).to(too_far), alpha=_NEVER)  # (A, M)
         rest = clamped.square_().div_(-4).add_(1).log_()  # (A, M), log(1 - d^2 / 4)
-        logit.add_(rest, alpha=(3 - self._dimension) / 2).sub_(far, alpha=_NEVER)
+        logit.add_(rest, alpha=(3 - self._dimension) / 2).sub_(too_far, alpha=_NEVER)
         peak = logit.amax(dim=1, keepdim=True)  # (A, 1)
         return logit.sub_(peak).exp_().mul_(peak > -_NEVER / 2)

@@ -1,4 +1,4 @@
-"""The nearest positive of each anchor."""
+"""The nearest positive and a near negative of each anchor."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.errors import UserError
-from metric_module.functional import out_of_reach
+from metric_module.functional import out_of_reach, window_limit
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
-from metric_module.miners.search import Found, ScanSearch, far, nearest
+from metric_module.miners.search import Found, ScanSearch, nearest
 
 NEGATIVES = ("nearest", "semihard")
 
@@ -16,19 +16,19 @@ NEGATIVES = ("nearest", "semihard")
 class EasyPositive(SelectingMiner):
     """One triplet per anchor: its nearest positive, and a near negative (Xuan et al. 2020, "Easy Positive").
 
-    An embedding then has to bring each item to some of its class only, not to all of it. The paper's two choices of a
+    An item then has to be near some items of its class, not near all of them. The paper's two choices of a
     negative are ``"nearest"``, the smallest ``d_an`` (easy positive hard negative, EPHN), and ``"semihard"``, the
-    smallest ``d_an > d_ap`` (easy positive semi-hard negative, EPSHN). The latter has no upper edge: the margin plays
-    no part in it, and a negative beyond the margin has a hinge loss of zero.
+    smallest ``d_an > d_ap`` (easy positive semi-hard negative, EPSHN). The latter has no upper edge: it does not depend
+    on the margin, and a negative beyond the margin has a hinge loss of zero.
 
-    We deviate in three points. The loss is the criterion's, where the paper has a softmax over the two cosine
-    similarities with a temperature; ``distance=cosine criterion=soft_triplet margin=0`` is that loss at temperature 1.
-    A negative exactly as far as the positive is hard, not semi-hard, as everywhere in this project. A positive that
-    all but coincides with the anchor counts; the authors' code passes over cosine similarities above 0.9999.
+    There are three differences from the paper. The loss is the criterion's, where the paper has a softmax over the two
+    cosine similarities with a temperature; ``distance=cosine criterion=soft_triplet margin=0`` is that loss at
+    temperature 1. A negative at exactly the positive's distance is hard, not semi-hard, as everywhere in this project.
+    A positive that nearly equals the anchor counts; the authors' code ignores cosine similarities above 0.9999.
 
     Args:
-        negative: ``"nearest"`` or ``"semihard"``. An anchor whose negatives are all at most as far as its nearest
-            positive gives nothing with the latter.
+        negative: ``"nearest"`` or ``"semihard"``. With the latter, an anchor without a negative farther than its
+            nearest positive has no triplet.
 
     Raises:
         UserError: If ``negative`` is neither.
@@ -53,13 +53,13 @@ class EasyPositive(SelectingMiner):
     def select(
         self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
     ) -> Triplets:
-        """Nearest positive and chosen negative of every anchor that has both."""
+        """Select the nearest positive and a negative of every anchor with both."""
         near = nearest(out_of_reach(distances, positive))  # (A, 1)
         values = out_of_reach(distances, negative)  # (A, M)
         if self.negative == "nearest":
             found = nearest(values)  # (A, 1)
         else:
             value, column = ScanSearch(values).beyond(distances.gather(1, near.column))  # (A, 1), (A, 1)
-            found = Found(column, value < far(value))
+            found = Found(column, value < window_limit(value.dtype))
         anchor = (near.valid & found.valid)[:, 0].nonzero().flatten()  # (T,)
         return Triplets(anchor, near.column[anchor, 0], found.column[anchor, 0])

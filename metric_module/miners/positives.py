@@ -1,4 +1,4 @@
-"""Positives and negatives of a block of anchors, in the two forms that miners are served with.
+"""Positives and negatives of a block of anchors, as slots and as masks.
 
 Shapes: A = anchors in the block, B = anchors, M = references, K = most positives of any anchor in the block.
 """
@@ -15,8 +15,8 @@ class Slots(NamedTuple):
     """The positives of each anchor, packed to the left.
 
     Attributes:
-        column: Column of each positive, int64 ``(A, K)``; any column where there is none.
-        valid: Whether there is one, bool ``(A, K)``.
+        column: Column of each positive, int64 ``(A, K)``; any column in an empty slot.
+        valid: Whether the slot is filled, bool ``(A, K)``.
     """
 
     column: Tensor
@@ -24,11 +24,11 @@ class Slots(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The pairs of one block.
+    """Positives of one block as slots, and a mask of the references that are not negatives.
 
     Attributes:
         slots: The positives.
-        barred: 1 where a reference is no negative of the anchor and 0 where it is, floating point ``(A, M)``.
+        barred: 0 where a reference is a negative of the anchor and 1 elsewhere, floating point ``(A, M)``.
     """
 
     slots: Slots
@@ -43,10 +43,10 @@ class PairMasks(NamedTuple):
 
 
 def dense_codes(values: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Number equal integers alike, from 0, as float32: ``(B,)`` and, for the others, ``(M,)``.
+    """Map equal integers to equal codes from 0, as float32 ``(B,)`` and, for the others, ``(M,)``.
 
-    Floats compare many times faster than int64, and are exact for the up to 2^24 numbers that there can be. Without
-    others both results are the same.
+    Floats compare many times faster than int64, and float32 is exact for up to 2^24 codes. Without others both results
+    are the same tensor.
     """
     together = values if others is None else torch.cat([values, others])
     codes = torch.unique(together, return_inverse=True)[1].float()  # (B,) or (B + M,)
@@ -54,9 +54,9 @@ def dense_codes(values: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def equal(codes: Tensor, others: Tensor, dtype: torch.dtype) -> Tensor:
-    """1 where codes ``(A,)`` and ``(M,)`` agree, else 0: ``(A, M)``.
+    """Compare codes ``(A,)`` and ``(M,)``: 1 where they agree, else 0, ``(A, M)``.
 
-    Written as floats, because comparing into bools is not vectorised on CPUs.
+    The result is floating point because comparisons that write bools are not vectorised on CPUs.
     """
     out = torch.empty(len(codes), len(others), dtype=dtype, device=codes.device)
     return torch.eq(codes[:, None], others, out=out)
@@ -82,11 +82,11 @@ def positive_slots(positive: Tensor) -> Slots:
 
 
 def most_first(number: Tensor) -> Tensor | None:
-    """Order in which these numbers ``(B,)`` fall, int64 ``(B,)``; None if they do already.
+    """Order that sorts numbers ``(B,)`` in descending order, int64 ``(B,)``; None if they are sorted.
 
     Example:
         >>> most_first(torch.tensor([1, 3, 3])).tolist()
         [1, 2, 0]
     """
-    falling = bool((number[1:] <= number[:-1]).all())
-    return None if falling else number.argsort(descending=True, stable=True)
+    descending = bool((number[1:] <= number[:-1]).all())
+    return None if descending else number.argsort(descending=True, stable=True)

@@ -1,4 +1,4 @@
-"""Negatives at random."""
+"""Random negatives."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from metric_module.miners.search import place
 class Random(SelectingMiner):
     """For every positive pair some negatives of its anchor, drawn uniformly at random and with replacement.
 
-    The plain choice that others are compared with; once training is under way most of its triplets are easy. With
+    This is the baseline for other miners; after the first steps of training most of its triplets are easy. With
     replacement means that a pair may get the same negative twice, which then counts twice.
 
     Args:
-        per_pair: How many negatives each positive pair gets, at least 1.
+        per_pair: Number of negatives of each positive pair, at least 1.
 
     Raises:
         UserError: If ``per_pair`` is below 1.
@@ -43,7 +43,7 @@ class Random(SelectingMiner):
     def select(
         self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
     ) -> Triplets:
-        """``per_pair`` negatives for every positive pair whose anchor has a negative."""
+        """Draw ``per_pair`` negatives for every positive pair whose anchor has a negative."""
         slots = positive_slots(positive)  # (A, K)
         running = negative.cumsum(dim=1, dtype=torch.int32)  # (A, M), negatives up to here
         number = running[:, -1:]  # (A, 1)

@@ -1,4 +1,4 @@
-"""One miner after another."""
+"""A schedule of miners."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from metric_module.miners.base import SelectingMiner, WindowMiner
 
 
 class Scheduled(nn.Module):
-    """Switches miners while training goes on: from step or epoch ``starts[i]``, miner i is in force.
+    """A sequence of miners during training: from step or epoch ``starts[i]``, miner i is used.
 
     Steps are the criterion's training calls, so with gradient accumulation there are several to an optimizer step.
-    Both clocks are buffers: a checkpoint holds them, and training continues with the miner it stopped at.
+    Step and epoch are buffers: a checkpoint holds them, and a resumed training continues with the same miner.
 
     Args:
-        miners: In the order of their use, of either kind; the names of a mapping are for the reader.
+        miners: Miners of either kind, in the order of their use; the names of a mapping have no effect.
         starts: First step or epoch of each miner: 0, then increasing.
         every: Whether ``starts`` counts in ``"step"`` or ``"epoch"``. :class:`metric_module.TripletModule` sets the
-            epoch; without it, whoever runs the epochs does, with ``miner.epoch.fill_(epoch)``.
+            epoch; a training loop of your own sets it with ``miner.epoch.fill_(epoch)``.
 
     Raises:
-        UserError: If a miner is none, or is scheduled itself, the starts do not fit, or ``every`` is unknown.
+        UserError: If an item is not a miner, or is a schedule itself, the starts do not fit, or ``every`` is unknown.
 
     Example:
         >>> from metric_module.miners import All, Semihard
@@ -67,20 +67,19 @@ class Scheduled(nn.Module):
 
     @property
     def current(self) -> WindowMiner | SelectingMiner:
-        """The miner in force."""
+        """The miner for the current step or epoch."""
         now = int(self.step if self.every == "step" else self.epoch)
         return cast(WindowMiner | SelectingMiner, self.miners[bisect_right(self.starts, now) - 1])
 
     def check(self, distance: Distance, embeddings: Tensor) -> None:
-        """Ask every selecting miner, so that one whose turn comes later is refused at once.
+        """Let every miner check, so that one that starts later is rejected at once.
 
         Args:
             distance: The criterion's distance.
             embeddings: The references, ``(M, D)``.
         """
         for miner in self.miners:
-            if isinstance(miner, SelectingMiner):
-                miner.check(distance, embeddings)
+            cast(WindowMiner | SelectingMiner, miner).check(distance, embeddings)
 
 
 Miner = WindowMiner | SelectingMiner | Scheduled

@@ -1,7 +1,7 @@
-"""Finding, for every positive of every anchor, one negative in a span of distances.
+"""Search for one negative in a span of distances, for each anchor-positive pair.
 
-Two ways: a pass over the block for each positive slot, which is fast for few positives, or one sort of the block, whose
-cost hardly depends on their number. Neither needs more memory than a few tensors of the block's size.
+There are two ways: a pass over the block for each positive slot, which is fast for few positives, or one sort of the
+block, whose cost hardly depends on their number. Both need the memory of a few tensors of the block's size.
 
 Shapes: A = anchors, M = references, K = most positives of any anchor.
 """
@@ -15,51 +15,48 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from metric_module.functional import window_limit
+
 
 class Found(NamedTuple):
     """One reference for each slot.
 
     Attributes:
-        column: Its column, int64 ``(A, K)``; any column where there is none.
-        valid: Whether there is one, bool ``(A, K)``.
+        column: Column of the reference, int64 ``(A, K)``; any column if none was found.
+        valid: Whether one was found, bool ``(A, K)``.
     """
 
     column: Tensor
     valid: Tensor
 
 
-def far(values: Tensor) -> float:
-    """Beyond every distance; what ``out_of_reach`` has put away is farther still."""
-    return torch.finfo(values.dtype).max / 8
-
-
 def nearest(values: Tensor) -> Found:
-    """The first of the smallest values ``(A, M)`` of each row, ``(A, 1)``; none in a row that is far throughout.
+    """Find the first smallest value of each row of ``(A, M)``: ``(A, 1)``; none if all are beyond ``window_limit``.
 
     Example:
         >>> nearest(torch.tensor([[0.5, 0.1, 0.1]]))
         Found(column=tensor([[1]]), valid=tensor([[True]]))
     """
     value, column = values.min(dim=1, keepdim=True)  # (A, 1), (A, 1)
-    return Found(column, value < far(values))
+    return Found(column, value < window_limit(values.dtype))
 
 
 def place(draw: Tensor, number: Tensor) -> Tensor:
-    """A whole number in ``[0, number)`` for each draw in [0, 1), all alike likely; 0 where the number is 0.
+    """Map draws in [0, 1) to integers in ``[0, number)`` with equal probability; 0 where the number is 0.
 
     Example:
         >>> place(torch.tensor([0.0, 0.4, 0.9]), torch.tensor([3, 3, 0])).tolist()
         [0, 1, 0]
     """
-    # Draws that are not float64 may come out at the very end.
+    # A draw of lower precision than float64 may round up to the number itself.
     return torch.minimum((draw * number).long(), number.long() - 1).clamp_(min=0)
 
 
 class Search(ABC):
-    """Looks up negatives of one block.
+    """Search among the negatives of one block.
 
     Args:
-        values: Distances ``(A, M)`` to the negatives, beyond :func:`far` for all else; at least one column.
+        values: Distances ``(A, M)`` to the negatives, beyond ``window_limit`` for all else; at least one column.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -67,15 +64,15 @@ class Search(ABC):
 
     @abstractmethod
     def beyond(self, low: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest negative with ``low < d_an``, for each edge ``(A, K)``.
+        """Find the nearest negative with ``low < d_an``, for each edge ``(A, K)``.
 
         Returns:
-            Its distance and its column, each ``(A, K)``; a distance beyond :func:`far` where there is none.
+            Its distance and its column, each ``(A, K)``; a distance beyond ``window_limit`` where there is none.
         """
 
     @abstractmethod
     def drawn(self, low: Tensor, high: Tensor, draw: Tensor) -> Found:
-        """One of the negatives with ``low < d_an <= high``, all alike likely, for edges ``(A, K)``.
+        """Draw one of the negatives with ``low < d_an <= high``, with equal probability, for edges ``(A, K)``.
 
         Args:
             low: Lower edges.
@@ -85,22 +82,22 @@ class Search(ABC):
 
 
 class ScanSearch(Search):
-    """One pass over the block for each slot."""
+    """A search with one pass over the block for each slot."""
 
     @override
     def beyond(self, low: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest negative beyond each edge."""
+        """Find the nearest negative beyond each edge."""
         value, column = torch.empty_like(low), torch.empty_like(low, dtype=torch.int64)
-        scratch, away = torch.empty_like(self.values), 2 * far(self.values)
+        scratch, away = torch.empty_like(self.values), 2 * window_limit(self.values.dtype)
         for slot in range(low.shape[1]):
-            torch.le(self.values, low[:, slot, None], out=scratch)  # (A, M), 1 where it is too near
+            torch.le(self.values, low[:, slot, None], out=scratch)  # (A, M), 1 where the value is too small
             torch.add(self.values, scratch, alpha=away, out=scratch)
             value[:, slot], column[:, slot] = scratch.min(dim=1)
         return value, column
 
     @override
     def drawn(self, low: Tensor, high: Tensor, draw: Tensor) -> Found:
-        """One negative within each span, counted off from the left of the row."""
+        """Draw one negative in each span, counted from the left of the row."""
         column, number = torch.empty_like(low, dtype=torch.int64), torch.empty_like(low)
         inside, scratch = torch.empty_like(self.values), torch.empty_like(self.values)
         for slot in range(low.shape[1]):
@@ -114,7 +111,7 @@ class ScanSearch(Search):
 
 
 class SortSearch(Search):
-    """One sort of the block; every edge is then a binary search."""
+    """A search with one sort of the block; every edge is then a binary search."""
 
     def __init__(self, values: Tensor) -> None:
         super().__init__(values)
@@ -122,19 +119,19 @@ class SortSearch(Search):
 
     @override
     def beyond(self, low: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest negative beyond each edge."""
+        """Find the nearest negative beyond each edge."""
         index = self._count(low)  # (A, K)
         value, column = (part.gather(1, index.clamp(max=part.shape[1] - 1)) for part in (self.ascending, self.order))
-        return value.masked_fill(index == self.values.shape[1], 2 * far(value)), column
+        return value.masked_fill(index == self.values.shape[1], 2 * window_limit(value.dtype)), column
 
     @override
     def drawn(self, low: Tensor, high: Tensor, draw: Tensor) -> Found:
-        """One negative within each span, counted off from the nearest."""
+        """Draw one negative in each span, counted from the nearest."""
         first = self._count(low)  # (A, K)
         number = self._count(high) - first  # (A, K)
         index = (first + place(draw, number)).clamp_(max=self.values.shape[1] - 1)  # (A, K)
         return Found(self.order.gather(1, index), number > 0)
 
     def _count(self, edge: Tensor) -> Tensor:
-        """How many values are at or below each edge."""
+        """Number of values at or below each edge."""
         return torch.searchsorted(self.ascending, edge.contiguous(), right=True)

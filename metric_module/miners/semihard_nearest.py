@@ -10,30 +10,30 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.errors import UserError
-from metric_module.functional import out_of_reach
+from metric_module.functional import out_of_reach, window_limit
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
 from metric_module.miners.positives import positive_slots
-from metric_module.miners.search import Found, ScanSearch, Search, SortSearch, far, nearest
+from metric_module.miners.search import Found, ScanSearch, Search, SortSearch, nearest
 
 PICKS = ("nearest", "random")
 FALLBACKS = ("skip", "hardest", "nearest_easy")
 
 SORT_FROM = 32
-"""Number of an anchor's positives from which on one sort costs less than a pass for each of them."""
+"""Number of an anchor's positives from which one sort costs less than a pass for each of them."""
 
 
 class SemihardNearest(SelectingMiner):
     """For every positive pair one negative with ``d_ap < d_an <= d_ap + margin``.
 
-    All anchor-positive pairs, with a semi-hard negative each, are what FaceNet trains on (Schroff et al. 2015, section
-    3.2, equation 4). The paper leaves open which of them; here it is the nearest, or one drawn uniformly at random. A
-    negative as far as the positive is hard, not semi-hard; of equally near ones the first in the batch is taken.
+    FaceNet trains on all anchor-positive pairs, each with a semi-hard negative (Schroff et al. 2015, section 3.2,
+    equation 4). The paper does not say which of them; here it is the nearest, or one drawn uniformly at random. A
+    negative at the positive's distance is hard, not semi-hard; of several equally near negatives the first counts.
 
     Args:
         pick: Which of the semi-hard negatives: ``"nearest"`` or ``"random"``.
-        fallback: What a pair without any gets. ``"skip"``: nothing. ``"hardest"``: the nearest of all negatives.
-            ``"nearest_easy"``: the nearest negative beyond ``d_ap + margin``, and nothing if there is none either; its
-            hinge loss is zero, so it teaches only a soft loss.
+        fallback: Negative of a pair without a semi-hard one. ``"skip"``: none. ``"hardest"``: the nearest of all
+            negatives. ``"nearest_easy"``: the nearest negative beyond ``d_ap + margin``, if any; its hinge loss is
+            zero, so it has an effect only with the soft loss.
 
     Raises:
         UserError: If an argument is not one of these.
@@ -58,10 +58,10 @@ class SemihardNearest(SelectingMiner):
     def select(
         self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
     ) -> Triplets:
-        """One negative for every positive pair that has one to give."""
+        """Select one negative for every positive pair, where there is one."""
         slots = positive_slots(positive)  # (A, K)
         draw = uniform(slots.column.shape[1]) if self.pick == "random" else None  # (A, K)
-        # An anchor's own positives decide how it is searched, so that its draws do not depend on its block.
+        # The way to search depends on the anchor's own positives, so that its draws do not depend on its block.
         many = slots.valid.sum(dim=1) > SORT_FROM  # (A,)
         column = torch.zeros_like(slots.column)  # (A, K)
         valid = torch.zeros_like(slots.valid)  # (A, K)
@@ -77,19 +77,19 @@ class SemihardNearest(SelectingMiner):
         return Triplets(anchor, slots.column[anchor, slot], column[anchor, slot])
 
     def _negatives(self, search: Search, d_ap: Tensor, margin: float, draw: Tensor | None) -> Found:
-        """A negative for each positive at a distance of ``d_ap`` ``(R, K)``."""
+        """Find a negative for each positive with distance ``d_ap`` ``(R, K)``."""
         high = d_ap + margin  # (R, K)
         found = None if draw is None else search.drawn(d_ap, high, draw)
         if found is None or self.fallback == "nearest_easy":
-            # Where nothing is semi-hard, the nearest beyond the positive is the nearest easy one.
+            # Without a semi-hard negative, the nearest one beyond the positive is the nearest easy one.
             value, column = search.beyond(d_ap)  # (R, K), (R, K)
-            within = value < far(value) if self.fallback == "nearest_easy" else value <= high  # (R, K)
+            within = value < window_limit(value.dtype) if self.fallback == "nearest_easy" else value <= high  # (R, K)
             found = _or_else(found, Found(column, within))
         return _or_else(found, nearest(search.values)) if self.fallback == "hardest" else found
 
 
 def _or_else(found: Found | None, other: Found) -> Found:
-    """What was found, and the other where nothing was."""
+    """Use the other reference where none was found."""
     if found is None:
         return other
     return Found(torch.where(found.valid, found.column, other.column), found.valid | other.valid)

@@ -1,4 +1,4 @@
-"""Miners that take every triplet of a kind (see the table of categories in the documentation)."""
+"""Miners that select every triplet of a category: easy, semi-hard, hard or all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class All(WindowMiner):
 
 
 class Easy(WindowMiner):
-    """Triplets already apart by more than the margin: their hinge loss is zero, so they teach only a soft loss."""
+    """Every triplet with ``d_an > d_ap + margin``; its hinge loss is zero, so only a soft loss learns from it."""
 
     @override
     def window(self, d_ap: Tensor, margin: float) -> tuple[Tensor, float]:
@@ -31,8 +31,8 @@ class Easy(WindowMiner):
 class Semihard(WindowMiner):
     """Every triplet whose negative is farther than the positive, but by no more than the margin.
 
-    This is the definition by triplet: all of them, for each positive pair. FaceNet (Schroff et al. 2015, section 3.2)
-    takes one such negative per pair.
+    For each positive pair these are all semi-hard negatives; FaceNet (Schroff et al. 2015, section 3.2) uses one of
+    them (:class:`SemihardNearest`).
     """
 
     @override
@@ -42,7 +42,7 @@ class Semihard(WindowMiner):
 
 
 class Hard(WindowMiner):
-    """Every triplet whose negative is at most as far as the positive."""
+    """Every triplet whose negative is no farther than the positive."""
 
     @override
     def window(self, d_ap: Tensor, margin: float) -> tuple[float, Tensor]:

@@ -1,1 +1,1 @@
-"""Parts of the training step: memory, health, optimizers and schedules."""
+"""The training step: global batch, memory, health, optimizers and schedules."""

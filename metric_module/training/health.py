@@ -1,4 +1,4 @@
-"""What tells a step that learns from one that does not.
+"""Per-step diagnostics for collapse detection.
 
 Shapes: G = samples of the global batch, D = embedding size.
 """
@@ -14,13 +14,13 @@ from metric_module.criterion import CriterionOutput, TripletCriterion
 
 
 class Health(NamedTuple):
-    """Signs of one training step, over all processes.
+    """Diagnostics of one training step, over all processes.
 
     Attributes:
-        loss: Mean loss of the triplets that had one, ``()``.
-        active: How many triplets had one, int64 ``()``.
-        lone: How many anchors had no positive or no negative, int64 ``()``.
-        anchors: How many had both, int64 ``()``.
+        loss: Mean loss of the active triplets, ``()``.
+        active: Number of triplets with a non-zero loss, int64 ``()``.
+        lone: Number of anchors without a positive or without a negative, int64 ``()``.
+        anchors: Number of anchors with both, int64 ``()``.
         spread: Root mean square distance of the embeddings from their mean, ``()``.
         size: Root mean square length of the embeddings, ``()``.
     """
@@ -34,12 +34,12 @@ class Health(NamedTuple):
 
 
 def health(criterion: TripletCriterion, output: CriterionOutput, embeddings: Tensor) -> Health:
-    """Signs of a step.
+    """Compute the diagnostics of a step.
 
     Args:
-        criterion: Whose step it was.
-        output: What it gave.
-        embeddings: Those of all processes, ``(G, D)``.
+        criterion: The criterion of the step; its reduction is undone.
+        output: Loss and census of the step.
+        embeddings: Embeddings of all processes, ``(G, D)``.
     """
     loss, census = output.loss.detach(), output.census
     if criterion.reduction == "sum":
@@ -50,7 +50,7 @@ def health(criterion: TripletCriterion, output: CriterionOutput, embeddings: Ten
 
 
 def spread_and_size(embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Spread and size of embeddings ``(G, D)``, as in :class:`Health`; zeros if there are none.
+    """Compute spread and size of embeddings ``(G, D)``, as in :class:`Health`; zeros if there are none.
 
     Example:
         >>> spread_and_size(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
@@ -65,5 +65,5 @@ def spread_and_size(embeddings: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def collapsed_loss(loss: str, margin: float) -> float:
-    """The loss of each triplet when all embeddings are one: the margin, or its softplus."""
+    """Compute the loss of a triplet if all embeddings are equal: the margin, or its softplus."""
     return margin if loss == "hinge" else float(torch.nn.functional.softplus(torch.tensor(margin, dtype=torch.float64)))

@@ -1,4 +1,4 @@
-"""Past embeddings as further references.
+"""Cross-batch memory: embeddings of past batches as additional references.
 
 Shapes: B = rows of the batch, S = size of the memory, F = its filled part, D = embedding size.
 """
@@ -17,19 +17,19 @@ from metric_module.functional import at_least_float32
 
 
 class CrossBatchMemory(nn.Module):
-    """The newest embeddings of training, in a ring, as references beside the batch (Wang et al. 2020, section 3.2).
+    """A ring buffer of the newest embeddings, as references in addition to the batch (Wang et al. 2020, section 3.2).
 
-    References of a batch are the batch itself, with gradient, followed by the memory's filled part, without: embeddings
-    drift slowly, so that those of the last batches still stand for their samples. Like the paper, a warm-up leaves the
-    memory out until the embeddings have settled; unlike it, the memory fills up meanwhile.
+    References of a batch are the batch itself, with gradient, followed by the memory, without gradient: embeddings
+    drift slowly, so those of the last batches still represent their samples. As in the paper, the memory is not used
+    during a warm-up, until the embeddings have settled; unlike in the paper, it is filled during the warm-up.
 
-    Everything that changes is a buffer, so a checkpoint holds all of it. With several processes, DDP hands the first
-    one's memory to the others before each step.
+    The whole state is in buffers, so a checkpoint holds all of it. With several processes, DDP copies the first one's
+    memory to the others before each step.
 
     Args:
-        size: How many embeddings it holds, S.
+        size: Number S of embeddings that it holds.
         embedding_dim: Size D of an embedding.
-        warmup_steps: For so many batches it only fills.
+        warmup_steps: Number of batches during which it is only filled.
 
     Raises:
         UserError: If an argument is out of range.
@@ -60,25 +60,25 @@ class CrossBatchMemory(nn.Module):
         self.register_buffer("embeddings", torch.zeros(size, embedding_dim))  # (S, D)
         self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))  # (S,)
         self.register_buffer("ids", torch.zeros(size, dtype=torch.int64))  # (S,)
-        # How many samples and how many batches ever came in: the ring's next place is seen % S.
+        # Numbers of samples and batches so far: the next position to write is seen % S.
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @override
     def forward(self, embeddings: Tensor, labels: Tensor, ids: Tensor | None = None) -> dict[str, Tensor]:
-        """Put a batch and the past together; while training, remember the batch for the next ones.
+        """Append the memory to a batch; in training, also write the batch into the memory.
 
         Args:
             embeddings: Finite, ``(B, D)``.
             labels: Integers ``(B,)``.
-            ids: Identity of each sample, integers ``(B,)``. None: each is taken for a sample never seen before.
+            ids: Identity of each sample, integers ``(B,)``. None: every sample gets a new id.
 
         Returns:
             Arguments of the criterion: ``reference`` ``(B + F, D)``, ``reference_labels`` and ``reference_ids``
             ``(B + F,)``, ``ids`` ``(B,)``.
         """
         if ids is None:
-            # Below 0, where no data set counts, and never the same twice.
+            # Negative ids, which no data set has, and different ones in every batch.
             ids = -1 - self.seen - torch.arange(len(labels), device=labels.device)  # (B,)
         filled = min(int(self.seen), self.size) if int(self.steps) >= self.warmup_steps else 0
         together = {
@@ -92,7 +92,7 @@ class CrossBatchMemory(nn.Module):
         return together
 
     def _remember(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
-        """Write a batch over the oldest; of one larger than the memory, its last rows."""
+        """Overwrite the oldest embeddings with a batch, or with the last rows of one larger than the memory."""
         rows = torch.arange(len(labels), device=labels.device)[-self.size :]  # (min(B, S),)
         place = (self.seen + rows) % self.size
         self.embeddings.index_copy_(0, place, embeddings[-self.size :].to(self.embeddings.dtype))
@@ -102,10 +102,13 @@ class CrossBatchMemory(nn.Module):
         self.steps += 1
 
     def check_width(self, encoder: nn.Module) -> None:
-        """Accept an encoder whose embeddings fit in.
+        """Accept an encoder whose embeddings have the memory's size D.
+
+        Args:
+            encoder: A module with ``embedding_dim``.
 
         Raises:
-            UserError: If its ``embedding_dim`` is another, or it has none.
+            UserError: If its ``embedding_dim`` is missing or differs.
         """
         own, given = self.embeddings.shape[1], getattr(encoder, "embedding_dim", None)
         if own != given:
@@ -113,7 +116,7 @@ class CrossBatchMemory(nn.Module):
 
     @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Stay in float32 or better when the module around it is cast to half precision."""
+        """Keep the embeddings in float32 or better when the module is cast to half precision."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.embeddings = at_least_float32(self.embeddings)
         return self

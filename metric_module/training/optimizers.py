@@ -1,4 +1,4 @@
-"""From the choice of an optimizer and a schedule to the ones that train a module, with learning rates by part of it."""
+"""Construction of optimizer and schedule, with learning rates by submodule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from metric_module.errors import UserError, did_you_mean
 
 OptimizerFactory = Callable[[Any], Optimizer]
-"""Called with the parameters, or with groups of them, dicts, where parts have learning rates of their own."""
+"""Called with the parameters, or with groups of parameters (dicts) if submodules have their own learning rates."""
 
 REST = "rest"
 
@@ -28,16 +28,19 @@ def configured(
     scheduler: Callable[..., LRScheduler] | None,
     lr_scale: Mapping[str, float],
 ) -> OptimizerLRScheduler:
-    """What ``configure_optimizers`` returns: an optimizer, and a schedule that is stepped after every batch.
+    """Build an optimizer, and a schedule that is stepped after every batch, for ``configure_optimizers``.
 
     Args:
-        module: Whose parameters, attached to its trainer.
-        optimizer: As in :func:`build_optimizer`.
-        scheduler: As in :func:`build_scheduler`; None is none.
-        lr_scale: As in :func:`parameter_groups`.
+        module: Module whose parameters are trained, attached to its trainer.
+        optimizer: Makes the optimizer from parameters or groups; see :func:`build_optimizer`.
+        scheduler: Makes the schedule from the optimizer; see :func:`build_scheduler`. None: no schedule.
+        lr_scale: Factor by submodule name; see :func:`parameter_groups`.
+
+    Returns:
+        The optimizer, or Lightning's dict of optimizer and schedule.
 
     Raises:
-        UserError: If a schedule asks for its length, and training has none.
+        UserError: If the schedule needs the number of steps, and the trainer allows none.
     """
     made = build_optimizer(module, optimizer, lr_scale)
     if scheduler is None:
@@ -47,10 +50,10 @@ def configured(
 
 
 def _total_steps(trainer: Trainer) -> int:
-    """How many steps training has.
+    """Number of optimizer steps of the whole training.
 
     Raises:
-        UserError: If the trainer allows none, of which no schedule can be made.
+        UserError: If the trainer allows no step at all.
     """
     for name in ("max_steps", "max_epochs"):
         if getattr(trainer, name) == 0:
@@ -59,18 +62,18 @@ def _total_steps(trainer: Trainer) -> int:
 
 
 def parameter_groups(module: nn.Module, lr_scale: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Parameters by the factor on their learning rate.
+    """Group parameters by the factor on their learning rate.
 
     Args:
-        module: Whose parameters.
-        lr_scale: Factor by the name of a part of the module; the longest name that a parameter starts with wins.
+        module: Module whose parameters are grouped.
+        lr_scale: Factor by the name of a submodule or parameter; the longest name that a parameter starts with counts.
 
     Returns:
-        A group for each name that has parameters left, with ``params``, ``name`` and ``lr_scale``, in the order of the
-        names, and ``rest`` with factor 1 for the others.
+        Non-empty groups with ``params``, ``name`` and ``lr_scale``: one for each name, in the order of the names, and
+        ``rest`` with factor 1 for the other parameters.
 
     Raises:
-        UserError: If a factor is not positive, or a name is no part with parameters.
+        UserError: If a factor is not positive, or a name belongs to no submodule with parameters.
 
     Example:
         >>> module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
@@ -90,37 +93,37 @@ def parameter_groups(module: nn.Module, lr_scale: Mapping[str, float]) -> list[d
 
 
 def check_lr_scale(module: nn.Module, lr_scale: Mapping[str, float]) -> None:
-    """Accept factors above 0 on the learning rates of parts of a module.
+    """Accept positive factors on the learning rates of submodules or parameters.
 
     Raises:
-        UserError: If a factor is anything else, or a name is no part with parameters.
+        UserError: If a factor is not a positive number, or a name belongs to no submodule with parameters.
     """
     if not isinstance(lr_scale, Mapping):
-        raise UserError(f"module.lr_scale: expected factors by part, {{encoder.backbone: 0.1}}, got {lr_scale!r}")
+        raise UserError(f"module.lr_scale: expected factors by name, {{encoder.backbone: 0.1}}, got {lr_scale!r}")
     for name, factor in lr_scale.items():
         if not isinstance(factor, int | float) or isinstance(factor, bool) or not 0 < factor < math.inf:
             raise UserError(
-                f"module.lr_scale: expected a finite factor > 0 for {name!r}, got {factor!r}; to keep a part as it is, "
+                f"module.lr_scale: expected a finite factor > 0 for {name!r}, got {factor!r}; to keep it unchanged, "
                 "freeze it (encoder.frozen, or callbacks=[default,freeze_backbone])"
             )
-    known = _parts(module)
+    names = _names(module)
     for name in lr_scale:
-        if name not in known:
-            raise UserError(f"module.lr_scale: no part {name!r} with parameters; {_near(str(name), known)}")
+        if name not in names:
+            raise UserError(f"module.lr_scale: no submodule {name!r} with parameters; {_near(str(name), names)}")
 
 
 def build_optimizer(module: nn.Module, factory: OptimizerFactory, lr_scale: Mapping[str, float]) -> Optimizer:
-    """An optimizer over every parameter, in one group, or in those of :func:`parameter_groups`.
+    """Build an optimizer over every parameter, in one group or in those of :func:`parameter_groups`.
 
-    It takes no state of an optimizer that was made with other factors.
+    It rejects the state of an optimizer with other factors.
 
     Args:
-        module: Whose parameters.
-        factory: Makes the optimizer.
-        lr_scale: Factors on the learning rate that the factory gives; empty for one group.
+        module: Module whose parameters are optimized.
+        factory: Makes the optimizer from parameters or groups.
+        lr_scale: Factors on the factory's learning rate, by submodule name; empty for one group.
 
     Raises:
-        UserError: If the optimizer does not take groups; when it loads a state that has others.
+        UserError: If the optimizer does not accept groups; later, if it loads a state with other factors.
     """
     if not lr_scale:
         optimizer = factory(module.parameters())
@@ -132,29 +135,29 @@ def build_optimizer(module: nn.Module, factory: OptimizerFactory, lr_scale: Mapp
             raise UserError(f"module.lr_scale: the optimizer takes no groups of parameters ({error})") from error
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * group["lr_scale"]
-    optimizer.register_load_state_dict_pre_hook(partial(_refuse_other_groups, _scales(optimizer.param_groups)))
+    optimizer.register_load_state_dict_pre_hook(partial(_reject_other_groups, _scales(optimizer.param_groups)))
     return optimizer
 
 
 def build_scheduler(
     optimizer: Optimizer, factory: Callable[..., LRScheduler], total_steps: Callable[[], int]
 ) -> LRScheduler:
-    """A schedule that keeps the ratios of the groups of :func:`build_optimizer`.
+    """Build a schedule that keeps the ratios between the groups of :func:`build_optimizer`.
 
     Args:
-        optimizer: Whose learning rates it changes.
-        factory: Called with the optimizer, with ``total_steps`` if it takes that, and with a ``max_lr`` for each group
-            if it has one for all, as ``OneCycleLR``.
-        total_steps: How many steps training has; asked only if need be.
+        optimizer: Optimizer whose learning rates change.
+        factory: Called with the optimizer, with ``total_steps`` if it accepts that, and, if it has one ``max_lr`` for
+            all groups as ``OneCycleLR`` does, with a ``max_lr`` for each group.
+        total_steps: Returns the number of steps of training; called only if needed.
 
     Raises:
-        UserError: If it sets the learning rates of the groups without regard to their factors.
+        UserError: If the schedule sets the learning rates of the groups without regard to their factors.
     """
-    known = inspect.signature(factory).parameters
-    given: dict[str, Any] = {"total_steps": total_steps()} if "total_steps" in known else {}
+    accepted = inspect.signature(factory).parameters
+    given: dict[str, Any] = {"total_steps": total_steps()} if "total_steps" in accepted else {}
     scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
-    if "max_lr" in known and isinstance(known["max_lr"].default, int | float) and set(scales) != {1.0}:
-        given["max_lr"] = [known["max_lr"].default * scale for scale in scales]
+    if "max_lr" in accepted and isinstance(accepted["max_lr"].default, int | float) and set(scales) != {1.0}:
+        given["max_lr"] = [accepted["max_lr"].default * scale for scale in scales]
     scheduler = factory(optimizer, **given)
     bases = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
     units = [base / scale for base, scale in zip(bases, scales, strict=True)]
@@ -167,26 +170,26 @@ def build_scheduler(
 
 
 def check_length(schedules: Iterable[Mapping[str, Any]], trainer: Trainer) -> None:
-    """Accept the states of schedules that were made for a training of this length, or that do not keep its length.
+    """Reject the state of a learning-rate schedule that was made for another number of steps.
 
     Args:
-        schedules: The states, as checkpoints keep them.
-        trainer: Asked how many steps training has, if need be.
+        schedules: States of the schedules in a checkpoint; only those with ``total_steps`` (``OneCycleLR``) can differ.
+        trainer: Trainer of the resumed training.
 
     Raises:
-        UserError: If one was made for another length, as ``OneCycleLR``, whose steps would then run out.
+        UserError: If ``total_steps`` differs from the steps of this training: the schedule would run out of steps.
     """
     for state in schedules:
         kept = state.get("total_steps")
         if kept is not None and kept != (steps := _total_steps(trainer)):
             raise UserError(
-                f"scheduler: the checkpoint's schedule is one of {kept} steps, and this training has {steps}; "
-                "go on with the same trainer.max_epochs and max_steps; of scheduler=cosine both may change"
+                f"scheduler: the checkpoint's schedule has {kept} steps, and this training has {steps}; "
+                "resume with the same trainer.max_epochs and max_steps; with scheduler=cosine both may change"
             )
 
 
-def _parts(module: nn.Module) -> list[str]:
-    """Every part that has parameters, parameters included, by name."""
+def _names(module: nn.Module) -> list[str]:
+    """Names of all parameters, and of all submodules that have any."""
     found: dict[str, None] = {}
     for name, _ in module.named_parameters():
         words = name.split(".")
@@ -194,35 +197,35 @@ def _parts(module: nn.Module) -> list[str]:
     return list(found)
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    """The names most like it, and the parts of the last part in it that there is."""
+def _near(name: str, names: Iterable[str]) -> str:
+    """Describe the closest names, and the members of the longest existing prefix."""
     parent = name
-    while parent and parent not in known:
+    while parent and parent not in names:
         parent = parent.rpartition(".")[0]
-    inside = [part for part in known if part.rpartition(".")[0] == parent]
+    inside = [part for part in names if part.rpartition(".")[0] == parent]
     where = f"{parent} has" if parent else "the module has"
     shown = ", ".join(part.rpartition(".")[2] for part in inside[:12]) + (", ..." if len(inside) > 12 else "")
-    return f"{did_you_mean(name, list(known), most=3)}{where} {shown or 'no parts'}"
+    return f"{did_you_mean(name, list(names), most=3)}{where} {shown or 'no submodules'}"
 
 
 def _scales(groups: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """The factors of groups by name; of groups without, none."""
+    """Factors of the groups by name; groups without a factor are left out."""
     return {group["name"]: group["lr_scale"] for group in groups if "lr_scale" in group}
 
 
-def _refuse_other_groups(expected: dict[str, float], optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Accept the state of an optimizer with the same factors: others would be lost, or mistake one group for another.
+def _reject_other_groups(expected: dict[str, float], optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Reject the state of an optimizer with other factors: its groups would be assigned to other parameters.
 
     Raises:
-        UserError: If they differ.
+        UserError: If the factors differ.
     """
     found = _scales(state["param_groups"])
     if found != expected:
         raise UserError(
-            f"module.lr_scale: the checkpoint's optimizer was made with {_told(found)}, this one with "
-            f"{_told(expected)}; go on with the same, or start anew from its encoder with module.encoder_weights"
+            f"module.lr_scale: the checkpoint's optimizer was made with {_shown(found)}, this one with "
+            f"{_shown(expected)}; resume with the same factors, or start from its encoder with module.encoder_weights"
         )
 
 
-def _told(scales: dict[str, float]) -> str:
+def _shown(scales: dict[str, float]) -> str:
     return "{" + ", ".join(f"{name}: {scale:g}" for name, scale in scales.items() if name != REST) + "}"

@@ -1,4 +1,4 @@
-"""Learning rate schedules that know how long training is."""
+"""Learning rate schedules that depend on the length of training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from metric_module.errors import UserError
 
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_fraction: float = 0.05) -> LambdaLR:
-    """Rise linearly, then fall to zero along half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts).
+    """Increase linearly, then decrease to zero along half a cosine (Loshchilov and Hutter 2017, equation 5, one cycle).
 
     Args:
-        optimizer: Whose learning rates to scale.
+        optimizer: Optimizer whose learning rates are scaled.
         total_steps: Number of optimizer steps of the whole training.
-        warmup_fraction: Share of them that rises, in [0, 1).
+        warmup_fraction: Share of the steps in which the rates increase, in [0, 1).
 
     Returns:
         The schedule, to be stepped after every batch.
@@ -38,7 +38,7 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_fraction: float
     warmup = round(total_steps * warmup_fraction)
 
     def factor(step: int) -> float:
-        """Share of the learning rate at a step."""
+        """Factor on the learning rate at a step."""
         if step < warmup:
             return (step + 1) / warmup
         progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))

@@ -1,4 +1,4 @@
-"""Many processes as one: the same loss, census and gradient as one process on the same global batch."""
+"""Several processes have the loss, census and gradient of one process on the same global batch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Linear(Encoder):
 
 
 class Scaled(Distance):
-    """A distance that learns."""
+    """A distance with a learned parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Step(nn.Module):
         self.module = module
 
     def forward(self, inputs: Tensor, labels: Tensor, ids: Tensor) -> Any:
-        return self.module.mine(self.module._encode(inputs, labels), labels, ids, census=True)
+        return self.module.mine((inputs, labels, ids), census=True)
 
 
 def three_steps(job: Job) -> list[dict[str, Any]]:
@@ -130,9 +130,9 @@ def three_steps(job: Job) -> list[dict[str, Any]]:
         elif job.mutant == "x W":
             patch.setattr(blockwise, "world_size", lambda: ranks**2)
         elif job.mutant == "detached":
-            patch.setattr("metric_module.module.gather_batch", _detached)
+            patch.setattr("metric_module.training.global_batch.gather_batch", _detached)
         elif job.mutant == "local counts":
-            patch.setattr(blockwise, "_over_ranks", lambda totals: totals)
+            patch.setattr(blockwise, "_over_processes", lambda totals: totals)
         for number, inputs in enumerate(INPUTS):
             ids = 100 * number + torch.arange(16)
             step.zero_grad()
@@ -227,12 +227,12 @@ def test_one_process_needs_no_group() -> None:
 
 
 def without_gather(job: Job) -> tuple[float, float]:
-    """Loss of this rank with ``gather=False``, and of the criterion on its share alone."""
+    """Loss of this rank with ``gather=False``, and of the criterion on its own samples."""
     share = slice(0, 10) if dist.get_rank() == 0 else slice(10, 16)
     criterion = TripletCriterion(Euclidean(), MINERS[job.miner](), 0.3)
     module = TripletModule(Linear(normalize=False), criterion, gather=False)
     embeddings = module.encoder(INPUTS[0][share])
-    loss = module.mine(embeddings, LABELS[share], None, census=False).loss
+    loss = module.mine((INPUTS[0][share], LABELS[share]), census=False).loss
     return loss.item(), criterion(embeddings, LABELS[share]).loss.item()
 
 

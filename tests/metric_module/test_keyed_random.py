@@ -1,4 +1,4 @@
-"""Keyed random numbers: the reference hash, their distribution, and that nothing else moves them."""
+"""Keyed random numbers: the reference hash, their distribution, and their independence of anything but keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The csv of a run: one row per step, whole at any time, continued in the same folder."""
+"""The csv file of a run: one row for each step, complete at any time, continued by a resume."""
 
 from __future__ import annotations
 

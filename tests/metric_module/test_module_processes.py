@@ -1,4 +1,4 @@
-"""Lightning on several processes, as torchrun starts them: training, resume, and what goes wrong on one rank."""
+"""Lightning on several processes, as torchrun starts them: training, resume, and errors on one rank."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TWO: dict[str, Any] = {"devices": 2, "strategy": "ddp"}
 
 
 class StopAt(Callback):
-    """Tells this process to stop, as a signal to it alone would."""
+    """A callback that sends SIGTERM to one process."""
 
     def __init__(self, step: int, rank: int) -> None:
         self.step, self.rank = step, rank
@@ -120,7 +120,7 @@ def test_a_rank_without_triplets_and_a_nan_on_one_rank(tmp_path: Path) -> None:
 
 
 def evaluate(folder: Path, counts: list[int]) -> list[dict[str, float]]:
-    """Figures of sets of different sizes, and each id exactly once."""
+    """Figures of sets of different sizes; each id is gathered exactly once."""
     found = []
     for count in counts:
         data = Clouds(classes_per_batch=4, samples_per_class=2, eval_batch_size=4)

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.distances import Distance
-from metric_module.distributed import share
+from metric_module.distributed import shard
 from metric_module.errors import UserError
 from metric_module.evaluation.clustering import check_runs, clustering_metrics
 from metric_module.evaluation.few_shot import check_episodes, few_shot_metrics
@@ -72,7 +72,7 @@ class RetrievalMetric(EmbeddingMetric):
             query, gallery = query.each(lambda part: part[asked]), query.each(lambda part: part[~asked])
             rows = rows[asked.cpu()]
         deepest = None if self.all_ranks else max(self.recall_at, default=1)
-        found = measure_queries(query, gallery, self.distance, shard=share(), deepest=deepest)
+        found = measure_queries(query, gallery, self.distance, shard=shard(), deepest=deepest)
         found = gather_queries(found, samples.embeddings.device)
         if groups is None:
             self.per_query = found._replace(rows=rows[found.rows])
@@ -105,7 +105,7 @@ class VerificationMetric(EmbeddingMetric):
         if pairs is not None and not bool(torch.isin(pairs.to(samples.ids.device), samples.ids).all()):
             pairs = None
         items = Items(*samples[:3], None)
-        return measure_pairs(items, self.distance, self.far, self.threshold, pairs, self.folds, share())
+        return measure_pairs(items, self.distance, self.far, self.threshold, pairs, self.folds, shard())
 
 
 class FewShotMetric(EmbeddingMetric):

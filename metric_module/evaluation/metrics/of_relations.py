@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.distances import Distance
-from metric_module.distributed import share
+from metric_module.distributed import shard
 from metric_module.errors import UserError
 from metric_module.evaluation.inputs import check_cutoffs
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
@@ -81,7 +81,7 @@ class PairRetrievalMetric(EmbeddingMetric):
             ignored=sought.ignored,
             distance=self.distance,
             at=self.at,
-            shard=share(),
+            shard=shard(),
         )
         return pair_means(gather_queries(found, query.device), len(query), self.at)
 

@@ -1,4 +1,4 @@
-"""The separation of the same samples before and after training, and that training does not notice."""
+"""Separation of the same samples before and after training, without an effect on training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VAL = list(range(6 * EACH, 9 * EACH))
 
 
 class Drawing(Clouds):
-    """Draws from the global generator for each batch of validation, as a user's own data might."""
+    """Validation data that draws from the global generator for each batch, as a user's own data might."""
 
     def load(self) -> Samples:
         samples = super().load()
@@ -85,7 +85,7 @@ def test_training_does_not_notice(tmp_path: Path, kind: type[Clouds], monkeypatc
 @pytest.mark.filterwarnings("ignore:Found .* in eval mode at the start of training")
 def test_modes_are_as_they_were(tmp_path: Path) -> None:
     class Half(Noisy):
-        """A part of it stays in evaluation mode."""
+        """An encoder with a submodule that remains in evaluation mode."""
 
         def train(self, mode: bool = True) -> Any:
             super().train(mode)

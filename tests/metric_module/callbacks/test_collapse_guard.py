@@ -1,4 +1,4 @@
-"""A collapse is noticed soon, health is not mistaken for it, and what teaches nothing is counted."""
+"""CollapseGuard: detection of collapse without false alarms, and counts of empty steps and lone anchors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.helpers.training import Triples, loader, module, trainer
 
 
 class Collapse(Callback):
-    """From a step on, all embeddings are one, up to a little noise."""
+    """A callback that makes all embeddings equal from a given step, up to a little noise."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -70,7 +70,7 @@ def test_a_planted_collapse(tmp_path: Path, loss: str, reduction: str, normalize
 
 @pytest.mark.parametrize("loss", ["hinge", "soft"])
 def test_hard_mining_that_collapses_by_itself(tmp_path: Path, loss: str) -> None:
-    """Labels that say nothing: with the hardest negatives, one point for all is the best that there is."""
+    """With random labels and the hardest negatives, the lowest loss is that of equal embeddings."""
     torch.manual_seed(0)
     data = Triples(noise=5.0, batches=4)
     shuffled = [batch._replace(labels=batch.labels[torch.randperm(32)]) for batch in data.batches]

@@ -1,4 +1,4 @@
-"""The average of the weights: its formula, where it is used, and that training continues from it."""
+"""Average of the weights: its formula, its use, and a resume."""
 
 from __future__ import annotations
 

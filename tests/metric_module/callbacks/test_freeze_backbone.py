@@ -1,4 +1,4 @@
-"""FreezeBackbone fires inside Lightning, lets go in time, and after a resume too."""
+"""FreezeBackbone in a Lightning training: it unfreezes in time, also after a resume."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def equal(one: dict[str, Any], other: dict[str, Any]) -> list[bool]:
 
 
 def test_still_for_the_first_epochs_then_not(small: Compose, tmp_path: Path) -> None:
-    """Validation in between calls train() and eval() on the module; BatchNorm's statistics are among the weights."""
+    """Validation calls train() and eval() on the module; the statistics of BatchNorm are among the weights."""
     train(
         small(
             "callbacks=[default,freeze_backbone]", "callbacks.freeze_backbone.epochs=2", "trainer.max_epochs=4", *SAME

@@ -1,4 +1,4 @@
-"""Killed anywhere, training continues as if nothing had happened."""
+"""A training that is killed at any step continues exactly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KilledError(Exception):
 
 
 class Kill(Callback):
-    """Breaks off in the middle of a step, with no word to anyone."""
+    """A callback that aborts training in the middle of a step, without any cleanup."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -39,7 +39,7 @@ class Kill(Callback):
 
 
 class Send(Callback):
-    """Sends this process a signal in the middle of a step."""
+    """A callback that sends this process a signal in the middle of a step."""
 
     def __init__(self, step: int, number: int, times: int = 1) -> None:
         self.step, self.number, self.times = step, number, times
@@ -179,7 +179,7 @@ def test_every_n_steps(tmp_path: Path) -> None:
 
 
 class Break(Callback):
-    """Spoils a weight in the middle of the second step."""
+    """A callback that makes a weight NaN in the middle of the second step."""
 
     def on_before_zero_grad(self, trainer: Trainer, module: Any, optimizer: Any) -> None:
         if trainer.global_step == 1:
@@ -192,7 +192,7 @@ def weights_are_finite(path: Path) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in saved["state_dict"].values())
 
 
-def test_broken_weights_are_not_written(tmp_path: Path) -> None:
+def test_nonfinite_weights_are_not_written(tmp_path: Path) -> None:
     told = (
         r"weights: NaN or infinity in encoder.backbone.0.weight after step 2; .*last.ckpt stays as it was after step 1"
     )
@@ -202,14 +202,14 @@ def test_broken_weights_are_not_written(tmp_path: Path) -> None:
 
 
 def test_without_that_guard_the_good_checkpoint_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metric_module.callbacks.last_checkpoint._broken_weights", lambda module: [])
+    monkeypatch.setattr("metric_module.callbacks.last_checkpoint._nonfinite_weights", lambda module: [])
     with pytest.raises(UserError, match="NaN or infinity in 8 of 8 embeddings at step 2"):
         run(tmp_path, Break(), ema=False)
     assert not weights_are_finite(tmp_path / "checkpoints/last.ckpt")
 
 
 def test_without_listening_a_signal_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LastCheckpoint, "_told_to_stop", lambda *arguments: False)
+    monkeypatch.setattr(LastCheckpoint, "_must_stop", lambda *arguments: False)
     _, record = run(tmp_path, Send(2, signal.SIGTERM))
     assert len(record.ids) == STEPS, "it trained on to the end"
 

@@ -1,4 +1,4 @@
-"""The margin along training: its formula, what sees it, and that it neither drifts nor stays behind."""
+"""Margin schedule: its formula, its effect on training and validation, and its end."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Endless(IterableDataset[Any]):
 
 
 def watch(model: TripletModule) -> list[tuple[bool, float]]:
-    """Whether the model trains, and its margin, at every call of the criterion from now on."""
+    """Record the mode and the margin of the model at every call of the criterion."""
     seen: list[tuple[bool, float]] = []
-    inner = model.criterion.forward
+    inner = model.criterion.mine
 
     def spy(*arguments: Any, **options: Any) -> Any:
         seen.append((model.training, model.criterion.margin))
         return inner(*arguments, **options)
 
-    model.criterion.forward = spy  # type: ignore[method-assign]
+    model.criterion.mine = spy  # type: ignore[method-assign]
     return seen
 
 

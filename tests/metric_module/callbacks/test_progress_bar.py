@@ -1,4 +1,4 @@
-"""What a user sees: the first line, a line per validation, a bar on a terminal, a table at the end."""
+"""Output of a training: the first line, a line for each validation, a bar on a terminal, a table at the end."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ Compose = Callable[..., DictConfig]
         (["criterion.reduction=median"], r"reduction: expected one of mean_active, mean, sum, got 'median'"),
         (
             ["distance=cosine", "miner=distance_weighted"],
-            r"distance weighted: holds for Euclidean distance, got Cosine",
+            r"distance weighted: expected Euclidean distance, got Cosine",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Both ways to count against counting one by one."""
+"""Both counters, compared with counting one by one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metric_module import TripletCriterion
 from metric_module.criterion import counts
-from metric_module.criterion.counts import SlotRanks, SortedRanks
+from metric_module.criterion.counts import SlotCounter, SortedCounter
 from metric_module.distances import Euclidean
 from metric_module.miners import All, Easy, Hard, Semihard
 from metric_module.miners.positives import Slots
@@ -18,7 +18,7 @@ from tests.helpers.batches import embed
 
 
 def brute(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Counts ``(A, K)`` and how many spans hold each value ``(A, M)``."""
+    """Counts ``(A, K)``, and the number of spans that contain each value ``(A, M)``."""
     inside = (values[:, None] > low[..., None]) & (values[:, None] <= high[..., None])  # (A, K, M)
     return inside.sum(dim=2).double(), inside.sum(dim=1).double()
 
@@ -47,8 +47,8 @@ def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool, ti
     below, _ = brute(values, torch.full_like(low, -torch.inf), low)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counts, "TILE", tile)
-        slot_ranks = SlotRanks(values, number)
-    for counter in (slot_ranks, SortedRanks(values)):
+        by_slot = SlotCounter(values, number)
+    for counter in (by_slot, SortedCounter(values)):
         span = counter.between(None if open_end else low, high)
         assert torch.equal(span.number, count)
         assert torch.equal(-span.cover, cover)
@@ -58,9 +58,9 @@ def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool, ti
 
 def test_the_cheaper_way_is_taken() -> None:
     values = torch.rand(3, 200)
-    for number, kind in ((2, SlotRanks), (100, SortedRanks)):
+    for number, kind in ((2, SlotCounter), (100, SortedCounter)):
         slots = Slots(torch.zeros(3, number, dtype=torch.int64), torch.ones(3, number, dtype=torch.bool))
-        assert type(counts.ranks(values, slots)) is kind
+        assert type(counts.counter_of(values, slots)) is kind
 
 
 @pytest.mark.parametrize("miner", [All, Easy, Semihard, Hard])
@@ -86,6 +86,6 @@ def test_both_sorts_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     orders = []
     for threads in (1, 64):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        orders.append(SortedRanks(values).order)
+        orders.append(SortedCounter(values).order)
     assert torch.equal(orders[0], orders[1])
     assert torch.equal(values.gather(1, orders[0]), values.sort(dim=1).values)

@@ -1,4 +1,4 @@
-"""The triplets that are shown are triplets that are mined."""
+"""Examples of mined triplets: they are among the triplets that the criterion mines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metric_module import TripletCriterion
 from metric_module.criterion.examples import CATEGORIES, categories, named_triplets
+from metric_module.criterion.inputs import MiningInput
 from metric_module.distances import Euclidean
 from metric_module.miners import (
     All,
@@ -41,7 +42,7 @@ def batch(classes: int = 6, each: int = 4, seed: int = 0) -> tuple[Tensor, Tenso
 def test_triplets_of_a_window_are_in_it(miner: Any, kinds: list[str], seed: int) -> None:
     embeddings, labels = batch(seed=seed)
     criterion = TripletCriterion(Euclidean(), miner, margin=MARGIN, seed=seed)
-    named = named_triplets(criterion, embeddings, labels, limit=24)
+    named = named_triplets(criterion, MiningInput(embeddings, labels), limit=24)
     distances = torch.cdist(embeddings.double(), embeddings.double())
     assert 8 < len(named.anchor) <= 24
     assert len(set(named.anchor.tolist())) == len(named.anchor)
@@ -53,7 +54,7 @@ def test_triplets_of_a_window_are_in_it(miner: Any, kinds: list[str], seed: int)
 
 
 class Spy(SelectingMiner):
-    """Remembers what another miner named."""
+    """A miner that records the triplets that another one selects."""
 
     def __init__(self, inner: SelectingMiner) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ def test_a_selecting_miner_shows_what_the_call_mines(inner: SelectingMiner) -> N
     spy = Spy(inner)
     criterion = TripletCriterion(Euclidean(), spy, margin=MARGIN)
     criterion.step += 3
-    named = named_triplets(criterion, embeddings, labels)
+    named = named_triplets(criterion, MiningInput(embeddings, labels))
     shown = set(zip(*(part.tolist() for part in named[:3]), strict=True))
     spy.seen.clear()
     criterion(embeddings, labels)
@@ -90,9 +91,8 @@ def test_references_and_ids() -> None:
     ids = torch.cat([torch.arange(100, 112), torch.tensor([104])])
     own = slice(4, 8)
     criterion = TripletCriterion(Euclidean(), All(), margin=MARGIN)
-    named = named_triplets(
-        criterion, embeddings[own], labels[own], reference, classes, ids=ids[own], reference_ids=ids, first=4
-    )
+    given = MiningInput(embeddings[own], labels[own], reference, classes, ids[own], ids, first=4)
+    named = named_triplets(criterion, given)
     assert named.anchor.tolist() == [0, 1, 2, 3]
     for anchor, positive, negative in zip(*(part.tolist() for part in named[:3]), strict=True):
         assert ids[positive] != ids[4 + anchor] and classes[positive] == 1 != classes[negative]
@@ -102,21 +102,23 @@ def test_the_same_again_another_at_the_next_step_and_no_global_draw() -> None:
     embeddings, labels = batch()
     criterion = TripletCriterion(Euclidean(), Scheduled([All(), Hard()], starts=[0, 5]), margin=MARGIN)
     state = torch.get_rng_state()
-    first, again = (named_triplets(criterion, embeddings, labels) for _ in range(2))
+    first, again = (named_triplets(criterion, MiningInput(embeddings, labels)) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
     criterion.step += 1
-    assert not torch.equal(named_triplets(criterion, embeddings, labels).anchor, first.anchor)
+    assert not torch.equal(named_triplets(criterion, MiningInput(embeddings, labels)).anchor, first.anchor)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_none_to_name() -> None:
     criterion = TripletCriterion(Euclidean(), All(), margin=MARGIN)
-    named = named_triplets(criterion, torch.randn(4, 3), torch.arange(4))
+    named = named_triplets(criterion, MiningInput(torch.randn(4, 3), torch.arange(4)))
     assert [len(part) for part in named] == [0] * 5
 
 
 def test_a_large_batch_is_looked_at_in_part() -> None:
     embeddings, labels = batch(classes=300, each=2)
-    named = named_triplets(TripletCriterion(Euclidean(), All(), margin=MARGIN), embeddings, labels, limit=1000)
+    named = named_triplets(
+        TripletCriterion(Euclidean(), All(), margin=MARGIN), MiningInput(embeddings, labels), limit=1000
+    )
     assert len(named.anchor) == 200  # every third
     assert bool((named.anchor % 3 == 0).all())

@@ -1,4 +1,4 @@
-"""The loss of explicit triplets against torch's own."""
+"""Loss of given triplets, compared with torch's own function."""
 
 from __future__ import annotations
 

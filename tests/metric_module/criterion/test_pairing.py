@@ -1,4 +1,4 @@
-"""Pairs by label and by mask, against comparing every anchor with every reference."""
+"""Pairs by label and by mask, compared with a loop over anchors and references."""
 
 from __future__ import annotations
 
@@ -69,4 +69,4 @@ def test_slots_of_anchors_without_positives() -> None:
 
 def test_a_rule_is_by_label_or_by_mask() -> None:
     with pytest.raises(TypeError, match="abstract"):
-        PairRule(None, None, own=True)  # type: ignore[abstract]
+        PairRule(None, None, None, own=True)  # type: ignore[abstract]

@@ -1,4 +1,4 @@
-"""The criterion against three nested loops, loss and gradient."""
+"""Loss and gradient of the criterion, compared with three nested loops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.oracles.criterion import Reference, triplet_reference
 
 
 def compare(criterion: TripletCriterion, embeddings: Tensor, labels: list[int]) -> Reference:
-    """Loss, gradient and counts against the oracle; 1e-10 relative."""
+    """Compare loss, gradient and counts with the oracle, to 1e-10 relative."""
     ours, theirs = embeddings.clone().requires_grad_(), embeddings.clone().requires_grad_()
     output = criterion(ours, torch.tensor(labels))
     expected = triplet_reference(

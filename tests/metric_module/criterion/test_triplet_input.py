@@ -1,4 +1,4 @@
-"""What the criterion refuses, with the message."""
+"""Input and settings that the criterion rejects, with the message."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ NAN = torch.tensor([[0.0, 1.0], [math.nan, 0.0], [1.0, 1.0]])
         ((GOOD, [0, 0, 1]), r"labels: expected a tensor of shape \[3\].* got list"),
         ((GOOD, None), r"labels: expected integers of shape \[B\], or a mask in positives, got neither"),
         ((GOOD, CLASSES, torch.eye(2), CLASSES[:2]), r"reference: expected a tensor of shape \[N, 3\], got \(2, 2\)"),
-        ((GOOD, CLASSES, GOOD), r"reference_labels: expected integers of shape \[M\] beside reference, got None"),
+        (
+            (GOOD, CLASSES, GOOD),
+            r"reference_labels: expected integers of shape \[M\] together with reference, got None",
+        ),
         ((GOOD, CLASSES, None, CLASSES), r"reference_labels and reference_ids go with reference"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What holds for any batch: order, state, precision, empty cases."""
+"""Invariants of the criterion for any batch: order, state, precision, empty cases."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_float16_is_computed_in_float32() -> None:
 
 
 class Recording(Euclidean):
-    """Notes the precision of products at the time of the call."""
+    """A distance that records the precision of products during the call."""
 
     seen: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""What must stay as it is over a long training, and beside a compiled encoder."""
+"""Constant memory over a long training, and use with a compiled encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metric_module.miners import BatchHard, DistanceWeighted, Semihard
 
 
 def resident_megabytes() -> float:
-    """Memory of this process right now."""
+    """Resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 2**20
 

@@ -1,4 +1,4 @@
-"""What holds for every selecting miner that asks nothing of the distance: through the criterion, and in memory."""
+"""Properties of every selecting miner that works with any distance: in the criterion, and in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ every_miner = pytest.mark.parametrize("name", MINERS)
 
 
 class Recording(SelectingMiner):
-    """Keeps what another miner named."""
+    """A miner that records the triplets that another one selects."""
 
     def __init__(self, miner: SelectingMiner) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Distance weighted sampling: the probabilities of the paper, and what it refuses."""
+"""Distance weighted sampling: the probabilities of the paper, and rejected input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from metric_module import TripletCriterion, UserError
 from metric_module.distances import Cosine, Euclidean
 from metric_module.functional import unit
-from metric_module.miners import DistanceWeighted
+from metric_module.miners import DistanceWeighted, Semihard
 
 
 def probabilities(distances: list[float], dimension: int, cutoff: float, far: float) -> list[float]:
@@ -79,7 +79,7 @@ def test_the_largest_number_below_one_still_picks_a_negative() -> None:
 @pytest.mark.parametrize(
     ("distance", "embeddings", "message"),
     [
-        (Cosine(), torch.eye(3), "distance weighted: holds for Euclidean distance, got Cosine"),
+        (Cosine(), torch.eye(3), "distance weighted: expected Euclidean distance, got Cosine"),
         (Euclidean(), torch.eye(3) * 2, "distance weighted: expected unit vectors, got one of length 2"),
         (Euclidean(), torch.eye(2), "distance weighted: expected embeddings of at least 3 dimensions, got 2"),
     ],
@@ -95,3 +95,16 @@ def test_refuses_where_the_density_does_not_hold(
 def test_refuses_cutoffs_out_of_range(near: float, far: float) -> None:
     with pytest.raises(UserError, match=f"expected 0 < cutoff < .* got cutoff={near}, nonzero_loss_cutoff={far}"):
         DistanceWeighted(near, far)
+
+
+def test_a_substitute_is_checked_and_draws_as_the_miner_itself() -> None:
+    """``CollapseGuard`` sets a substitute during training; the check gives it the dimension of the density."""
+    embeddings = torch.nn.functional.normalize(torch.randn(24, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    labels = torch.arange(24) // 4
+    own, other = (TripletCriterion(Euclidean(), miner, 0.3) for miner in (DistanceWeighted(), Semihard()))
+    other.substitute = DistanceWeighted()
+    loss = own(embeddings, labels).loss
+    assert loss > 0
+    assert other(embeddings, labels).loss == loss
+    with pytest.raises(UserError, match="distance weighted: expected unit vectors, got one of length 2"):
+        other(2 * embeddings, labels)

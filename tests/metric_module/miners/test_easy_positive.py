@@ -1,4 +1,4 @@
-"""The nearest positive of each anchor, against a loop over anchors."""
+"""The nearest positive of each anchor, compared with a loop over anchors."""
 
 from __future__ import annotations
 

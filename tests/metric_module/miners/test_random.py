@@ -1,4 +1,4 @@
-"""Negatives at random, against a loop over pairs, and how often each comes."""
+"""Random negatives, compared with a loop over pairs, and their frequencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which miner is in force when, that its clocks are in the state, and what makes no sense as a schedule."""
+"""Schedules of miners: the current miner, step and epoch in the state, and rejected schedules."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_other_clock_does_not_matter(every: str, now: str) -> None:
 
 
 def test_random_choices_and_census_go_on_through_a_switch() -> None:
-    """A selecting miner that comes second draws what it would have drawn at that step alone."""
+    """A selecting miner that starts later draws the same numbers at a step as one that started at once."""
     embeddings = torch.nn.functional.normalize(embed(10, columns=5))
     alone = TripletCriterion(Euclidean(), DistanceWeighted(), margin=0.5, seed=3)
     switched = TripletCriterion(Euclidean(), Scheduled([All(), DistanceWeighted()], [0, 2]), margin=0.5, seed=3)
@@ -71,7 +71,7 @@ def test_random_choices_and_census_go_on_through_a_switch() -> None:
 def test_the_module_tells_it_the_epoch(tmp_path: Path) -> None:
     model = module(miner=Scheduled([All(), Hard()], [0, 2], every="epoch"))
     used: list[type] = []
-    inner = model.criterion.forward
+    inner = model.criterion.mine
 
     def spy(*arguments: Any, **options: Any) -> Any:
         miner = model.criterion.miner
@@ -79,7 +79,7 @@ def test_the_module_tells_it_the_epoch(tmp_path: Path) -> None:
         used.append(type(miner.current))
         return inner(*arguments, **options)
 
-    model.criterion.forward = spy  # type: ignore[method-assign]
+    model.criterion.mine = spy  # type: ignore[method-assign]
     trainer(tmp_path, max_epochs=3).fit(model, loader())
     assert used == [All] * 8 + [Hard] * 4
 
@@ -118,7 +118,7 @@ def test_nothing_changes_outside_the_state() -> None:
 def test_a_miner_that_cannot_work_is_refused_before_its_turn() -> None:
     unit = torch.nn.functional.normalize(embed(10))
     criterion = TripletCriterion(Cosine(), Scheduled([All(), DistanceWeighted()], [0, 1000]))
-    with pytest.raises(UserError, match=r"distance weighted: holds for Euclidean distance, got Cosine"):
+    with pytest.raises(UserError, match=r"distance weighted: expected Euclidean distance, got Cosine"):
         criterion(unit, LABELS)
     assert TripletCriterion(Cosine(), All())(unit, LABELS).loss > 0
 

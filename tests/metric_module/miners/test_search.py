@@ -1,4 +1,4 @@
-"""Both ways to look up negatives, against loops."""
+"""Both searches for negatives, compared with loops."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metric_module.functional import out_of_reach
-from metric_module.miners.search import ScanSearch, Search, SortSearch, far, nearest, place
+from metric_module.functional import out_of_reach, window_limit
+from metric_module.miners.search import ScanSearch, Search, SortSearch, nearest, place
 from tests.oracles.miners import columns, random_block, random_draws
 
 KINDS: list[type[Search]] = [ScanSearch, SortSearch]
@@ -30,7 +30,7 @@ def test_spans_hold_what_they_should(kind: type[Search], seed: int, margin: floa
             edge = low[a, k].item()
             farther = [m for m in columns(negative, a) if distances[a, m] > edge]
             inside = [m for m in farther if distances[a, m] <= edge + margin]
-            assert (value[a, k] < far(value)) == bool(farther)
+            assert (value[a, k] < window_limit(value.dtype)) == bool(farther)
             if farther:
                 assert column[a, k] == min(farther, key=lambda m: distances[a, m].item())
                 assert value[a, k] == distances[a, column[a, k]]
@@ -44,7 +44,7 @@ def test_spans_hold_what_they_should(kind: type[Search], seed: int, margin: floa
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_largest_number_below_one_stays_inside(kind: type[Search]) -> None:
-    """Also where it rounds up to one, in float32."""
+    """A draw that rounds up to one in float32 is included."""
     for width in (1, 3, 7, 1000):
         search = kind(torch.linspace(1, 2, width)[None])
         last = torch.tensor([[1 - 2**-53]], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""One semi-hard negative for each positive pair, against a loop over pairs."""
+"""One semi-hard negative for each positive pair, compared with a loop over pairs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_equals_a_loop_over_pairs(pick: str, fallback: str, sort_from: int, monk
     fallback=st.sampled_from(FALLBACKS),
 )
 def test_the_window_is_obeyed(seed: int, margin: float, pick: str, fallback: str) -> None:
-    """Valid triplets, one for each pair at most; what is not semi-hard is what the fallback allows."""
+    """Triplets are valid, at most one for each pair, and semi-hard unless the fallback allows another."""
     distances, positive, negative = block = random_block(seed)
     found = chosen(SemihardNearest(pick, fallback), block, margin, random_draws(seed, 12, 17))
     assert len({(a, p) for a, p, _ in found}) == len(found)

@@ -81,7 +81,7 @@ def test_learning_rates_by_part_reach_the_optimizer(small: Compose, tmp_path: Pa
     assert "lr-AdamW/encoder.backbone.0" in rows(tmp_path / "run" / "metrics.csv")[0]
     train(small(*same, "ckpt_path=last", "trainer.max_epochs=2"))
     with pytest.raises(
-        UserError, match=r"module.lr_scale: no part 'encoder.backbon' .* did you mean 'encoder.backbone"
+        UserError, match=r"module.lr_scale: no submodule 'encoder.backbon' .* did you mean 'encoder.backbone"
     ):
         build(small("module.lr_scale={encoder.backbon:0.1}"))
 

@@ -1,4 +1,4 @@
-"""Learning rates by part: who is in which group, that every shipped schedule keeps the ratios, and a resume."""
+"""Learning rates by submodule: groups of parameters, ratios under every shipped schedule, and a resume."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SGD = partial(torch.optim.SGD, lr=0.4, momentum=0.9)
 
 
 class Net(nn.Module):
-    """Two numbers of blocks of which one starts with the other, and a tied weight."""
+    """A module with block numbers of which one is a prefix of another, and a tied weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def sixteen_steps(optimizer: torch.optim.Optimizer, max_lr: float | list[float] 
 
 
 def test_groups_train_resume_and_are_logged_by_name(tmp_path: Path) -> None:
-    """Four epochs at once, and two and two: bit for bit, with the groups in the checkpoint."""
+    """Four epochs at once equal two and two bit for bit, with the groups in the checkpoint."""
     settings: dict[str, Any] = {"optimizer": SGD, "scheduler": sixteen_steps, "lr_scale": SCALE}
     whole, first, rest = (module(seed=seed, **settings) for seed in (0, 0, 1))
     monitor, logger = LearningRateMonitor("step"), CSVLogger(tmp_path)
@@ -120,8 +120,8 @@ def test_groups_train_resume_and_are_logged_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("saved", "now", "message"),
     [
-        ({}, {"encoder.head": 0.1}, r"made with \{\}, this one with \{encoder.head: 0.1\}; go on"),
-        ({"encoder.head": 0.1}, {}, r"made with \{encoder.head: 0.1\}, this one with \{\}; go on with the same"),
+        ({}, {"encoder.head": 0.1}, r"made with \{\}, this one with \{encoder.head: 0.1\}; resume"),
+        ({"encoder.head": 0.1}, {}, r"made with \{encoder.head: 0.1\}, this one with \{\}; resume with the same"),
         (
             {"encoder.head": 0.1},
             {"encoder.body": 0.1},
@@ -152,7 +152,7 @@ def test_a_schedule_of_another_length_is_refused(tmp_path: Path) -> None:
         stopped.save_checkpoint(tmp_path / f"{name}.ckpt")
     steps = stopped.global_step
     longer = trainer(tmp_path, max_epochs=4)
-    message = rf"^scheduler: the checkpoint's schedule is one of {steps} steps, and this training has {2 * steps}; "
+    message = rf"^scheduler: the checkpoint's schedule has {steps} steps, and this training has {2 * steps}; "
     with pytest.raises(UserError, match=message):
         longer.fit(module(scheduler=one_cycle), loader(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
     longer = trainer(tmp_path, max_epochs=4)
@@ -175,14 +175,14 @@ def test_a_factor_that_is_none(factor: Any) -> None:
     [
         (
             "encoder.boddy",
-            r"no part 'encoder.boddy' with parameters; did you mean 'encoder.body'.*encoder has body, head",
+            r"no submodule 'encoder.boddy' with parameters; did you mean 'encoder.body'.*encoder has body, head",
         ),
         ("encoder.body.9", r"encoder.body has 0, 1$"),
-        ("encoder.body.2", r"no part 'encoder.body.2' with parameters; did you mean 'encoder.body"),
-        ("zzz", r"no part 'zzz' with parameters; the module has encoder$"),
-        ("encoder.head.linear.bias.x", r"encoder.head.linear.bias has no parts"),
-        ("", r"no part '' with parameters; the module has encoder$"),
-        (0, r"no part 0 with parameters; the module has encoder$"),
+        ("encoder.body.2", r"no submodule 'encoder.body.2' with parameters; did you mean 'encoder.body"),
+        ("zzz", r"no submodule 'zzz' with parameters; the module has encoder$"),
+        ("encoder.head.linear.bias.x", r"encoder.head.linear.bias has no submodules"),
+        ("", r"no submodule '' with parameters; the module has encoder$"),
+        (0, r"no submodule 0 with parameters; the module has encoder$"),
     ],
 )
 def test_a_part_that_there_is_not(name: Any, message: str) -> None:
@@ -191,7 +191,7 @@ def test_a_part_that_there_is_not(name: Any, message: str) -> None:
 
 
 def test_no_mapping() -> None:
-    with pytest.raises(UserError, match=r"module\.lr_scale: expected factors by part, .*, got \[1\]"):
+    with pytest.raises(UserError, match=r"module\.lr_scale: expected factors by name, .*, got \[1\]"):
         module(lr_scale=[1])
 
 

@@ -1,4 +1,4 @@
-"""The schedule's shape, number by number."""
+"""Shape of the warm-up and cosine schedule, number by number."""
 
 from __future__ import annotations
 

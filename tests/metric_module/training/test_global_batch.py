@@ -1,4 +1,4 @@
-"""Training with pairs: the triplets that the masks allow, and many processes as one."""
+"""Steps with pairs: the triplets that the masks allow, and equal results for any number of processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from metric_module import Encoder, PairBatch, TripletCriterion, TripletModule, UserError
+from metric_module import Batch, Encoder, PairBatch, TripletCriterion, TripletModule, UserError
 from metric_module.batch import check_pair_batch
 from metric_module.callbacks import CollapseGuard, MinedTriplets
 from metric_module.criterion import blockwise
@@ -21,6 +21,7 @@ from metric_module.distances import Euclidean
 from metric_module.distributed import gather_rows
 from metric_module.miners import All, BatchHard, EasyPositive, Hard, Random, Semihard, SemihardNearest
 from metric_module.training.memory import CrossBatchMemory
+from tests.helpers.check_counts import counted
 from tests.helpers.processes import on_ranks
 from tests.helpers.training import loader, trainer
 
@@ -31,7 +32,7 @@ REFERENCE = torch.randn(3, REFERENCES, 6, generator=_DRAW, dtype=torch.float64)
 POSITIVES = torch.rand(3, QUERIES, REFERENCES, generator=_DRAW) < 0.2
 NEGATIVES = ~POSITIVES & (torch.rand(3, QUERIES, REFERENCES, generator=_DRAW) < 0.8)
 SHARES = {1: ([10], [14]), 2: ([7, 3], [4, 10]), 3: ([5, 0, 5], [1, 13, 0])}
-"""Queries and references of each rank, as uneven as can be."""
+"""Numbers of queries and references of each rank, very uneven."""
 
 MINERS: dict[str, Any] = {
     "All": All,
@@ -97,7 +98,7 @@ class Step(nn.Module):
         self.module = module
 
     def forward(self, batch: PairBatch) -> Any:
-        return self.module.mine_pairs(batch, census=True)
+        return self.module.mine(batch, census=True)
 
 
 def module_of(job: Job, **settings: Any) -> TripletModule:
@@ -106,7 +107,7 @@ def module_of(job: Job, **settings: Any) -> TripletModule:
 
 
 def batch_of(step: int, masked: bool = True, rank: int = 0, ranks: int = 1) -> PairBatch:
-    """What one rank gets of a global batch."""
+    """Part of a global batch for one rank."""
     parts = [slice(sum(sizes[:rank]), sum(sizes[: rank + 1])) for sizes in SHARES[ranks]]
     negatives = NEGATIVES[step, parts[0]] if masked else None
     index = torch.arange(QUERIES)[parts[0]]
@@ -131,9 +132,9 @@ def three_steps(job: Job) -> list[dict[str, Any]]:
         if job.mutant in {"/ W", "x W"}:
             patch.setattr(blockwise, "world_size", lambda: 1 if job.mutant == "/ W" else ranks**2)
         elif job.mutant == "detached":
-            patch.setattr("metric_module.training.pair_step.gather_rows", _detached)
+            patch.setattr("metric_module.training.global_batch.gather_rows", _detached)
         elif job.mutant == "place":
-            patch.setattr("metric_module.training.pair_step.share", lambda: (0, ranks))
+            patch.setattr("metric_module.training.global_batch.shard", lambda: (0, ranks))
         for number in range(3):
             step.zero_grad()
             output = step(batch_of(number, job.masked, rank, ranks))
@@ -149,14 +150,26 @@ def all_jobs(jobs: list[Job]) -> list[Any]:
 
 
 def on_a_rank() -> dict[str, list[Any]]:
-    """Everything that two processes are asked for, so that they start once."""
+    """All results of a rank that the tests need, so that the processes start only once."""
     columns = [with_masks(True, "own"), with_masks(False, "own"), with_masks(False, "all")]
-    return {"jobs": all_jobs(JOBS), "mutants": all_jobs(list(MUTANTS)), "columns": columns}
+    return {"jobs": all_jobs(JOBS), "mutants": all_jobs(list(MUTANTS)), "columns": columns, "checks": [checks()]}
+
+
+def checks() -> dict[str, int]:
+    """Count the checks of labelled samples in a step of this rank."""
+    batch = Batch(QUERY[0], torch.arange(QUERIES) // 2, torch.arange(QUERIES))
+    with counted() as counts:
+        module_of(Job("All")).mine(batch, census=False)
+    return dict(counts)
+
+
+def test_gathered_samples_are_checked_once(two_ranks: list[dict[str, list[Any]]]) -> None:
+    assert [found["checks"] for found in two_ranks] == [[{"labels": 1, "index": 1, "scan of 10 rows": 1}]] * 2
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What each of two processes found."""
+    """Results of each of two processes."""
     return on_ranks(on_a_rank, 2, tmp_path_factory.mktemp("ranks"))
 
 
@@ -172,7 +185,7 @@ def gradient_error(one: dict[str, Any], other: dict[str, Any]) -> float:
 
 
 def check(jobs: list[Job], found: list[list[Any]]) -> None:
-    """Every rank has the loss, census and gradient of one process."""
+    """Check that every rank has the loss, census and gradient of one process."""
     moved = 0
     for number, job in enumerate(jobs):
         for step, expected in enumerate(alone(job)):
@@ -227,7 +240,7 @@ def triplets(distances: Tensor, positives: Tensor, negatives: Tensor) -> list[fl
 def test_against_a_triple_loop(masked: bool, both_ways: bool) -> None:
     batch = batch_of(0, masked)
     module = module_of(Job("Semihard", both_ways=both_ways))
-    loss, census = module.mine_pairs(batch, census=True)
+    loss, census = module.mine(batch, census=True)
     distances = torch.cdist(module.encoder(batch.query), module.encoder(batch.reference))
     negatives = NEGATIVES[0] if masked else ~POSITIVES[0]
     terms = triplets(distances, POSITIVES[0], negatives)
@@ -239,7 +252,7 @@ def test_against_a_triple_loop(masked: bool, both_ways: bool) -> None:
 
 
 def with_masks(gather: bool, columns: str) -> str | float:
-    """The loss of this rank, or what is wrong with its masks."""
+    """The loss of this rank, or the error about its masks."""
     rank = dist.get_rank()
     batch = batch_of(0, True, rank, 2)
     first = 4 * rank
@@ -248,7 +261,7 @@ def with_masks(gather: bool, columns: str) -> str | float:
         assert batch.negatives is not None
         batch = batch._replace(positives=batch.positives[:, own], negatives=batch.negatives[:, own])
     try:
-        return float(module_of(Job("All"), gather=gather).mine_pairs(batch, census=False).loss.detach())
+        return float(module_of(Job("All"), gather=gather).mine(batch, census=False).loss.detach())
     except UserError as error:
         return str(error)
 
@@ -288,12 +301,12 @@ def test_wrong_batches_are_named() -> None:
     ):
         check_pair_batch(batch._replace(index=batch.index[1:]))
     with pytest.raises(UserError, match=r"^positives: expected a row for each of 9 queries, got 10 rows"):
-        module.mine_pairs(batch._replace(query=batch.query[1:]), census=False)
+        module.mine(batch._replace(query=batch.query[1:]), census=False)
     with pytest.raises(UserError, match=r"^positives: expected a column for each of 13 references, got 14"):
-        module.mine_pairs(batch._replace(reference=batch.reference[1:]), census=False)
+        module.mine(batch._replace(reference=batch.reference[1:]), census=False)
     remembers = module_of(Job("All"), memory=CrossBatchMemory(8, 4))
     with pytest.raises(UserError, match=r"^memory.size: a memory holds labels, and a PairBatch has none; expected 0"):
-        remembers.mine_pairs(batch, census=False)
+        remembers.mine(batch, census=False)
 
 
 @pytest.mark.parametrize(
@@ -311,10 +324,10 @@ def test_a_nan_is_named(side: str, told: str, tmp_path: Path) -> None:
 def test_a_trainer_trains_and_its_callbacks_bear_it(tmp_path: Path) -> None:
     batches = [batch_of(step) for step in range(3)]
     module, mined = module_of(Job("Semihard")), MinedTriplets()
-    before = module.mine_pairs(batches[0], census=False).loss
+    before = module.mine(batches[0], census=False).loss
     fit = trainer(tmp_path, max_epochs=30, callbacks=[mined, CollapseGuard()])
     fit.fit(module, loader(batches))
-    assert module.mine_pairs(batches[0], census=False).loss != before
+    assert module.mine(batches[0], census=False).loss != before
     assert {"train/loss", "train/semihard", "train/spread"} <= fit.callback_metrics.keys()
     assert mined.mined == {}
     assert module.health is not None
@@ -325,6 +338,6 @@ def test_chunks_give_the_gradient_of_the_whole() -> None:
     found = []
     for chunk in (None, 3):
         module = module_of(Job("Semihard", chunk=chunk)).train()
-        torch.autograd.backward(module.mine_pairs(batch_of(1), census=False).loss)
+        torch.autograd.backward(module.mine(batch_of(1), census=False).loss)
         found.append({"grads": {name: value.grad for name, value in module.named_parameters()}})
     assert gradient_error(*found) < 1e-12
