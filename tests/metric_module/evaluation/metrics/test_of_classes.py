@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import pickle
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor, distributed
 from metric_module import UserError, evaluation
 from metric_module.distances import Distance, Manhattan
 from metric_module.evaluation import Gathered, RetrievalMetric, retrieval_metrics
+from tests.helpers.processes import CONTEXT
 
 ROWS = 21
 
@@ -126,7 +126,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    other = multiprocessing.get_context("spawn").Process(target=_rank, args=(1, 2, str(tmp_path)))
+    other = CONTEXT.Process(target=_rank, args=(1, 2, str(tmp_path)))
     other.start()
     _rank(0, 2, str(tmp_path))
     other.join(timeout=60)
