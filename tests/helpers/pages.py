@@ -1,4 +1,4 @@
-"""Pages of docs, taken apart: the files and the commands that they show."""
+"""The files and the commands that pages of docs show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finished run, made up."""
+"""A finished run with invented figures, for tests of the report."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def csv(folder: Path) -> Path:
 
 
 def made_up(folder: Path, **changes: Any) -> Run:
-    """A run of which everything is known."""
+    """Make a finished run with figures, items and mined triplets; ``changes`` replace its fields."""
     samples = changes.pop("items", items())
     figures = {"val": {"recall_at_1": 0.7, "queries": 30.0}, "test": {"recall_at_1": 0.6, "map_at_r": 0.5, "loss": 0.2}}
     earlier = items(spread=3, seed=1)

@@ -1,4 +1,4 @@
-"""Folders as a sweep leaves them."""
+"""Folders in the state in which a sweep leaves them."""
 
 from __future__ import annotations
 
