@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from metric_module import UserError
-from metric_module.tasks.embedding import shards as shares_module
 from metric_module.tasks.embedding.formats import write_npz, write_parquet
 from metric_module.tasks.embedding.names import class_names
 from metric_module.tasks.embedding.shards import Shares, ShareWriter
+from tests.helpers.blocks import small_blocks
 
 
 def write(folder: Path, *shares: list[int]) -> Shares:
@@ -25,10 +25,10 @@ def write(folder: Path, *shares: list[int]) -> Shares:
     return Shares(folder, len(shares))
 
 
-def test_in_order_of_id_and_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares_module, "BLOCK_BYTES", 24)  # three rows
+def test_in_order_of_id_and_each_once(tmp_path: Path) -> None:
     shares = write(tmp_path, [8, 2, 2**53 + 1], [], [-7, 8, 5, 1])
-    blocks = list(shares.blocks())
+    with small_blocks(shard_bytes=24):  # three rows
+        blocks = list(shares.blocks())
     assert [len(block.ids) for block in blocks] == [3, 3]
     assert np.concatenate([block.ids for block in blocks]).tolist() == [-7, 1, 2, 5, 8, 2**53 + 1]
     assert (shares.labels == 3 * shares.ids).all()
@@ -57,17 +57,15 @@ def test_memory_is_that_of_a_block(tmp_path: Path, write_file: object) -> None:
     """20 MB of embeddings, written with a fraction of it: numpy's allocations are traced."""
     write_file(tmp_path / "first", write(tmp_path, [1]))  # type: ignore[operator]  # what it imports is not counted
     rows, width = 20_000, 256
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr(shares_module, "BLOCK_BYTES", 1 << 19)
     with ShareWriter(tmp_path, 0) as writer:
         for start in range(0, rows, 1000):
             ids = torch.arange(start, start + 1000)
             writer.append(ids, ids, torch.full((1000, width), float(start)))
     tracemalloc.start()
-    write_file(tmp_path / "file", Shares(tmp_path, 1))  # type: ignore[operator]
+    with small_blocks(shard_bytes=1 << 19):
+        write_file(tmp_path / "file", Shares(tmp_path, 1))  # type: ignore[operator]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    monkey.undo()
     assert (tmp_path / "file").stat().st_size > 4 * rows * width
     assert peak < 4 * rows * width / 5
 
