@@ -1,4 +1,4 @@
-"""What ``encoder.grad_checkpointing`` saves: memory kept for the gradient, per image, for some models of timm.
+"""Memory per image that is kept for the gradient, with and without ``encoder.grad_checkpointing``, for models of timm.
 
 Run: python -m benchmarks.activations
 """
@@ -20,6 +20,7 @@ def kept(encoder: TimmEncoder, images: Tensor) -> float:
     found: dict[int, int] = {}
 
     def pack(value: Tensor) -> Tensor:
+        """Note the size of a tensor that autograd saves, unless it is a weight."""
         storage = value.untyped_storage()
         if storage.data_ptr() not in weights:
             found[storage.data_ptr()] = storage.nbytes()
@@ -32,6 +33,7 @@ def kept(encoder: TimmEncoder, images: Tensor) -> float:
 
 
 def main() -> None:
+    """Print a row for each model."""
     print("| model | pixels | MiB per image | with grad_checkpointing |\n|---|---|---|---|")
     for name, size in MODELS:
         images = torch.rand(IMAGES, 3, size, size)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the project's own recipe, and tables."""
+"""The default recipe and Markdown tables, for all benchmarks."""
 
 from __future__ import annotations
 

@@ -84,6 +84,7 @@ def run(side: str, samples: int, folder: Path) -> None:
 
 
 def main() -> None:
+    """Measure every number of samples, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, nargs="+", default=[100_000, 1_000_000])
     rows = []

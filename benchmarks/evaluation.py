@@ -1,4 +1,4 @@
-"""Time and memory of evaluation beside the peers and beside the bare products of the distances.
+"""Time and memory of evaluation, compared with the peers and with the bare matrix products of the distances.
 
     python -m benchmarks.evaluation                      # every case; about half an hour on two cores
     python -m benchmarks.evaluation --cases narrow --repeats 5
@@ -33,7 +33,7 @@ Figures = Mapping[str, float]
 
 
 class Case(NamedTuple):
-    """What is evaluated, and by whom: N samples of D numbers, the last Q of them queries in a gallery of the others."""
+    """One comparison: N samples of D numbers, the last Q of them queries in a gallery of the others, and its sides."""
 
     samples: int
     size: int
@@ -216,6 +216,7 @@ def table(name: str, found: Mapping[str, list[Measured]]) -> str:
 
 
 def main() -> None:
+    """Measure the chosen cases, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES), help="which cases")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")

@@ -23,7 +23,7 @@ from metric_module.miners import (
 )
 
 Figures = dict[str, float | int | bool | str]
-"""What a case measures, by name."""
+"""Figures that a case measures, by name."""
 
 MINERS: dict[str, Callable[[], Miner]] = {
     "all": All,

@@ -34,7 +34,7 @@ WARNING = "called a synchronizing CUDA operation"
 
 @dataclass
 class Counts:
-    """What was counted so far.
+    """Counters of operators and host synchronisations.
 
     Attributes:
         operators: Operators that the dispatcher of torch called.

@@ -1,6 +1,6 @@
 """Instances of composed emoji scenes, against baselines: ``python -m benchmarks.instances --run <run> [<run> ...]``.
 
-Every method gets the true foreground and must part it into instances; how many there are it is not told. ``ari`` is the
+Every method gets the true foreground and must divide it into instances, without their number. ``ari`` is the
 adjusted Rand index over the foreground pixels of every second row and column, mean over scenes. Thresholds are the best
 on val, applied to test.
 
@@ -92,6 +92,7 @@ def figures(data: EmojiScenesDataModule, side: Callable[[Tensor], Tensor]) -> tu
     """Indices on val and test, and the threshold, the best on val; a side gives vectors ``(N, D)`` of pixels by id."""
 
     def of(split: str, threshold: float | None) -> dict[str, float]:
+        """Measure one split; without a threshold the best one is chosen."""
         ids, samples = data.samples.splits[split], data.samples
         assert samples.groups is not None
         return instance_metrics(side(ids), samples.labels[ids], groups=samples.groups[ids], threshold=threshold)
@@ -162,7 +163,7 @@ def draw(path: Path, encoder: Encoder, threshold: float) -> None:
 
 
 def by_size(found: np.ndarray) -> np.ndarray:
-    """The same clusters, numbered from 1, the largest first."""
+    """Renumber clusters by size: the largest is 1."""
     _, place, sizes = np.unique(found, return_inverse=True, return_counts=True)
     return 1 + np.argsort(np.argsort(-sizes, kind="stable"), kind="stable")[place]
 

@@ -1,4 +1,4 @@
-"""What is reached with our criterion and with pytorch-metric-learning's, everything else being the same.
+"""Figures reached with our criterion and with pytorch-metric-learning's, everything else being the same.
 
     pip install -e '.[benchmarks]'
     python -m benchmarks.learning --seeds 1 2 3 --miners distance_weighted semihard
@@ -34,7 +34,7 @@ FIGURES = ("recall_at_1", "map_at_r")
 
 
 class PeerCriterion(TripletCriterion):
-    """The same call, answered by the peer's miner and loss (mean over the triplets with a loss above 0)."""
+    """Our criterion's interface over the peer's miner and loss (mean over the triplets with a loss above 0)."""
 
     def __init__(self, ours: TripletCriterion, miner: str) -> None:
         super().__init__(ours.distance, ours.miner, ours.margin, ours.loss, ours.reduction, census=False)

@@ -66,9 +66,10 @@ def theirs(root: Path, size: int, workers: int, loader: Callable[[str], Image.Im
 
 
 def with_draft(size: int) -> Callable[[str], Image.Image]:
-    """What ``ImageFolder`` can be given, to decode a JPEG at a fraction as ours does."""
+    """Make a loader for ``ImageFolder`` that decodes a JPEG at a fraction of its size, as ours does."""
 
     def load(path: str) -> Image.Image:
+        """Read one image at twice the target size or more."""
         with Image.open(path) as image:
             image.draft("RGB", (2 * size, 2 * size))
             return image.convert("RGB")
@@ -110,6 +111,7 @@ def compare(root: Path, size: int, workers: int, rounds: int) -> list[list[str]]
 
 
 def main() -> None:
+    """Measure every size, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 224])
     parser.add_argument("--workers", type=int, default=2)

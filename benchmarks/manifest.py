@@ -94,7 +94,7 @@ def measure(path: str, column_of_splits: bool, workers: int, batches: int, image
 
 
 def empty_image(path: str, size: int, box: None) -> npt.NDArray[np.uint8]:
-    """What stands for a picture; the path was made."""
+    """Return a stand-in for a picture, after its path was built."""
     return np.full((size, size, 3), len(path), dtype=np.uint8)
 
 
@@ -111,6 +111,7 @@ def measure_apart(path: Path, given: argparse.Namespace) -> Measured:
 
 
 def main() -> None:
+    """Write the table if it is missing, measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--classes", type=int, default=100_000)

@@ -112,7 +112,7 @@ def number(value: float) -> str:
 
 
 def describe(settings: Settings) -> str:
-    """What was measured with what."""
+    """Name the versions, threads and rounds of the measurement."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-metric-learning"))
     return f"{packages}, {settings.threads} threads, median of {settings.repeats} rounds"
 

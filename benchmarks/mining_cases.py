@@ -1,4 +1,4 @@
-"""What ``benchmarks.mining`` measures: the works, their inputs, and the bars that they must meet.
+"""Cases of ``benchmarks.mining``: workloads, their inputs, and the limits that they must meet.
 
 Shapes: B = batch, D = embedding size, C = classes, K = samples of each class.
 """
@@ -37,7 +37,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Bars:
-    """What must hold; None where nothing is asked.
+    """Limits on the figures of a case; None where there is no limit.
 
     Attributes:
         floor: Most that our time may be, in times of the floor.

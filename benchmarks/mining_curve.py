@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
 
 def works(largest: int) -> dict[str, list[Work]]:
-    """What each sweep measures: B from 128 on with K=4 and D=128; K and D at B=1024, or at ``largest`` if less."""
+    """List the workloads of each sweep: B from 128 on with K=4 and D=128; K and D at B=1024, or ``largest`` if less."""
     fixed = min(1024, largest)
     return {
         "batch": [Work("semihard", 1 << power) for power in range(7, 14) if 1 << power <= largest],
@@ -116,6 +116,6 @@ def _panel(axis: Any, points: list[Point], name: str, quantity: str) -> None:
 
 
 def _fixed(points: list[Point], name: str) -> str:
-    """What does not change within a sweep, for its title."""
+    """Name what is constant within a sweep, for its title."""
     letters = {"batch": "B", "per_class": "K", "dimension": "D"}
     return ", ".join(f"{letter}={getattr(points[0], field)}" for field, letter in letters.items() if field != name)

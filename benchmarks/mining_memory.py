@@ -29,7 +29,7 @@ _WARMUP_BATCH = 64
 
 
 class Settings(NamedTuple):
-    """How to measure: rounds, threads, and gigabytes that a side may take beyond its inputs."""
+    """Settings of a measurement: rounds, threads, and gigabytes that a side may take beyond its inputs."""
 
     repeats: int = 15
     threads: int = 2

@@ -1,4 +1,4 @@
-"""The image recipes beside raw pixels and beside pytorch-metric-learning's criterion, everything else being the same.
+"""Image recipes, compared with raw pixels and with pytorch-metric-learning's criterion, all else being the same.
 
     pip install -e '.[benchmarks,fonts]'
     python -m benchmarks.recipes emoji_verification --seeds 1 2

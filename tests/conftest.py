@@ -1,10 +1,14 @@
-"""One thread: the tensors here are small, and tests share the machine."""
+"""Fixtures of all tests, and one thread for them and their processes: the tensors are small, the machine is shared."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
 import torch
 
 from tests.helpers.tiny_text import write_model
@@ -21,5 +25,5 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a tiny text model."""
+    """Write a tiny text model, and return its folder."""
     return str(write_model(tmp_path_factory.mktemp("text") / "tiny"))

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_runs
 from benchmarks.gpu import Case, measured, table
 from benchmarks.gpu_accuracy import MODES, accuracy
 from benchmarks.gpu_cases import MINERS, SMALL
 from benchmarks.gpu_counts import counting
 from benchmarks.gpu_runs import compared, launch, readme_encoder
 from metric_module.miners import Easy
+from tests.helpers.forked import run_program
 
 MINER_OPTIONS = Path(__file__).parents[2] / "conf/miner"
 
@@ -28,6 +30,7 @@ def test_every_case_succeeds_on_the_cpu(
     path = tmp_path / "gpu.json"
     monkeypatch.setattr(sys, "argv", ["gpu", "--small", "--output", str(path)])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the command would set it, and leave it set
+    monkeypatch.setattr(gpu_runs, "subprocess", SimpleNamespace(run=run_program))
     code = gpu.main()
     out = capsys.readouterr().out
     found = json.loads(path.read_text())

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import mining
+from benchmarks import mining, mining_memory
 from benchmarks.mining import EVEN, met, row
 from benchmarks.mining_cases import CASES, MARGIN, Bars, Case, Work, inputs
 from benchmarks.mining_curve import Point, draw, record, works
@@ -22,6 +22,7 @@ from benchmarks.mining_sides import SIDES, UnavailableError, build
 from metric_module import TripletCriterion
 from metric_module.distances import Euclidean
 from metric_module.miners import All
+from tests.helpers.processes import CONTEXT
 
 QUICK = Settings(repeats=2, threads=1)
 SAME_WORK = [
@@ -180,6 +181,7 @@ def test_the_command_writes_its_table(
 ) -> None:
     tiny = {"uneven": replace(CASES["uneven"], title="Uneven", work=Work("semihard", 32, 8, per_class=None))}
     monkeypatch.setattr(mining, "CASES", tiny)
+    monkeypatch.setattr(mining_memory, "get_context", lambda method: CONTEXT)
     options = ["--repeats", "2", "--threads", "1", "--output", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["mining", *options])
     mining.main()

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from metric_module.cli.resume import with_resume
 from tests.helpers.command_line import MY_ENCODERS, Command, command_in
+from tests.helpers.forked import Program
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
 SMALL = (
@@ -49,16 +49,16 @@ def test_a_run_that_was_told_to_stop_is_resumed(tmp_path: Path, command: Command
     assert command(*long, "hydra.run.dir=whole") == 0
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     words = [sys.executable, str(RUN), *long, "hydra.run.dir=part", "callbacks.last.every_n_steps=1"]
-    with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        for _ in range(1200):
-            if (tmp_path / "part/checkpoints/last.ckpt").exists() or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 143, said
-    assert "Traceback" not in said
-    assert re.search(r"stopped by SIGTERM after step \d+, written to .*part/checkpoints/last.ckpt", said)
+    program = Program(words, tmp_path, environment)
+    for _ in range(1200):
+        if (tmp_path / "part/checkpoints/last.ckpt").exists() or program.poll() is not None:
+            break
+        time.sleep(0.05)
+    program.send_signal(signal.SIGTERM)
+    done = program.finish()
+    assert done.returncode == 143, done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search(r"stopped by SIGTERM after step \d+, written to .*part/checkpoints/last.ckpt", done.stderr)
     assert not (tmp_path / "part/metrics.json").exists()
     assert command("resume=part", "trusted=[my_encoders]") == 0
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "part")

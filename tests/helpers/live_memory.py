@@ -1,4 +1,4 @@
-"""How much memory a computation holds."""
+"""A measurement of the memory that a computation holds."""
 
 from __future__ import annotations
 

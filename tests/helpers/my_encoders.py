@@ -1,4 +1,4 @@
-"""What a user might write in a file of their own; tests copy it to a folder elsewhere."""
+"""Encoders as a user might write them; tests copy this file to another folder."""
 
 from __future__ import annotations
 

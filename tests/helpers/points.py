@@ -1,4 +1,4 @@
-"""Points to retrieve, and what the oracle says of them."""
+"""Points to retrieve, and their figures by the oracle."""
 
 from __future__ import annotations
 

@@ -1,14 +1,18 @@
-"""Several processes on one machine that train together, for tests: gloo, on the CPU."""
+"""Several processes on one machine that train together, for tests: gloo, on the CPU.
+
+They are forked from a server that has imported the large packages, which takes longer than most tests do. The server
+imports nothing of the project: started from another folder, it would find another copy.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,15 @@ import torch
 import torch.distributed as dist
 
 _SECONDS = 240
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["lightning.pytorch", "torchvision", "timm", "pytest", "hypothesis"])
 
 
 def on_trainers(function: Callable[..., Any], ranks: int, folder: Path, *arguments: Any) -> list[Any]:
-    """Like :func:`on_ranks`, but started as torchrun would: a Lightning Trainer makes the process group."""
+    """Call a function on every rank like :func:`on_ranks`, but let a Lightning Trainer make the process group.
+
+    Each process has the environment variables that torchrun would set.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -35,12 +44,12 @@ def on_trainers(function: Callable[..., Any], ranks: int, folder: Path, *argumen
 
 
 def on_ranks(function: Callable[..., Any], ranks: int, folder: Path, *arguments: Any) -> list[Any]:
-    """Call ``function(*arguments)`` on every rank of a process group, and return what each gave.
+    """Call ``function(*arguments)`` on every rank of a process group, and return the results by rank.
 
     Raises:
         RuntimeError: With the stack trace of a rank that failed, or if one hangs or dies.
     """
-    return _on_processes(function, ranks, folder, arguments, None)
+    return _on_processes(function, ranks, folder, arguments, {})
 
 
 def _on_processes(
@@ -48,13 +57,13 @@ def _on_processes(
     ranks: int,
     folder: Path,
     arguments: tuple[Any, ...],
-    environment: dict[str, str] | None,
+    environment: dict[str, str],
 ) -> list[Any]:
-    context = get_context("spawn")
     folder.mkdir(parents=True, exist_ok=True)
     tags = [f"{function.__name__}_{ranks}_{rank}" for rank in range(ranks)]
+    variables = {**os.environ, **environment}
     processes = [
-        context.Process(target=_call, args=(rank, ranks, folder, tags[rank], function, arguments, environment))
+        CONTEXT.Process(target=_call, args=(rank, ranks, folder, tags[rank], function, arguments, variables))
         for rank in range(ranks)
     ]
     for process in processes:
@@ -69,6 +78,13 @@ def _on_processes(
     return [pickle.loads((folder / f"{tag}.pkl").read_bytes()) for tag in tags]
 
 
+def become_independent(environment: Mapping[str, str]) -> None:
+    """Drop what a forked process has from the server: its environment variables, and how it starts processes."""
+    multiprocessing.set_start_method(None, force=True)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
 def _call(
     rank: int,
     ranks: int,
@@ -76,14 +92,15 @@ def _call(
     tag: str,
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
-    environment: dict[str, str] | None,
+    environment: dict[str, str],
 ) -> None:
+    become_independent(environment)
     torch.set_num_threads(1)
-    if environment is None:
+    if "TORCHELASTIC_RUN_ID" not in environment:
         meet = f"file://{folder}/meet_{function.__name__}_{ranks}"
         dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=ranks, timeout=timedelta(seconds=60))
     else:
-        os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
     try:
         (folder / f"{tag}.pkl").write_bytes(pickle.dumps(function(*arguments)))
     except BaseException:

@@ -12,7 +12,7 @@ BUCKETS = 32
 
 
 class CharacterCounts(Encoder):
-    """How often each character comes, by its number modulo 32, and a linear map of that."""
+    """A linear map of the counts of characters, by their number modulo 32."""
 
     def __init__(self, embedding_dim: int = 8) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""20,000 steps with flat memory and without a file too many: ``pytest -m slow tests/proofs``."""
+"""20,000 training steps with constant memory: ``pytest -m slow tests/proofs``."""
 
 from __future__ import annotations
 

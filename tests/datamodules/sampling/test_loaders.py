@@ -44,7 +44,7 @@ def ended(kind: str, last: str) -> tuple[int, list[int], str]:
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=240,
         check=False,
     )
     return done.returncode, [int(word) for word in done.stdout.split()], done.stderr

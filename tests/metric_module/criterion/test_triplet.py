@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from metric_module import TripletCriterion
-from metric_module.criterion import blockwise
 from metric_module.distances import Distance, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.miners import All, BatchHard, DistanceWeighted, Easy, Semihard, Triplets
 from tests.helpers.batches import DISTANCES, LABELS, MINERS, embed
+from tests.helpers.blocks import small_blocks
 from tests.oracles.criterion import Reference, triplet_reference
 
 
@@ -76,15 +76,15 @@ def test_ties_and_duplicates(miner: type, reduction: str, distance: type[Distanc
 
 @pytest.mark.parametrize("miner", [*MINERS, DistanceWeighted])
 @pytest.mark.parametrize("loss", ["hinge", "soft"])
-def test_block_size_changes_nothing(miner: type, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_size_changes_nothing(miner: type, loss: str) -> None:
     embeddings = torch.nn.functional.normalize(embed(24, seed=5), dim=1)
     labels = torch.arange(24) % 7
     results = []
     for budget in (1, 24 * 8 * 8 * 5, 2**26):
-        monkeypatch.setattr(blockwise, "MEMORY_BUDGET", budget)
         leaf = embeddings.clone().requires_grad_()
-        output = TripletCriterion(Euclidean(), miner(), 0.3, loss)(leaf, labels)
-        torch.autograd.backward(output.loss)
+        with small_blocks(memory_budget=budget):
+            output = TripletCriterion(Euclidean(), miner(), 0.3, loss)(leaf, labels)
+            torch.autograd.backward(output.loss)
         results.append((output.loss.detach(), leaf.grad, output.census))
     for loss_value, gradient, census in results[1:]:
         torch.testing.assert_close(loss_value, results[0][0], rtol=1e-12, atol=0)

@@ -10,6 +10,7 @@ from metric_module import distances as module
 from metric_module.distances import SNR, Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.distances import euclidean as euclidean_module
 from metric_module.functional import nonfinite_rows, unit
+from tests.helpers.blocks import small_blocks
 from tests.oracles.criterion import pair
 
 ALL: list[type[Distance]] = [Euclidean, SquaredEuclidean, Cosine, Manhattan, DotProduct, SNR]
@@ -103,13 +104,13 @@ def test_the_direct_form_is_what_saves_near_duplicates(monkeypatch: pytest.Monke
     assert error() > 1e-3
 
 
-def test_collapsed_embeddings_stay_within_memory_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(euclidean_module, "_PAIRS_AT_ONCE", 7)
+def test_collapsed_embeddings_stay_within_memory_and_right() -> None:
     values = (torch.ones(12, 5) * torch.tensor([[1.0], [-1.0]]).repeat(6, 1)).requires_grad_()
-    result = Euclidean()(values, values)
-    expected = torch.cdist(values.detach().double(), values.detach().double())
-    torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=0)
-    torch.autograd.backward(result.square().sum())
+    with small_blocks(close_pairs=7):
+        result = Euclidean()(values, values)
+        expected = torch.cdist(values.detach().double(), values.detach().double())
+        torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=0)
+        torch.autograd.backward(result.square().sum())
     exact = values.detach().double().requires_grad_()
     torch.autograd.backward((exact[:, None] - exact[None]).square().sum())
     assert values.grad is not None and exact.grad is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +20,7 @@ from metric_module.encoders.chunks import encode_in_chunks
 from metric_module.miners import Semihard
 from tests.helpers.batches import embed
 from tests.helpers.live_memory import Live
+from tests.helpers.processes import CONTEXT
 from tests.helpers.training import Triples, loader, module, trainer
 
 
@@ -202,7 +202,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 
 
 def test_two_processes_average_the_gradients_of_whole_batches(tmp_path: Path) -> None:
-    other = multiprocessing.get_context("spawn").Process(target=_rank, args=(1, 2, str(tmp_path)))
+    other = CONTEXT.Process(target=_rank, args=(1, 2, str(tmp_path)))
     other.start()
     _rank(0, 2, str(tmp_path))
     other.join(timeout=60)

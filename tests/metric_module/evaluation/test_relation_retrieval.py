@@ -16,9 +16,9 @@ from metric_module.evaluation import (
     RetrievalMetric,
     Sought,
     pair_retrieval_metrics,
-    relation_retrieval,
 )
 from metric_module.relations import Links, SharedLabels
+from tests.helpers.blocks import small_blocks
 from tests.helpers.processes import on_ranks
 from tests.oracles.pair_retrieval import naive_pair_metrics
 
@@ -72,9 +72,7 @@ def test_blocks_rows_and_ranks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> N
         whole = figures(torch.arange(37), torch.arange(53), distance)
         draw = torch.Generator().manual_seed(0)
         assert figures(torch.randperm(37, generator=draw), torch.randperm(53, generator=draw), distance) == whole
-        with monkeypatch.context() as patch:
-            patch.setattr(relation_retrieval, "QUERIES_AT_ONCE", 5)
-            patch.setattr(relation_retrieval, "CELLS_AT_ONCE", 60)
+        with small_blocks(queries=5, cells=60):
             assert figures(torch.arange(37), torch.arange(53), distance) == whole
 
 
@@ -108,14 +106,13 @@ def on_a_rank() -> dict[str, float]:
     return metric.compute()
 
 
-def test_many_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_processes(tmp_path: Path) -> None:
     query, reference, positive, ignored = case()
     figures = on_a_rank()
     there = pair_retrieval_metrics(query, reference, links(positive), ignored=links(ignored), at=AT)
     back = pair_retrieval_metrics(reference, query, links(positive.T), ignored=links(ignored.T), at=AT)
     assert back["map"] != there["map"] and back["queries"] != there["queries"]
     assert figures == there | {f"reverse_{name}": value for name, value in back.items()}
-    monkeypatch.setattr(relation_retrieval, "QUERIES_AT_ONCE", 5)
     assert on_ranks(on_a_rank, 2, tmp_path) == [figures, figures]
 
 

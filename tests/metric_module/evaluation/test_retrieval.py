@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metric_module.distances import SNR, Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.evaluation import retrieval_metrics
-from metric_module.evaluation.exact import euclidean_ranks
+from tests.helpers.blocks import small_blocks
 from tests.helpers.points import check_same, cloud, expect, grid, side
 from tests.oracles import retrieval as oracle
 from tests.oracles.retrieval import Measure, retrieval_figures
@@ -24,13 +24,11 @@ from tests.oracles.retrieval import Measure, retrieval_figures
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("points", [cloud, grid])
 @pytest.mark.parametrize("many", [2, 24])
-def test_equals_sorted_lists(
-    monkeypatch: pytest.MonkeyPatch, points: Callable[..., tuple[Tensor, Tensor]], many: int, seed: int
-) -> None:
-    monkeypatch.setattr(euclidean_ranks, "_MANY", many)
+def test_equals_sorted_lists(points: Callable[..., tuple[Tensor, Tensor]], many: int, seed: int) -> None:
     x, labels = points(seed=seed)
     assert labels.bincount().max() < 24
-    check_same(retrieval_metrics(x, labels), expect(x, labels))
+    with small_blocks(positives=many):
+        check_same(retrieval_metrics(x, labels), expect(x, labels))
 
 
 @pytest.mark.parametrize(
@@ -189,13 +187,13 @@ def test_a_large_gallery_with_few_classes() -> None:
 @pytest.mark.parametrize("points", [cloud, grid])
 @pytest.mark.parametrize("recall_at", [(1,), (1, 5, 30), (50,)])
 def test_what_looks_no_further_than_r_is_the_same_without_all_ranks(
-    monkeypatch: pytest.MonkeyPatch, points: Callable[..., tuple[Tensor, Tensor]], recall_at: tuple[int, ...]
+    points: Callable[..., tuple[Tensor, Tensor]], recall_at: tuple[int, ...]
 ) -> None:
     for seed in range(4):
         x, labels = points(rows=300, seed=seed)
         expected = retrieval_metrics(x, labels, recall_at=recall_at)
-        monkeypatch.setattr("metric_module.evaluation.exact.euclidean_ranks._TILE", 256)
-        found = retrieval_metrics(x, labels, recall_at=recall_at, all_ranks=False)
+        with small_blocks(tile=256):
+            found = retrieval_metrics(x, labels, recall_at=recall_at, all_ranks=False)
         assert found == {name: value for name, value in expected.items() if name not in {"map", "mrr"}}
         assert 0 < found["map_at_r"] < 1
     custom = retrieval_metrics(x, labels, distance=Manhattan(), all_ranks=False)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from metric_module.distances import Cosine, Distance, DotProduct, Manhattan
-from metric_module.evaluation import retrieval, retrieval_metrics
-from metric_module.evaluation.exact import counting, euclidean_ranks
+from metric_module.evaluation import retrieval_metrics
+from metric_module.evaluation.exact import euclidean_ranks
 from metric_module.evaluation.exact.counting import count_at_least
 from metric_module.evaluation.exact.rounding import pair_distances
+from tests.helpers.blocks import small_blocks
 from tests.helpers.points import check_same, cloud, expect, grid, near_ties, side
 from tests.helpers.precision import LOWERED, Lowered
 from tests.oracles import retrieval as oracle
@@ -113,21 +114,15 @@ BLOCKS = [(3, 64, 4, 32), (100, 1 << 9, 16, 16), (1024, 1 << 22, 2048, 2048)]
 @pytest.mark.parametrize("points", [cloud, grid, near_ties])
 @pytest.mark.parametrize("distance", [None, Cosine(), DotProduct()])
 def test_block_sizes_do_not_show(
-    monkeypatch: pytest.MonkeyPatch,
     points: Callable[..., tuple[Tensor, Tensor]],
     many: int,
     distance: Distance | None,
 ) -> None:
     x, labels = points(seed=11)
     found = [retrieval_metrics(x, labels, distance=distance)]
-    monkeypatch.setattr(euclidean_ranks, "_MANY", many)
-    monkeypatch.setattr(counting, "_MANY", 2 * many)
     for queries, cells, segment, tile in BLOCKS:
-        monkeypatch.setattr(retrieval, "QUERIES_AT_ONCE", queries)
-        monkeypatch.setattr(retrieval, "CELLS_AT_ONCE", cells)
-        monkeypatch.setattr(euclidean_ranks, "_SEGMENT", segment)
-        monkeypatch.setattr(euclidean_ranks, "_TILE", tile)
-        found.append(retrieval_metrics(x, labels, distance=distance))
+        with small_blocks(queries=queries, cells=cells, segment=segment, tile=tile, positives=many):
+            found.append(retrieval_metrics(x, labels, distance=distance))
     assert all(figures == found[0] for figures in found)
     assert 0 < found[0]["map_at_r"] < 1
 
@@ -145,11 +140,11 @@ def test_the_order_of_rows_does_not_show(
         assert found == retrieval_metrics(x[order], labels[order], order * 7, groups=groups[order], distance=distance)
 
 
-@pytest.mark.parametrize("many", [0, 48])
+@pytest.mark.parametrize("many", [0, 24])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_count_at_least(monkeypatch: pytest.MonkeyPatch, many: int, dtype: torch.dtype) -> None:
-    monkeypatch.setattr(counting, "_MANY", many)
+def test_count_at_least(many: int, dtype: torch.dtype) -> None:
     values = torch.randint(-5, 5, (33, 70), generator=torch.Generator().manual_seed(0)).to(dtype)
     values[:, 5] = -torch.inf
     thresholds = torch.tensor([[0.0, -6.0, 6.0, torch.inf, 2.5, -torch.inf]], dtype=dtype).expand(33, -1)
-    assert torch.equal(count_at_least(values, thresholds), (values[:, :, None] >= thresholds[:, None]).sum(dim=1))
+    with small_blocks(positives=many):
+        assert torch.equal(count_at_least(values, thresholds), (values[:, :, None] >= thresholds[:, None]).sum(dim=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from metric_module import UserError
 from metric_module.distances import Cosine, Euclidean, Manhattan
 from metric_module.evaluation import separation
 from metric_module.evaluation.separation import QUANTILES
+from tests.helpers.blocks import small_blocks
 from tests.helpers.points import cloud, grid, side
 from tests.oracles import retrieval as oracle
 from tests.oracles.verification import judge, triplet_shares
@@ -50,15 +50,16 @@ def test_ties_are_hard() -> None:
     assert constant.hard.tolist() == [1.0]
 
 
-def test_blocks_do_not_show_and_anchors_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_not_show_and_anchors_can_be_chosen() -> None:
     x, labels = cloud()
     whole = separation(x, labels, MARGINS, bins=10)
     halves = [separation(x, labels, MARGINS, bins=10, anchors=rows) for rows in torch.split(torch.arange(90), 45)]
     assert int(whole.triplets) == sum(int(half.triplets) for half in halves)
     weighted = [half.hard[0] * half.triplets for half in halves]
     assert float(whole.hard[0]) == pytest.approx(float(sum(weighted) / whole.triplets))
-    monkeypatch.setattr(sys.modules["metric_module.evaluation.separation"], "_CELLS", 1000)
-    for got, want in zip(separation(x, labels, MARGINS, bins=10, distance=Euclidean()), whole, strict=True):
+    with small_blocks(cells=1000):
+        found = separation(x, labels, MARGINS, bins=10, distance=Euclidean())
+    for got, want in zip(found, whole, strict=True):
         assert torch.allclose(got.double(), want.double(), rtol=1e-12)
 
 

@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metric_module import TripletCriterion
-from metric_module.criterion import blockwise
 from metric_module.distances import SNR, Euclidean
 from metric_module.keyed_random import keyed_uniform
 from metric_module.miners import BatchHard, EasyPositive, Random, SelectingMiner, SemihardNearest, Triplets, Uniform
-from metric_module.miners import semihard_nearest as module
 from tests.helpers.batches import LABELS, embed
+from tests.helpers.blocks import small_blocks
 from tests.oracles.criterion import pair
 
 MINERS: dict[str, Callable[[], SelectingMiner]] = {
@@ -72,16 +71,15 @@ def uneven() -> Tensor:
 @every_miner
 @pytest.mark.parametrize("sort_from", [6, 1000])
 @pytest.mark.parametrize("loss", ["hinge", "soft"])
-def test_block_size_changes_nothing(name: str, loss: str, sort_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SORT_FROM", sort_from)
+def test_block_size_changes_nothing(name: str, loss: str, sort_from: int) -> None:
     embeddings, labels = torch.nn.functional.normalize(embed(47, seed=5), dim=1), uneven()
     order = torch.randperm(47, generator=torch.Generator().manual_seed(0))
     results = []
     for budget in (1, 47 * 8 * 8 * 5, 2**26):
-        monkeypatch.setattr(blockwise, "MEMORY_BUDGET", budget)
         leaf = embeddings.clone().requires_grad_()
-        output = TripletCriterion(Euclidean(), MINERS[name](), 0.3, loss)(leaf, labels[order])
-        torch.autograd.backward(output.loss)
+        with small_blocks(memory_budget=budget, sort_from=sort_from):
+            output = TripletCriterion(Euclidean(), MINERS[name](), 0.3, loss)(leaf, labels[order])
+            torch.autograd.backward(output.loss)
         results.append((output.loss.detach(), leaf.grad, output.census))
     for value, gradient, census in results[1:]:
         torch.testing.assert_close(value, results[0][0], rtol=1e-12, atol=0)
@@ -130,15 +128,12 @@ def test_equal_embeddings_give_valid_triplets(name: str) -> None:
 
 @every_miner
 @pytest.mark.parametrize("sort_from", [0, 1000])
-def test_memory_does_not_grow_with_the_number_of_positives(
-    name: str, sort_from: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SORT_FROM", sort_from)
+def test_memory_does_not_grow_with_the_number_of_positives(name: str, sort_from: int) -> None:
     anchors, width = 16, 64
     distances = torch.rand(anchors, width, generator=torch.Generator().manual_seed(0))
     positive = (torch.arange(width) < width // 2).expand(anchors, width)
     miner = MINERS[name]()
-    with Largest() as mode:  # type: ignore[no-untyped-call]
+    with small_blocks(sort_from=sort_from), Largest() as mode:  # type: ignore[no-untyped-call]
         found = miner.select(distances, positive, ~positive, 0.5, partial(keyed_uniform, torch.arange(anchors)))
     assert len(found.anchor) >= anchors - 4
     # The triplets themselves and what numbers them, two indices for each, may be more than the block.

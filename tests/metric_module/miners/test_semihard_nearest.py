@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metric_module import UserError
-from metric_module.miners import SemihardNearest, semihard_nearest
+from metric_module.miners import SemihardNearest
+from tests.helpers.blocks import small_blocks
 from tests.oracles import miners as oracle
 from tests.oracles.miners import Triple, random_block, random_draws
 
@@ -26,8 +27,7 @@ def chosen(miner: SemihardNearest, block: tuple[Tensor, Tensor, Tensor], margin:
 @pytest.mark.parametrize("sort_from", [0, 4, 1000])
 @pytest.mark.parametrize("pick", ["nearest", "random"])
 @pytest.mark.parametrize("fallback", FALLBACKS)
-def test_equals_a_loop_over_pairs(pick: str, fallback: str, sort_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(semihard_nearest, "SORT_FROM", sort_from)
+def test_equals_a_loop_over_pairs(pick: str, fallback: str, sort_from: int) -> None:
     counts = []
     for seed in range(12):
         block = random_block(seed, levels=[3, 9, 40][seed % 3])
@@ -38,7 +38,8 @@ def test_equals_a_loop_over_pairs(pick: str, fallback: str, sort_from: int, monk
         for by_distance, rows in ((False, ~many), (True, many)):
             masks = (block[1] & rows[:, None], block[2] & rows[:, None])
             expected += oracle.semihard_nearest(block[0], *masks, margin, pick, fallback, draws, by_distance)
-        found = chosen(SemihardNearest(pick, fallback), block, margin, draws)
+        with small_blocks(sort_from=sort_from):
+            found = chosen(SemihardNearest(pick, fallback), block, margin, draws)
         assert sorted(found) == sorted(expected)
         counts.append((len(expected), int((block[1] & block[2].any(dim=1, keepdim=True)).sum())))
     assert all(0 < number <= pairs for number, pairs in counts)
@@ -82,13 +83,13 @@ def test_a_tie_with_the_positive_is_hard() -> None:
 
 
 @pytest.mark.parametrize("sort_from", [0, 1000])
-def test_random_draws_all_semihard_alike(sort_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(semihard_nearest, "SORT_FROM", sort_from)
+def test_random_draws_all_semihard_alike(sort_from: int) -> None:
     anchors = 8000
     distances = torch.tensor([[0.3, 0.2, 0.4, 0.35, 0.6, 0.5, 0.31]]).expand(anchors, 7)
     positive = (torch.arange(7) == 0).expand(anchors, 7)
     draws = random_draws(0, anchors, 1)
-    found = chosen(SemihardNearest("random"), (distances, positive, ~positive), 0.2, draws)
+    with small_blocks(sort_from=sort_from):
+        found = chosen(SemihardNearest("random"), (distances, positive, ~positive), 0.2, draws)
     frequency = torch.bincount(torch.tensor(found)[:, 2], minlength=7) / anchors
     expected = torch.tensor([0, 0, 1, 1, 0, 1, 1]) / 4
     assert (frequency - expected).abs().max() < 4 * math.sqrt(0.25 * 0.75 / anchors)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import resource
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from metric_module import UserError
 from metric_module.callbacks.random_state import random_state, set_random_state
 from metric_module.storage.checkpoints import WholeCheckpointIO, load_checkpoint, newest_checkpoint
+from tests.helpers.forked import run_program
 
 
 def content(value: float = 1.0, size: int = 1000) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     WholeCheckpointIO().save_checkpoint(content(7), path)
     before = path.read_bytes()
-    ended = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=False)
+    ended = run_program([sys.executable, "-c", FULL, str(path)], tmp_path)
     assert ended.returncode == 1
     message = f"UserError: checkpoint: cannot write {path} (File too large); the previous checkpoint is kept"
     assert ended.stderr.splitlines()[-1].endswith(message)

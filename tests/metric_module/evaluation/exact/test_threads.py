@@ -8,18 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from metric_module.evaluation import retrieval, retrieval_metrics
+from metric_module.evaluation import retrieval_metrics
 from metric_module.evaluation.exact.threads import in_threads
+from tests.helpers.blocks import small_blocks
 from tests.helpers.points import cloud
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_figures_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+def test_figures_do_not_depend_on_threads(threads: int) -> None:
     x, labels = cloud(seed=21)
     expected = retrieval_metrics(x, labels)
-    monkeypatch.setattr(retrieval, "QUERIES_AT_ONCE", 9)
     torch.set_num_threads(threads)
-    assert retrieval_metrics(x.requires_grad_(), labels) == expected
+    with small_blocks(queries=9):
+        assert retrieval_metrics(x.requires_grad_(), labels) == expected
     assert torch.get_num_threads() == threads
     assert 0 < expected["map"] < 1
 

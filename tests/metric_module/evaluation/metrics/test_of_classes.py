@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import pickle
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from metric_module.evaluation import (
     retrieval_metrics,
     retrieval_per_query,
 )
+from tests.helpers.processes import CONTEXT
 
 ROWS = 21
 
@@ -178,7 +178,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    other = multiprocessing.get_context("spawn").Process(target=_rank, args=(1, 2, str(tmp_path)))
+    other = CONTEXT.Process(target=_rank, args=(1, 2, str(tmp_path)))
     other.start()
     _rank(0, 2, str(tmp_path))
     other.join(timeout=60)

@@ -14,8 +14,8 @@ from torch import Tensor
 from metric_module import UserError
 from metric_module.distances import Cosine, Distance, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.evaluation import roc_curve, verification_metrics
-from metric_module.evaluation.verification import pair_counts
 from metric_module.evaluation.verification.pair_counts import EuclideanPairs, PairCounts, count_pairs, pairs_of
+from tests.helpers.blocks import small_blocks
 from tests.helpers.points import cloud, grid, near_ties, side
 from tests.oracles import retrieval as oracle
 from tests.oracles.verification import Judged, judge, verification_figures
@@ -75,23 +75,23 @@ def test_a_constant_embedding_gains_nothing() -> None:
 
 
 @pytest.mark.parametrize("distance", [None, Cosine(), Manhattan()])
-def test_neither_blocks_nor_the_order_of_rows_show(distance: Distance | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_blocks_nor_the_order_of_rows_show(distance: Distance | None) -> None:
     x, labels = cloud(rows=120, width=40)
     ids = torch.arange(120)
     expected = verification_metrics(x, labels, ids, distance=distance, threshold=1.5)
     for seed, blocks in enumerate((1, 7, 64)):
-        monkeypatch.setattr(pair_counts, "_SIDE", blocks)
-        monkeypatch.setattr(pair_counts, "_PAIRS", 3 * blocks)
         order = torch.randperm(120, generator=torch.Generator().manual_seed(seed))
-        assert verification_metrics(x[order], labels[order], ids[order], distance=distance, threshold=1.5) == expected
+        with small_blocks(side=blocks):
+            found = verification_metrics(x[order], labels[order], ids[order], distance=distance, threshold=1.5)
+        assert found == expected
 
 
-def test_counts_of_shards_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair_counts, "_SIDE", 16)
+def test_counts_of_shards_add_up() -> None:
     x, labels = cloud()
     pairs = pairs_of(x, None)
-    whole = count_pairs(pairs, labels, pairs.inner(None))
-    parts = [count_pairs(pairs, labels, pairs.inner(None), (rank, 3)) for rank in range(3)]
+    with small_blocks(side=16):
+        whole = count_pairs(pairs, labels, pairs.inner(None))
+        parts = [count_pairs(pairs, labels, pairs.inner(None), (rank, 3)) for rank in range(3)]
     assert all(0 < part.different < whole.different for part in parts)
     for name in ("closer", "within", "different"):
         total = sum(getattr(part, name) for part in parts)

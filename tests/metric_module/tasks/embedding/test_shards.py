@@ -15,10 +15,10 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from metric_module import Batch, UserError
-from metric_module.tasks.embedding import shards as shards_module
 from metric_module.tasks.embedding.formats import write_file
 from metric_module.tasks.embedding.names import Naming
 from metric_module.tasks.embedding.shards import Shards, ShardWriter
+from tests.helpers.blocks import small_blocks
 
 MODULE: Any = SimpleNamespace(device="cpu")
 
@@ -44,10 +44,10 @@ def write(folder: Path, *ids_of_processes: list[int]) -> Shards:
     return Shards(folder, len(ids_of_processes))
 
 
-def test_in_order_of_id_and_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "BLOCK_BYTES", 24)  # three rows
+def test_in_order_of_id_and_each_once(tmp_path: Path) -> None:
     shards = write(tmp_path, [8, 2, 2**53 + 1], [], [-7, 8, 5, 1])
-    blocks = list(shards.blocks())
+    with small_blocks(shard_bytes=24):  # three rows
+        blocks = list(shards.blocks())
     assert [len(block.ids) for block in blocks] == [3, 3]
     assert np.concatenate([block.ids for block in blocks]).tolist() == [-7, 1, 2, 5, 8, 2**53 + 1]
     assert (shards.labels == 3 * shards.ids).all()
@@ -71,16 +71,16 @@ def test_a_process_removes_its_own_files_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
-def test_memory_is_that_of_a_block(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_that_of_a_block(tmp_path: Path, kind: str) -> None:
     """20 MB of embeddings, written with a fraction of it: numpy's allocations are traced."""
     naming = Naming(LightningDataModule(), "test")
     write_file(tmp_path / "first", kind, write(tmp_path, [1]), naming, {})  # imports are not counted
     rows, width = 20_000, 256
-    monkeypatch.setattr(shards_module, "BLOCK_BYTES", 1 << 19)
     starts = [torch.arange(start, start + 1000) for start in range(0, rows, 1000)]
     write_shard(tmp_path, 0, [(ids, ids, ids[:, None].expand(-1, width).float()) for ids in starts])
     tracemalloc.start()
-    write_file(tmp_path / "file", kind, Shards(tmp_path, 1), naming, {})
+    with small_blocks(shard_bytes=1 << 19):
+        write_file(tmp_path / "file", kind, Shards(tmp_path, 1), naming, {})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (tmp_path / "file").stat().st_size > 4 * rows * width
