@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from pytorch_metric_learning import losses, miners
-from torch import Tensor
 from typing_extensions import override
 
 from benchmarks.common import markdown, recipe
 from metric_module import Census, CriterionOutput, TripletCriterion
+from metric_module.criterion.inputs import MiningInput
 from metric_module.tasks.build import Parts
 
 PEERS = {
@@ -42,17 +42,14 @@ class PeerCriterion(TripletCriterion):
         self.peer_loss: Any = losses.TripletMarginLoss(margin=ours.margin)
 
     @override
-    def forward(
-        self, embeddings: Tensor, labels: Tensor | None, *sets: Tensor | None, **options: Any
-    ) -> CriterionOutput:
+    def mine(self, given: MiningInput, census: bool) -> CriterionOutput:
         """The peer's loss while training; ours, which needs less memory, over the whole validation set."""
         if not self.training:
-            output: CriterionOutput = super().forward(embeddings, labels, *sets, **options)
-            return output
-        triplets = self.peer_miner(embeddings, labels)
+            return super().mine(given, census)
+        triplets = self.peer_miner(given.embeddings, given.labels)
         count, none = torch.tensor(len(triplets[0])), torch.tensor(0)
         # The module reads no census of a criterion that takes none; the peer knows how many it chose, and no more.
-        census = Census(
+        counts = Census(
             None,
             None,
             None,
@@ -63,7 +60,7 @@ class PeerCriterion(TripletCriterion):
             mean_d_ap=None,
             mean_d_an=None,
         )
-        return CriterionOutput(self.peer_loss(embeddings, labels, triplets), census)
+        return CriterionOutput(self.peer_loss(given.embeddings, given.labels, triplets), counts)
 
 
 def fit(miner: str, seed: int, peer: bool, overrides: Sequence[str]) -> tuple[Parts, float]:

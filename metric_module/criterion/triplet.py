@@ -68,6 +68,12 @@ class TripletCriterion(nn.Module):
 
     step: Tensor
 
+    def __init_subclass__(cls) -> None:
+        """Reject a subclass whose ``forward`` would never be called in training."""
+        super().__init_subclass__()
+        if "forward" in vars(cls) and "mine" not in vars(cls):
+            raise UserError(f"{cls.__name__}: override mine(given, census); training calls it in place of forward")
+
     def __init__(
         self,
         distance: Distance,
@@ -144,6 +150,8 @@ class TripletCriterion(nn.Module):
 
     def mine(self, given: MiningInput, census: bool) -> CriterionOutput:
         """Mine and measure one batch that was checked before: :meth:`forward` without its checks.
+
+        :class:`metric_module.TripletModule` calls this, and so does :meth:`forward`: a subclass overrides this one.
 
         Args:
             given: Finite embeddings, and labels or masks, as :func:`metric_module.criterion.inputs.check_input`

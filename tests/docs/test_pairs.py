@@ -51,7 +51,7 @@ def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPat
     assert figures["test"]["queries"] > 10
     assert "loss" not in figures["test"]
     page = (folder / "run/report.html").read_text()
-    assert "This data has pairs in place of classes" in page
+    assert "This data has pairs instead of classes" in page
     assert "ndcg_at_10" in page
     evaluate = ["task=evaluate", "ckpt_path=run/checkpoints/best.ckpt", "hydra.run.dir=again", "report=false"]
     more = [word for word in words if word.startswith("evaluation")]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metric_module import TripletCriterion
+from metric_module import TripletCriterion, UserError
 from metric_module.distances import Distance, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.miners import All, BatchHard, DistanceWeighted, Easy, Semihard, Triplets
 from tests.helpers.batches import DISTANCES, LABELS, MINERS, embed
@@ -232,3 +232,8 @@ def test_float32_is_close_to_float64(miner: type, margin: float, offset: float) 
     # Excesses below a thousandth carry the rounding of distances near 1: hence the absolute 1e-7.
     torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-5 * (1 + offset), atol=1e-7)
     assert (results[0][1] - results[1][1]).norm() / results[1][1].norm() < 1e-5 * (1 + offset)
+
+
+def test_a_subclass_that_training_would_not_call() -> None:
+    with pytest.raises(UserError, match=r"Mine: override mine\(given, census\); training calls it in place of forward"):
+        type("Mine", (TripletCriterion,), {"forward": lambda self, embeddings, labels: None})
