@@ -1,7 +1,7 @@
-"""Sampler of relations: queries in turn, some positives of each, and random references.
+"""Batch sampler for relations: every query once per epoch, with some of its positives and random references.
 
-Legend: N = training queries, B = queries in a batch, K = positives of a query, G = references in a batch,
-n = positives of one query in the data set, W = processes.
+Shapes: N = training queries, B = queries in a batch, K = positives drawn for each query, G = references in a batch,
+n = positives of one query in the data set, W = number of processes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from metric_module.errors import UserError
 from metric_module.keyed_random import combine
 from metric_module.relations import Relation
 
-QUERY_ORDER, POSITIVE_ORDER, RANDOM_ORDER = 21, 22, 23
+QUERY_ORDER, POSITIVE_ORDER, RANDOM_ORDER = 21, 22, 23  # one number for each use of the seed, so that they differ
 
 
 class Drawn(NamedTuple):
-    """One process's shard of a batch, as rows of the data set, int64.
+    """Queries and references of one batch, for one process: row numbers of the data set, int64.
 
     Attributes:
         queries: Queries of this process, ``(B / W,)``.
         references: References of this process, distinct and ascending.
-        together: References that the masks have columns for, ``(G,)``: of all processes in their order, or of this one.
+        together: References that are the columns of the batch's masks, ``(G,)``: those of all processes in order of
+            rank or, without ``gather``, those of this process.
     """
 
     queries: Tensor
@@ -38,13 +39,14 @@ class Drawn(NamedTuple):
 
 
 class PairSampler(EpochSampler):
-    r"""Sampler of batch numbers, which also draws the contents of each batch.
+    r"""Sampler that yields batch numbers; :meth:`draw` returns the contents of a batch.
 
     **An epoch** is :math:`\lceil N / B \rceil` batches: every query once, in random order; the last batch is filled
-    with the first queries of the epoch. A query brings K of its positives (all, if it has fewer): in
-    :math:`\lceil n / K \rceil` epochs each of its n positives is drawn once, in random order. The references of a batch
-    are these positives, without repetition, and random ones. A batch is a pure function of (seed, epoch, step). It does
-    not depend on the number of processes or workers, or on a global random state.
+    with the first queries of the epoch. With each query, K of its positives are drawn (all, if it has fewer). They are
+    drawn in passes of :math:`\lceil n / K \rceil` epochs: in a pass, each of the n positives is drawn at least once, in
+    random order. The references of a batch are these positives, without repetition, and random ones. A batch is a pure
+    function of (seed, epoch, step). It does not depend on the number of processes or workers, or on a global random
+    state.
 
     Args:
         anchors: Training queries, int64 ``(N,)``.
@@ -56,7 +58,7 @@ class PairSampler(EpochSampler):
         seed: Seed of the random order.
         rank: Number of this process.
         world_size: W, the number of processes; must divide B.
-        gather: Whether a query is compared with the references of all processes, or only with those of its own.
+        gather: Whether a query is compared with the references of all processes, or only with those of its process.
 
     Raises:
         UserError: An argument is out of range, or there are fewer than B queries.
@@ -99,6 +101,7 @@ class PairSampler(EpochSampler):
 
     @override
     def __iter__(self) -> Iterator[int]:
+        """Iterate over the numbers of the epoch's remaining batches, counted from the start of training."""
         start = self.epoch * self.batches_per_epoch
         return iter(range(start + self.first_step, start + self.batches_per_epoch))
 
@@ -107,26 +110,26 @@ class PairSampler(EpochSampler):
         return self.batches_per_epoch
 
     def draw(self, number: int) -> Drawn:
-        """Draw this process's shard of a batch.
+        """Draw this process's part of a batch.
 
         Args:
             number: Number of the batch since the start of training.
         """
         epoch, step = divmod(number, self.batches_per_epoch)
-        size, shard = len(self.anchors), self.queries_per_batch // self.world_size
-        place = (step * self.queries_per_batch + torch.arange(self.queries_per_batch)) % size  # (B,)
-        queries = self.anchors[keyed_permutation(combine(self.seed, QUERY_ORDER, epoch), place, size)]  # (B,)
-        own = queries[self.rank * shard : (self.rank + 1) * shard]  # (B / W,)
-        extra = self._random(number)
+        size, per_process = len(self.anchors), self.queries_per_batch // self.world_size
+        positions = (step * self.queries_per_batch + torch.arange(self.queries_per_batch)) % size  # (B,)
+        queries = self.anchors[keyed_permutation(combine(self.seed, QUERY_ORDER, epoch), positions, size)]  # (B,)
+        own = queries[self.rank * per_process : (self.rank + 1) * per_process]  # (B / W,)
+        random_references = self._random(number)
         if not self.gather:
-            extra = extra.tensor_split(self.world_size)[self.rank]
-            references = torch.unique(torch.cat([self._turn(own, epoch), extra]))  # (G,)
+            random_references = random_references.tensor_split(self.world_size)[self.rank]
+            references = torch.unique(torch.cat([self._turn(own, epoch), random_references]))  # (G,)
             return Drawn(own, references, references)
-        together = torch.unique(torch.cat([self._turn(queries, epoch), extra]))  # (G,)
+        together = torch.unique(torch.cat([self._turn(queries, epoch), random_references]))  # (G,)
         return Drawn(own, together.tensor_split(self.world_size)[self.rank], together)
 
     def _random(self, number: int) -> Tensor:
-        """Draw the random references."""
+        """Draw the random references of a batch, for all processes together."""
         size = len(self.candidates)
         if self.extra == size:
             return self.candidates
@@ -134,12 +137,12 @@ class PairSampler(EpochSampler):
         return self.candidates[keyed_permutation(key, torch.arange(self.extra), size)]
 
     def _turn(self, queries: Tensor, epoch: int) -> Tensor:
-        """Draw the positives of queries ``(B,)`` in an epoch, int64, for all queries together."""
+        """Draw the positives of the queries ``(B,)`` in an epoch, int64, concatenated over the queries."""
         lists = self.positives.lists(queries)
         sizes = lists.sizes[:, None]  # (B, 1)
-        turns = -(-sizes // self.positives_per_query)  # (B, 1)
-        copies = torch.arange(self.positives_per_query)  # (K,)
-        places = (epoch % turns * self.positives_per_query + copies) % sizes  # (B, K)
-        keys = combine(self.seed, POSITIVE_ORDER, queries[:, None], epoch // turns)  # (B, 1)
-        places = keyed_permutation(keys, places, sizes) + lists.starts[:-1, None]  # (B, K)
-        return lists.columns[places[copies < sizes]]
+        epochs_per_pass = -(-sizes // self.positives_per_query)  # (B, 1); every pass has a new random order
+        slots = torch.arange(self.positives_per_query)  # (K,)
+        positions = (epoch % epochs_per_pass * self.positives_per_query + slots) % sizes  # (B, K)
+        keys = combine(self.seed, POSITIVE_ORDER, queries[:, None], epoch // epochs_per_pass)  # (B, 1)
+        positions = keyed_permutation(keys, positions, sizes) + lists.starts[:-1, None]  # (B, K)
+        return lists.columns[positions[slots < sizes]]  # without repetition where a query has fewer than K positives

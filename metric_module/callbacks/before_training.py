@@ -1,6 +1,6 @@
-"""Separation of validation samples before and after training.
+"""Callback that measures how well classes are separated before and after training, on validation samples.
 
-Shapes: B = samples of a batch, n = samples of this process, N = samples of all, M = margins, D = embedding size.
+Shapes: B = samples of a batch, N = samples of all processes, W = number of processes, D = embedding size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from metric_module.evaluation.separation import Separation, separation
 from metric_module.module import TripletModule
 
 MARGINS = 26
-"""Number of margins, from 0 to 2.5 times the criterion's own, which has index 10."""
+"""Number of margins to measure at: from 0 to 2.5 times the criterion's margin, which has index 10."""
 
 
 class Embedded(NamedTuple):
@@ -39,17 +39,17 @@ class Embedded(NamedTuple):
 
 
 class BeforeTraining(Callback):
-    """Separation of some validation samples with the initial weights, and with those after training.
+    """Class separation of some validation samples, measured with the initial weights and again after training.
 
-    The samples are the first ones of the validation loader, as many whole classes as fit into ``samples``. They are
+    The samples are the first ones of the validation loader, without a class that continues beyond the limit. They are
     embedded once before the first step. Their ids and their
     :class:`metric_module.evaluation.separation.Separation` are kept, also in checkpoints. A validation after training
     (``trainer.validate``) measures the same samples again. Training does not change: modes and random number generators
-    are restored, and nothing is logged. Needs a data module of classes; does nothing if training starts from a
-    checkpoint without these measurements.
+    are restored, and nothing is logged. Nothing is measured if the data module has relations instead of classes, or if
+    training resumes from a checkpoint without a measurement.
 
     Args:
-        samples: Largest number of samples.
+        samples: Largest number of samples, over all processes together.
 
     Attributes:
         ids: Ids of the samples, int64 ``(N,)``; None if nothing was measured.
@@ -65,12 +65,12 @@ class BeforeTraining(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """Ids of the samples, and their separation before training."""
+        """Return the ids of the samples, and their separation before training."""
         return {"ids": self.ids, "before": None if self.before is None else self.before._asdict()}
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore the measurement, unless an older version measured other figures."""
+        """Restore the measurement; ignore one of an older version, which has other fields."""
         before = state_dict["before"]
         if before is not None and before.keys() == set(Separation._fields):
             self.ids, self.before = state_dict["ids"], Separation(**before)
@@ -82,26 +82,26 @@ class BeforeTraining(Callback):
         datamodule = facts.datamodule
         if trainer.global_step or datamodule is None or not isinstance(pl_module, TripletModule):
             return
-        if facts.sought is not None:  # relations have no classes
+        if facts.sought is not None:  # the data has relations instead of classes
             return
         with _aside(trainer, pl_module):
-            most = _most_batches(trainer, loader := datamodule.val_dataloader())
-            found = _embed(trainer, pl_module, loader, self.samples, most)
+            max_batches = _most_batches(trainer, loader := datamodule.val_dataloader())
+            embedded = _embed(trainer, pl_module, loader, self.samples, max_batches)
         criterion = pl_module.criterion
-        self.before = measure_separation(found.embeddings, found.labels, criterion.margin, criterion.distance)
-        self.ids = None if self.before is None else found.ids
+        self.before = measure_separation(embedded.embeddings, embedded.labels, criterion.margin, criterion.distance)
+        self.ids = None if self.before is None else embedded.ids
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the same samples again in a validation after training."""
         if trainer.state.fn != TrainerFn.VALIDATING or self.ids is None or not isinstance(pl_module, TripletModule):
             return
-        every = pl_module.metric.gathered()
-        rows = torch.isin(every.ids, self.ids.to(every.ids.device)).nonzero()[:, 0]  # (N,)
+        validated = pl_module.metric.gathered()
+        rows = torch.isin(validated.ids, self.ids.to(validated.ids.device)).nonzero()[:, 0]  # (N,)
         if len(rows) == len(self.ids):
             criterion = pl_module.criterion
             self.after = measure_separation(
-                every.embeddings[rows], every.labels[rows], criterion.margin, criterion.distance
+                validated.embeddings[rows], validated.labels[rows], criterion.margin, criterion.distance
             )
 
 
@@ -139,9 +139,9 @@ def measure_separation(embeddings: Tensor, labels: Tensor, margin: float, distan
 
 @contextmanager
 def _aside(trainer: Trainer, module: nn.Module) -> Iterator[None]:
-    """Evaluate within training; restore modes and random number generators afterwards."""
-    modes = {part: part.training for part in module.modules()}
-    before = random_state()
+    """Evaluate during training, without gradients; restore modes and random number generators on exit."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    state = random_state()
     module.eval()
     trainer.validating = True
     try:
@@ -149,42 +149,42 @@ def _aside(trainer: Trainer, module: nn.Module) -> Iterator[None]:
             yield
     finally:
         trainer.training = True
-        for part, mode in modes.items():
-            part.training = mode
-        set_random_state(before)
+        for submodule, mode in modes.items():
+            submodule.training = mode
+        set_random_state(state)
 
 
 def _most_batches(trainer: Trainer, loader: Any) -> float:
-    """Number of batches that a validation would read from the loader."""
+    """Return the largest number of batches that a validation would read from the loader."""
     limit: int | float = trainer.limit_val_batches
     if isinstance(limit, int):
         return limit
     return math.inf if limit == 1.0 else int(limit * len(loader))
 
 
-def _embed(trainer: Trainer, module: TripletModule, loader: Any, samples: int, most: float) -> Embedded:
-    """Embed the first samples of all processes, in the loader's order, without an incomplete class."""
+def _embed(trainer: Trainer, module: TripletModule, loader: Any, samples: int, max_batches: float) -> Embedded:
+    """Embed the first samples of each process's loader, and gather those whose class does not continue after them."""
     limit = samples // world_size()
-    none = torch.zeros(0, dtype=torch.int64, device=module.device)
-    parts: list[Embedded] = []
+    empty = torch.zeros(0, dtype=torch.int64, device=module.device)
+    batches: list[Embedded] = []
     seen = 0
-    for number, given in enumerate(loader):
-        if number >= most or seen > limit:
+    for number, batch in enumerate(loader):
+        if number >= max_batches or seen > limit:  # one sample beyond the limit shows whether the last class continues
             break
-        inputs, labels, index = unpack(trainer.strategy.batch_to_device(given, dataloader_idx=0), seen)
+        inputs, labels, index = unpack(trainer.strategy.batch_to_device(batch, dataloader_idx=0), seen)
         with trainer.precision_plugin.val_step_context():
             embeddings = embed(module.encoder, inputs).float()  # (B, D)
         if len(embeddings) != len(labels):
             break  # the first training step raises the error
-        parts.append(Embedded(embeddings, labels, index))
+        batches.append(Embedded(embeddings, labels, index))
         seen += len(labels)
-    parts = parts or [Embedded(torch.zeros(0, module.encoder.embedding_dim, device=module.device), none, none)]
-    own = Embedded(*(torch.cat(part) for part in zip(*parts, strict=True)))
-    return _whole_classes(Embedded(*(part[:limit] for part in own)), own.labels[limit : limit + 1])
+    batches = batches or [Embedded(torch.zeros(0, module.encoder.embedding_dim, device=module.device), empty, empty)]
+    own = Embedded(*(torch.cat(field) for field in zip(*batches, strict=True)))
+    return _whole_classes(Embedded(*(field[:limit] for field in own)), own.labels[limit : limit + 1])
 
 
 def _whole_classes(own: Embedded, following: Tensor) -> Embedded:
-    """Gather the samples of all processes, each once, without classes that continue after them.
+    """Gather the samples of all processes; drop repeated ids, NaN, and classes that continue after the samples.
 
     Args:
         own: Samples of this process.
@@ -192,9 +192,9 @@ def _whole_classes(own: Embedded, following: Tensor) -> Embedded:
     """
     embeddings, labels, ids, _ = gather_batch(*own)
     assert ids is not None  # this process passed ids
-    cut = gather_rows(following, row_counts(following))  # (at most W,)
-    kept = torch.isfinite(embeddings).all(dim=1) & ~torch.isin(labels, cut)  # (N,)
+    incomplete = gather_rows(following, row_counts(following))  # (at most W,) classes
+    kept = torch.isfinite(embeddings).all(dim=1) & ~torch.isin(labels, incomplete)  # one value for each gathered row
     rows = kept.nonzero()[:, 0]
-    once = np.unique(ids[rows].cpu().numpy(), return_index=True)[1]
-    rows = rows[torch.from_numpy(once).to(rows.device)]
+    first_of_id = np.unique(ids[rows].cpu().numpy(), return_index=True)[1]
+    rows = rows[torch.from_numpy(first_of_id).to(rows.device)]  # (N,)
     return Embedded(embeddings[rows], labels[rows], ids[rows])

@@ -1,7 +1,9 @@
-"""Allow-list of ``_target_`` names: names that the user typed or trusts, and this project's own classes.
+"""Allow-list of ``_target_`` names, so that a configuration from a stranger cannot run arbitrary code.
 
 A configuration can come from anyone: a shared yaml, a run's folder, a checkpoint. Names in it are checked before
-anything is imported, and the imported objects before anything is called. Only the command line can extend the list.
+anything is imported, and the imported objects before anything is called. Allowed are public names of this project,
+Lightning and torch.optim, names that the user typed as a ``_target_``, and packages that the user trusts. Only the
+command line, or :func:`vouch_for` from Python, can extend the list; a file cannot.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from metric_module.errors import UserError
 
 WORDS = "LIGHTNING_TRIPLETS_TYPED"
-"""Environment variable: the words the user typed, for child processes (sweep jobs, DDP processes)."""
+"""Environment variable that gives child processes (sweep jobs, DDP processes) the arguments that the user typed."""
 
 PARTS = re.compile(
     r"(metric_module\.(encoders|distances|miners|callbacks|evaluation)|datamodules(\.published)?)\.[A-Z]\w*"
@@ -33,9 +35,12 @@ PARTS = re.compile(
     r"|lightning\.pytorch\.plugins\.(?!\w*CheckpointIO)[A-Z]\w*"
     r"|hydra\._internal\.core_plugins\.basic_(launcher\.BasicLauncher|sweeper\.BasicSweeper)"
 )
+"""Names that every configuration may use without permission."""
+
+# Top-level packages that an object behind such a name may come from.
 _HOMES = ("metric_module", "datamodules", "torch", "lightning")
 
-# Hydra finds launchers and sweepers among the installed plugins.
+# Path and name of an installed launcher or sweeper: Hydra imports all installed plugins in any case.
 _PLUGINS = re.compile(r"hydra\.(launcher|sweeper)\._target_ hydra_plugins\.[\w.]+")
 
 _LOGGING = re.compile(r"logging\.(Stream|File|Null)Handler|logging\.Formatter|colorlog\.ColoredFormatter")
@@ -43,12 +48,14 @@ _STREAMS = re.compile(r"ext://sys\.std(out|err)")
 _MAKES_NODES = re.compile(r"\boc\s*\.\s*(create|decode)\b")
 _TASKS = "metric_module.tasks."
 
-# Nodes that Hydra builds, calls or sets itself; a reference in them could bring in a node from elsewhere.
+# Nodes that Hydra builds, calls or sets itself. An interpolation in them could insert a node that was not checked.
 _ACTS = tuple(
     f"hydra.{part}" for part in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging", "job.env_set")
 )
+# Interpolations that are allowed there nevertheless: Hydra's own values in the filename of a logging handler, and two
+# paths in the options of a launcher, which Hydra's schema declares as text, so that they cannot insert a node.
 _PLACE = re.compile(r"(\$\{hydra[.:][\w.]+\}|[^$])*")
-_LAUNCH = re.compile(r"(\$\{hydra\.(sweep\.dir|job\.name)\}|[^$])*")  # typed as text, so they bring no nodes
+_LAUNCH = re.compile(r"(\$\{hydra\.(sweep\.dir|job\.name)\}|[^$])*")
 
 
 _trusted: list[str] = []
@@ -56,10 +63,10 @@ _words: list[str] = []
 
 
 def remember(words: list[str]) -> None:
-    """Store the words the user typed, once and before Hydra can change the environment.
+    """Store the command-line arguments that the user typed, once and before Hydra can change the environment.
 
     Args:
-        words: Words of this command line; those of the parent process take precedence.
+        words: Arguments of this process; in a child process, those of the parent are stored instead.
     """
     _words[:] = json.loads(os.environ.get(WORDS, json.dumps(words)))
 
@@ -78,12 +85,12 @@ def vouch_for(*packages: str) -> None:
 
 
 class Typed(NamedTuple):
-    """Names that the user vouches for.
+    """Permissions that the user gave on the command line.
 
     Attributes:
-        targets: Names typed for a ``_target_``.
-        packages: Names in ``trusted``.
-        environment: Whether ``hydra.job.env_set`` was typed.
+        targets: Values typed for a ``_target_``.
+        packages: Packages, or names in them, typed in ``trusted=[...]``, and those of :func:`vouch_for`.
+        environment: Whether ``hydra.job.env_set`` was typed, so that environment variables may be set.
     """
 
     targets: frozenset[str]
@@ -92,14 +99,14 @@ class Typed(NamedTuple):
 
 
 def typed() -> Typed:
-    """Return the names that the command line of this process, or of its parent, vouches for."""
+    """Return the permissions from the command line of this process or its parent, and from :func:`vouch_for`."""
     found = _parsed(tuple(_words))
     return found._replace(packages=(*found.packages, *_trusted))
 
 
 @cache
 def _parsed(words: tuple[str, ...]) -> Typed:
-    """Parse the words of a command line; cached, because every name is compared with the result."""
+    """Parse command-line arguments into permissions; cached, because every checked name needs the result."""
     targets: list[str] = []
     packages: list[str] = []
     environment = False
@@ -124,7 +131,8 @@ def check_configuration(cfg: DictConfig) -> None:
         cfg: The composed configuration; nothing is resolved.
 
     Raises:
-        UserError: If a node would call or import a name that nobody vouched for; the first one is named.
+        UserError: If a node would call or import a name that is neither in the allow-list, nor typed, nor trusted; if
+            a file asks for a sweep, sets ``trusted`` or the environment, or creates nodes from text.
     """
     vouched = typed()
     if str(OmegaConf.select(cfg, "hydra.mode")).endswith("MULTIRUN") and not _typed_a_sweep():
@@ -141,13 +149,13 @@ def check_configuration(cfg: DictConfig) -> None:
 
 
 def check_words(words: list[str]) -> None:
-    """Check overrides before Hydra composes with them, because some of them import.
+    """Check overrides before Hydra composes with them: a search path can make Hydra import a package.
 
     Args:
         words: Overrides, typed or from the file of a sweep or a run.
 
     Raises:
-        UserError: If one that was not typed changes Hydra's search path.
+        UserError: If an override that the user did not type changes Hydra's search path.
     """
     for word in words:
         if word.lstrip("+~").startswith("hydra.searchpath") and word not in _words:
@@ -188,41 +196,43 @@ def check_found(path: str, name: str, found: Callable[..., Any]) -> None:
     Args:
         path: Place of the ``_target_`` in the configuration.
         name: Its value.
-        found: The imported object.
+        found: The object that was imported for this name.
 
     Raises:
         UserError: If it comes from another package, and was neither typed nor trusted.
     """
     _check_name(path, name, typed())
-    home = str(getattr(found, "__module__", "")).split(".")[0]
+    package = str(getattr(found, "__module__", "")).split(".")[0]
     if not _is_vouched(name, typed()) and not (
-        home in _HOMES and (inspect.isclass(found) or inspect.isfunction(found))
+        package in _HOMES and (inspect.isclass(found) or inspect.isfunction(found))
     ):
         raise _refusal(path, name)
 
 
 def _check_name(path: str, name: Any, vouched: Typed) -> None:
-    known = isinstance(name, str) and (PARTS.fullmatch(name) or _PLUGINS.fullmatch(f"{path} {name}"))
-    if not known and not _is_vouched(name, vouched):
+    """Raise an error if a name is neither in the allow-list nor vouched for."""
+    allowed = isinstance(name, str) and (PARTS.fullmatch(name) or _PLUGINS.fullmatch(f"{path} {name}"))
+    if not allowed and not _is_vouched(name, vouched):
         raise _refusal(path, name)
 
 
 def _is_vouched(name: Any, vouched: Typed) -> bool:
+    """Return whether the user typed this name, or trusts it or a package that contains it."""
     return name in vouched.targets or any(f"{name}.".startswith(f"{package}.") for package in vouched.packages)
 
 
 def _check_hydra(path: str, key: str, value: Any, vouched: Typed) -> None:
-    """Check values that Hydra uses before a task starts: factories of logging, environment variables."""
+    """Check a value that Hydra uses before a task starts: logging classes, interpolations, environment variables."""
     text = str(value)
     factory = path.startswith(("hydra.job_logging.", "hydra.hydra_logging.")) and key in {"()", "class"}
     if factory and not _LOGGING.fullmatch(text):
         raise _refusal(path, value)
     if "ext://" in text and not _STREAMS.fullmatch(text):
         raise _refusal(path, value)
-    acts = any(f"{path}.".startswith(f"{part}.") or f"{part}.".startswith(f"{path}.") for part in _ACTS)
-    plain = _LAUNCH if path.startswith("hydra.launcher.") and key != "_target_" else None
-    plain = _PLACE if key == "filename" else plain
-    if acts and "${" in text and not (plain and plain.fullmatch(text)):
+    used_by_hydra = any(f"{path}.".startswith(f"{part}.") or f"{part}.".startswith(f"{path}.") for part in _ACTS)
+    allowed = _LAUNCH if path.startswith("hydra.launcher.") and key != "_target_" else None
+    allowed = _PLACE if key == "filename" else allowed
+    if used_by_hydra and "${" in text and not (allowed and allowed.fullmatch(text)):
         raise UserError(f"{path}: expected a plain value, got {value!r}")
     if f"{path}.".startswith("hydra.job.env_set.") and value and not vouched.environment:
         raise UserError(f"{path}: a file cannot set the environment; type it on the command line")
@@ -237,8 +247,9 @@ def _refusal(path: str, name: Any) -> UserError:
 
 
 def _typed_a_sweep() -> bool:
-    asks = ("hydra.mode=", "resume_sweep=")
-    return bool({"-m", "--multirun"} & set(_words)) or any(word.startswith(asks) for word in _words)
+    """Return whether the command line asks for a sweep."""
+    prefixes = ("hydra.mode=", "resume_sweep=")
+    return bool({"-m", "--multirun"} & set(_words)) or any(word.startswith(prefixes) for word in _words)
 
 
 def _names(node: Any) -> Iterator[str]:
@@ -247,7 +258,7 @@ def _names(node: Any) -> Iterator[str]:
 
 
 def _leaves(path: str, node: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yield path, last key and value of every leaf; whatever a ``_target_`` holds counts as a leaf."""
+    """Yield path, last key and value of every leaf; the value of a ``_target_`` is a leaf even if it has children."""
     key = path.rpartition(".")[2]
     if isinstance(node, Mapping) and key != "_target_":
         for name, value in node.items():

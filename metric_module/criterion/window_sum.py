@@ -1,6 +1,8 @@
 """Exact sums of the loss over all triplets in a window, for one block of anchors, in ``O(A M)`` memory.
 
-Shapes: A = anchors in the block, M = references, K = most positives of any anchor in the block.
+Shapes: A = anchors in the block, M = references, K = largest number of positives of an anchor in the block.
+A slot is a place in the list of an anchor's positives, which is padded to length K; see
+:class:`metric_module.miners.positives.Slots`.
 """
 
 from __future__ import annotations
@@ -36,14 +38,15 @@ class BlockSum(NamedTuple):
 
 
 class Negatives(NamedTuple):
-    """Positives and negatives of one block, with a counter.
+    """Distances of one block, prepared for :func:`window_sum`: positives in slots, negatives in a matrix.
 
     Attributes:
         slots: The positives.
         d_ap: Distance of each positive, ``(A, K)``; ``-inf`` in empty slots.
-        values: Distances ``(A, M)`` of negatives; twice ``window_limit`` is added for other references.
+        values: Distances ``(A, M)``. A reference that is not a negative of the anchor has twice ``window_limit`` added,
+            and so lies beyond every finite edge of a window.
         number: Number of negatives of each anchor, floating point ``(A,)``.
-        counter: Counts over ``values``.
+        counter: Counts the negatives in an interval of ``values``.
     """
 
     slots: Slots
@@ -54,7 +57,12 @@ class Negatives(NamedTuple):
 
 
 def prepare(distances: Tensor, pairs: Pairs) -> Negatives:
-    """Gather the positives, and move barred references beyond every edge; overwrites ``pairs.barred``."""
+    """Gather the distances of the positives, and move references that are not negatives beyond every window edge.
+
+    Args:
+        distances: Distances from anchors to references, ``(A, M)``.
+        pairs: Positives, and the mask ``barred`` of references that are not negatives; the mask is overwritten.
+    """
     slots, barred = pairs
     number = distances.shape[1] - barred.sum(dim=1)  # (A,)
     values = torch.add(distances, barred, alpha=2 * window_limit(distances.dtype), out=barred)  # (A, M)
@@ -70,10 +78,11 @@ def window_sum(
     Args:
         block: Positives and negatives of a block of anchors.
         miner: Defines the window of each positive.
-        margin: In units of the distance.
-        loss: ``"hinge"`` or ``"soft"``.
+        margin: Margin of the loss, in units of the distance.
+        loss: ``"hinge"``: ``max(0, d_ap - d_an + margin)``, or ``"soft"``: ``softplus(d_ap - d_an + margin)``.
         gradient: Whether to compute the gradient.
-        count: Whether to count the selected triplets, which may cost a pass.
+        count: Whether to count the selected triplets, which may take another pass over the block. The soft loss always
+            counts them.
 
     Raises:
         UserError: If an edge of the window has the wrong shape.
@@ -88,38 +97,44 @@ def window_sum(
 def _hinge_sum(
     block: Negatives, low: Tensor | None, high: Tensor | None, margin: float, *, gradient: bool, count: bool
 ) -> BlockSum:
-    """``sum over p of count_p (d_ap + margin) - sum over n of count_n d_an``, over the triplets with a loss above 0."""
+    """Sum ``max(0, d_ap - d_an + margin)`` over the triplets in the window.
+
+    A triplet is active if its loss is above 0. Let ``number_p`` and ``number_n`` count the active triplets of an anchor
+    that contain p and n. Its sum is then ``sum over p of number_p (d_ap + margin) - sum over n of number_n d_an``, and
+    the gradient consists of ``number_p`` and ``-number_n``.
+    """
     target = block.d_ap + margin  # (A, K)
-    reach = torch.nextafter(target, torch.full_like(target, -math.inf))  # the largest d_an with a loss above 0
+    upper = torch.nextafter(target, torch.full_like(target, -math.inf))  # the largest d_an with a loss above 0
     if high is not None:
-        reach = torch.minimum(reach, high)
+        upper = torch.minimum(upper, high)
     if low is not None:
-        reach = torch.maximum(reach, low)
-    span = block.counter.between(low, reach)
-    pulled = torch.where(block.slots.valid, span.number * target, 0).sum(dtype=torch.float64)
+        upper = torch.maximum(upper, low)  # empty where no triplet is active: the counter needs low <= upper
+    span = block.counter.between(low, upper)
+    positive_sum = torch.where(block.slots.valid, span.number * target, 0).sum(dtype=torch.float64)
     selected = None
     if count:
-        same = high is not None and torch.equal(high, reach)
-        selected = whole(span.number) if same else _selected(block, low, high)
+        all_active = high is not None and torch.equal(high, upper)
+        selected = whole(span.number) if all_active else _selected(block, low, high)
     slope = span.cover.scatter_add_(1, block.slots.column, span.number) if gradient else None  # (A, M)
-    return BlockSum(pulled + span.total.sum(dtype=torch.float64), selected, whole(span.number), slope)
+    return BlockSum(positive_sum + span.total.sum(dtype=torch.float64), selected, whole(span.number), slope)
 
 
 def _soft_sum(block: Negatives, low: Tensor | None, high: Tensor | None, margin: float, *, gradient: bool) -> BlockSum:
-    """The sum of ``softplus(d_ap - d_an + margin)``, one positive slot at a time."""
+    """Sum ``softplus(d_ap - d_an + margin)`` over the triplets in the window, one positive slot at a time."""
     total = block.values.new_zeros((), dtype=torch.float64)
     slope = torch.zeros_like(block.values) if gradient else None  # (A, M)
     scratch = torch.empty_like(block.values)
     for slot in range(block.d_ap.shape[1]):
-        # Loss and slope are 0 for barred references, which are beyond every edge, and for empty slots.
+        # In an empty slot (d_ap = -inf), and for a reference that is not a negative (a huge value), the excess is so
+        # far below 0 that loss and slope are 0.
         excess = (block.d_ap[:, slot, None] + margin) - block.values  # (A, M)
-        value, weight = logsigmoid(-excess), excess.sigmoid()  # (A, M), (A, M)
+        value, weight = logsigmoid(-excess), excess.sigmoid()  # (A, M) minus the loss, (A, M) its derivative by d_ap
         if high is not None:
             inside = torch.le(block.values, high[:, slot, None], out=scratch)
             value, weight = value * inside, weight * inside
         if low is not None:
-            outside = torch.le(block.values, low[:, slot, None], out=scratch)
-            value, weight = torch.addcmul(value, value, outside, value=-1), weight - weight * outside
+            below = torch.le(block.values, low[:, slot, None], out=scratch)
+            value, weight = torch.addcmul(value, value, below, value=-1), weight - weight * below
         total -= value.sum(dim=1).sum(dtype=torch.float64)
         if slope is not None:
             slope -= weight
@@ -129,7 +144,7 @@ def _soft_sum(block: Negatives, low: Tensor | None, high: Tensor | None, margin:
 
 
 def _selected(block: Negatives, low: Tensor | None, high: Tensor | None) -> Tensor:
-    """Number of triplets in the window, int64 ``()``; an upper edge below the lower one makes it empty."""
+    """Count the triplets in the window, int64 ``()``; none for a positive whose upper edge is below its lower edge."""
     if high is None:
         upper = block.number[:, None]  # (A, 1)
     else:
@@ -139,10 +154,15 @@ def _selected(block: Negatives, low: Tensor | None, high: Tensor | None) -> Tens
 
 
 def _edge(edge: Tensor | float, d_ap: Tensor, open_end: float) -> Tensor | None:
-    """Expand an edge to all slots, ``(A, K)``, ``-inf`` in empty ones; None if the window is open at this end.
+    """Expand an edge of the window to ``(A, K)``, with ``-inf`` in empty slots; None if this side is unbounded.
+
+    Args:
+        edge: The miner's edge: one number, or a tensor that broadcasts to ``(A, K)``.
+        d_ap: Distance of each positive, ``(A, K)``.
+        open_end: The infinity by which a miner says that the window has no edge on this side.
 
     Raises:
-        UserError: If the miner's edge has another shape.
+        UserError: If the edge does not broadcast to ``(A, K)``.
     """
     if isinstance(edge, float | int) and edge == open_end:
         return None
@@ -157,5 +177,5 @@ def _edge(edge: Tensor | float, d_ap: Tensor, open_end: float) -> Tensor | None:
 
 
 def whole(counts: Tensor) -> Tensor:
-    """Sum counts of floating point type, int64 ``()``."""
+    """Sum counts that are stored as floating point numbers; the total is int64 ``()``."""
     return counts.sum(dtype=torch.float64).long()

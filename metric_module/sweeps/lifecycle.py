@@ -1,4 +1,4 @@
-"""The start and the end of a sweep: write its plan, its ledger and its page, and report failed jobs."""
+"""Start and end of a sweep: write the plan, then ``sweep.csv`` and ``sweep.html``, and report failed jobs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from metric_module.sweeps.job import config_dirs
 from metric_module.sweeps.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
 from metric_module.sweeps.settings import resume_command
 
-_running: dict[Path, bool] = {}  # folders of unfinished sweeps, and whether this process created them
-_handlers: dict[int, Any] = {}  # the signal handlers that were there before
+_running: dict[Path, bool] = {}  # folder of each unfinished sweep, and whether this process created it
+_handlers: dict[int, Any] = {}  # the handler to restore for each signal
 
 
 class SweepReport(Callback):
-    """Callback of Hydra that writes the plan of a sweep before its first job and lets signals end the sweep in order.
+    """Hydra callback that writes a sweep's plan before the first job, and turns signals into an orderly exit.
 
     Args:
         resume: Whether the sweep continues in a folder that has a plan; ``resume_sweep=<folder>`` sets it.
@@ -49,14 +49,14 @@ class SweepReport(Callback):
 
 
 def plan_of(config: DictConfig) -> Plan:
-    """Return the plan of a sweep; it lists the jobs if Hydra's own sweeper is used."""
+    """Return the plan of a sweep, with the overrides of every job if Hydra's basic sweeper is used."""
     hydra = config.hydra
-    words, hydra_words = list(hydra.overrides.task), list(hydra.overrides.hydra)
-    return Plan(str(config.monitor), words, hydra_words, config_dirs(hydra), _jobs(hydra, words))
+    overrides, hydra_overrides = list(hydra.overrides.task), list(hydra.overrides.hydra)
+    return Plan(str(config.monitor), overrides, hydra_overrides, config_dirs(hydra), _jobs(hydra, overrides))
 
 
 def finish_sweep() -> int:
-    """Write ``sweep.csv`` and ``sweep.html`` after the last job, and name the jobs that failed.
+    """Write ``sweep.csv`` and ``sweep.html`` after the last job, and print the jobs that failed.
 
     Returns:
         The exit code: 1 if a job failed; 0 if none did, or if there was no sweep.
@@ -75,13 +75,17 @@ def finish_sweep() -> int:
 
 
 def leave_sweep() -> None:
-    """Restore the signal handlers, and close a sweep that did not finish; remove its folder if no job started."""
+    """Restore the signal handlers, and clean up if the sweep did not finish.
+
+    The folder of a new sweep is removed if no job started. Otherwise ``sweep.csv`` and ``sweep.html`` are written, and
+    the command that resumes the sweep is printed.
+    """
     for number, handler in _handlers.items():
         signal.signal(number, handler)
     _handlers.clear()
     while _running:
-        folder, new = _running.popitem()
-        if new and {path.name for path in folder.glob("*")} <= {SWEEP, "multirun.yaml"}:
+        folder, created = _running.popitem()
+        if created and {path.name for path in folder.glob("*")} <= {SWEEP, "multirun.yaml"}:
             remove(folder)
         else:
             _write(folder)
@@ -90,7 +94,7 @@ def leave_sweep() -> None:
 
 def _write(folder: Path) -> list[Job]:
     """Write ``sweep.csv`` and ``sweep.html`` from the folders of the jobs."""
-    from metric_module.sweeps.page import sweep_page  # plotly takes its time
+    from metric_module.sweeps.page import sweep_page  # imported late: it imports plotly, which is slow
 
     jobs = write_ledger(folder)
     write_whole(folder / "sweep.html", sweep_page(jobs, read_plan(folder), folder))
@@ -100,27 +104,32 @@ def _write(folder: Path) -> list[Job]:
 
 
 def _short(folder: Path) -> Path:
-    """Return the folder as the user would type it: relative to the current one, if inside it."""
-    here, there = Path.cwd().resolve(), folder.resolve()
-    return there.relative_to(here) if there.is_relative_to(here) else folder
+    """Return the folder relative to the current one if it is inside it, as a user would type it."""
+    current, target = Path.cwd().resolve(), folder.resolve()
+    return target.relative_to(current) if target.is_relative_to(current) else folder
 
 
 def _hint(folder: Path) -> str:
+    """Tell the user how to resume the sweep."""
     return f"to run the missing and failed jobs: {resume_command(folder)}"
 
 
-def _jobs(hydra: Any, words: list[str]) -> list[list[str]] | None:
-    """Return the overrides of each job as :class:`BasicSweeper` makes them; None for any other sweeper."""
+def _jobs(hydra: Any, overrides: list[str]) -> list[list[str]] | None:
+    """Return the overrides of each job, split as :class:`BasicSweeper` does.
+
+    None for another sweeper, or if the overrides are invalid.
+    """
     if not str(hydra.sweeper.get("_target_")).endswith(".BasicSweeper"):
         return None
     params: Any = OmegaConf.to_container(hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     try:
-        parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in params.items()), *words])
+        parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in params.items()), *overrides])
         return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
     except HydraException:
-        return None  # Hydra will report the error itself
+        return None  # Hydra parses the overrides again, and reports the error
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    """Exit with the shell's exit code for a signal; unlike the signal itself, this runs ``finally`` blocks."""
     raise SystemExit(128 + number)

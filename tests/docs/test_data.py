@@ -1,4 +1,4 @@
-"""What docs/data.md shows runs as it stands."""
+"""Code and commands of docs/data.md, run as they stand."""
 
 from __future__ import annotations
 

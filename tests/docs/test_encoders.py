@@ -1,4 +1,4 @@
-"""What docs/encoders.md shows runs as it stands, with a small model in place of a large one; it names what there is."""
+"""Code and commands of docs/encoders.md, run as they stand with a small model; every name in it exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/evaluation.md shows runs as it stands, and every figure that it names is one."""
+"""Code and commands of docs/evaluation.md, run as they stand, and every figure that it names exists."""
 
 from __future__ import annotations
 

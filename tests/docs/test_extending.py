@@ -1,4 +1,4 @@
-"""What docs/extending.md shows runs as it stands: its classes, its yamls, its tests and its commands."""
+"""Code and commands of docs/extending.md, run as they stand: its classes, its yamls, its tests and its commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/pairs.md shows runs as it stands: its data, its tower, its commands."""
+"""Code and commands of docs/pairs.md, run as they stand: its data, its tower, its commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/text.md shows runs as it stands, with a tiny model in place of a real one."""
+"""Code and commands of docs/text.md, run as they stand, with a tiny model in place of a real one."""
 
 from __future__ import annotations
 

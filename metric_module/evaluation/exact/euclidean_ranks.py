@@ -1,12 +1,14 @@
-"""Exact ranks under Euclidean distance: products decide the clear cases, differences the rest.
+"""Exact ranks under Euclidean distance: fast matrix products first, exact distances where a decision is close.
 
 The distance of a pair is defined here as the result of :func:`pair_distances`: float64, from differences, one pair at a
-time. A product ``q.g - |g|^2 / 2`` orders the gallery in the same way up to a bound on its rounding error. Items within
-that bound of a positive are measured by the definition, so that no figure depends on how the products were blocked. If
-these are too many, float32 products are replaced by float64 products, and those by the distances of all pairs.
+time. The score ``q.g - |g|^2 / 2`` from a matrix product orders the gallery in the same way, up to a bound on its
+rounding error. An item whose score is within this bound of a positive's is undecided: its distance is computed by the
+definition, so that no figure depends on how the products were blocked. If too many items are undecided, float32
+products are replaced by float64 products, and those by the distances of all pairs.
 
-Shapes: Q = queries, M = gallery items, A = queries in a block, T = columns in a tile, K = most positives, D = size,
-W = columns in a segment of a row, S = segments with a candidate.
+Shapes: Q = queries, M = gallery items, A = queries in a block, T = columns in a tile, D = embedding size,
+K = largest number of positives of a query, W = columns in a segment of a row, S = segments that are read again,
+P = segments with an undecided item, for each query and positive, p = those of one step, N = undecided items.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from metric_module.evaluation.exact.matches import Block, Listed, nearest_first,
 from metric_module.evaluation.exact.rounding import all_distances, outward, pair_distances, products, rescale, rounding
 
 _CELLS_AT_ONCE = 1 << 18  # about the size of a cache
-_TILE = 2048  # columns in a tile where there are few positives; whole segments
+_TILE = 2048  # columns in a tile for queries with few positives; a multiple of _SEGMENT
 _SEGMENT = 256
 _MANY = 24  # from this many positives on, sorted rows of float64 products are cheaper than comparisons
 
@@ -37,7 +39,7 @@ class _Rows(NamedTuple):
 class _Queries(NamedTuple):
     rows: Tensor  # (A, D)
     centred: Tensor  # (A, D) minus the mean of the gallery, float64
-    limit: Tensor  # (A, K) distances of the positives, ascending, infinite where there are fewer; float64
+    limit: Tensor  # (A, K) distances of the positives, ascending, padded with infinity; float64
     start: Tensor  # (A,) first column of the query's class
     stop: Tensor  # (A,) one past its last
 
@@ -47,7 +49,11 @@ class _Queries(NamedTuple):
 
 
 def _enough(sizes: Tensor, most: int, deepest: int) -> Tensor:
-    """Compute the number of misses from which the rank of each positive ``(A, K)`` no longer affects a figure."""
+    """Compute the counts ``(A, K)`` at which counting may stop, because the rank affects no figure any more.
+
+    These are the counts at which the k-th nearest positive has a rank beyond the number of positives; for the nearest
+    positive, also beyond ``deepest``.
+    """
     enough = (sizes[:, None] - torch.arange(most, device=sizes.device)).clamp(min=1)  # (A, K)
     enough[:, 0].clamp_(min=deepest)
     return enough
@@ -63,7 +69,7 @@ class EuclideanRanks:
 
     Attributes:
         threaded: Whether several threads may count blocks at once.
-        cells_per_query: Numbers that a query of a block needs in memory: 1, as the gallery is read in tiles.
+        cells_per_query: Matrix cells in memory for each query of a block; only 1, as the gallery is read in tiles.
     """
 
     def __init__(self, query: Tensor, gallery: Tensor, order: Tensor) -> None:
@@ -76,12 +82,12 @@ class EuclideanRanks:
         self._lock = RLock()
 
     def count(self, block: Block, deepest: int | None = None) -> tuple[Tensor, Tensor]:
-        """Count the items of other classes that are as close as each positive.
+        """Count the items of other classes that are at least as close as each positive.
 
         Args:
             block: The queries.
-            deepest: Stop counting for a positive once its rank is beyond the number of positives and, for the nearest
-                one, beyond this too. None counts to the end.
+            deepest: The deepest rank of interest for the nearest positive. Counting stops for a positive once its rank
+                exceeds the query's number of positives and, for the nearest one, this rank too. None counts to the end.
 
         Returns:
             For the positives of each query, nearest first: their number ``(A,)``, and how many items of other classes
@@ -95,25 +101,25 @@ class EuclideanRanks:
         return sizes, self._count(queries, enough)
 
     def count_listed(self, block: Listed) -> Tensor:
-        """Count the items that are as close as each positive and in no list of the query.
+        """Count the items in neither list of the query that are at least as close as each positive.
 
         Args:
             block: The queries, and their positive and ignored items. The gallery is not sorted.
 
         Returns:
-            For the positives of each query, nearest first, how many items of no list are at their distance or closer,
-            int64 ``(A, K)``; any number where there are fewer than K.
+            For the positives of each query, nearest first, how many unlisted items are at their distance or closer,
+            int64 ``(A, K)``; undefined in the padding of a query with fewer than K positives.
         """
         rows = self._query.index_select(0, block.rows)  # (A, D)
         listed = self._listed_distances(rows, *block.positive), self._listed_distances(rows, *block.ignored)
-        limit, other = (distances.sort(dim=1).values for distances in listed)  # (A, K), (A, I)
-        none = torch.zeros_like(block.rows)
-        queries = _Queries(rows, rows.double() - self._center, limit, none, none)
-        own = count_at_least(torch.cat([limit, other], dim=1).neg_(), -limit)  # (A, K)
-        return (self._count(queries, None) - own).clamp_(min=0)
+        limit, ignored = (distances.sort(dim=1).values for distances in listed)  # (A, K), (A, I)
+        zero = torch.zeros_like(block.rows)  # start and stop of an empty class: no column is masked
+        queries = _Queries(rows, rows.double() - self._center, limit, zero, zero)
+        listed_closer = count_at_least(torch.cat([limit, ignored], dim=1).neg_(), -limit)  # (A, K)
+        return (self._count(queries, None) - listed_closer).clamp_(min=0)
 
     def _count(self, queries: _Queries, enough: Tensor | None) -> Tensor:
-        """Count the items of other classes within each limit, int64 ``(A, K)``; stop at ``enough`` if given."""
+        """Count the items of other classes within each limit, int64 ``(A, K)``, or up to ``enough`` if given."""
         rows, limit = queries.rows, queries.limit
         few = limit.shape[1] < _MANY
         dtype = torch.float32 if few else torch.float64
@@ -132,7 +138,7 @@ class EuclideanRanks:
         return counts
 
     def _count_tile(self, queries: _Queries, dtype: torch.dtype, first: int, last: int) -> Tensor:
-        """Count ``(A, K)`` within the columns from ``first`` to ``last``, from products in one type."""
+        """Count ``(A, K)`` in the columns from ``first`` to ``last - 1``, from products in one type."""
         gallery, limit = self._rows(dtype), queries.limit
         score = products(queries.centred.to(dtype), gallery.rows[first:last], gallery.half[first:last])  # (A, T)
         mask = own_class(queries.start, queries.stop, first, last)  # (A, T)
@@ -141,8 +147,8 @@ class EuclideanRanks:
         squared = queries.centred.square().sum(dim=1, keepdim=True)  # (A, 1)
         bound = rounding(squared.sqrt(), gallery.norm[first:last].max(), gallery.rows.shape[1], dtype)  # (A, 1)
         target = (squared - limit.square()) / 2  # (A, K)
-        above = outward(target + bound, limit, dtype, torch.inf)  # (A, K) a score here is surely as close
-        below = outward(target - bound, limit, dtype, -torch.inf)  # (A, K) a score under this is surely not
+        above = outward(target + bound, limit, dtype, torch.inf)  # (A, K) from this score on: within the limit
+        below = outward(target - bound, limit, dtype, -torch.inf)  # (A, K) under this score: beyond the limit
         counts = torch.empty(limit.shape, dtype=torch.int64, device=limit.device)  # (A, K)
         step = max(1, _CELLS_AT_ONCE // (last - first))
         for start in range(0, len(score), step):
@@ -151,7 +157,11 @@ class EuclideanRanks:
         return counts
 
     def _count_scores(self, queries: _Queries, score: Tensor, above: Tensor, below: Tensor, first: int) -> Tensor:
-        """Count ``(A, K)`` from scores ``(A, T)``; only segments with a candidate are read again."""
+        """Count ``(A, K)`` from scores ``(A, T)``.
+
+        A score from ``above`` on counts, one under ``below`` does not, and one between them is undecided. Only segments
+        whose maximum reaches ``below`` for some positive are read again.
+        """
         width = _SEGMENT if above.shape[1] < _MANY else score.shape[1]
         segments = score.view(-1, width)  # (A * T / W, W)
         peaks = segments.amax(dim=1).view(len(score), -1)  # (A, T / W)
@@ -162,13 +172,13 @@ class EuclideanRanks:
         sure, maybe = count_at_least(values, edges).chunk(2, dim=1)  # (S, K) each
         counts = torch.zeros(above.shape, dtype=torch.int64, device=above.device)  # (A, K)
         counts.index_add_(0, owner, sure)
-        left_open = counts.new_zeros(len(score)).index_add_(0, owner, (maybe - sure).sum(dim=1))  # (A,)
-        patience = score.shape[1] // 32 if above.shape[1] < _MANY else 0
-        heavy = left_open > patience  # (A,)
-        which = heavy.nonzero().flatten()
-        if len(which):
-            counts[which] = self._count_again(queries.take(which), score.dtype, first, first + score.shape[1])
-        segment, slot = ((maybe > sure) & ~heavy[owner, None]).nonzero(as_tuple=True)  # (P,), (P,)
+        undecided = counts.new_zeros(len(score)).index_add_(0, owner, (maybe - sure).sum(dim=1))  # (A,)
+        most = score.shape[1] // 32 if above.shape[1] < _MANY else 0
+        too_many = undecided > most  # (A,)
+        recounted = too_many.nonzero().flatten()
+        if len(recounted):
+            counts[recounted] = self._count_again(queries.take(recounted), score.dtype, first, first + score.shape[1])
+        segment, slot = ((maybe > sure) & ~too_many[owner, None]).nonzero(as_tuple=True)  # (P,), (P,)
         step = max(1, 4 * _CELLS_AT_ONCE // width)
         for start in range(0, len(segment), step):
             s, k = segment[start : start + step], slot[start : start + step]
@@ -181,23 +191,24 @@ class EuclideanRanks:
         return counts
 
     def _count_again(self, queries: _Queries, dtype: torch.dtype, first: int, last: int) -> Tensor:
-        """Count ``(A, K)`` by the next more precise method."""
+        """Count ``(A, K)`` by the next more precise method: float64 products after float32, then exact distances."""
         if dtype == torch.float32:
             return self._count_tile(queries, torch.float64, first, last)
         last = min(last, len(self._order))
         with self._lock:
             columns = self._representatives[first:last]  # (T,)
-        distinct, place = torch.unique(columns, return_inverse=True)  # (U,), (T,); equal rows are measured once
+        # Equal rows are measured once; U is the number of different ones.
+        distinct, inverse = torch.unique(columns, return_inverse=True)  # (U,), (T,)
         gallery = self._gallery.index_select(0, self._order[distinct])  # (U, D)
-        distances = all_distances(queries.rows, gallery).index_select(1, place)  # (A, T)
+        distances = all_distances(queries.rows, gallery).index_select(1, inverse)  # (A, T)
         mask = own_class(queries.start, queries.stop, first, last)  # (A, T)
         if mask is not None:
             distances.masked_fill_(mask, torch.inf)
-        reach = torch.where(queries.limit.isinf(), -torch.inf, queries.limit)  # (A, K)
-        return count_at_least(distances.neg_(), -reach)
+        limit = torch.where(queries.limit.isinf(), -torch.inf, queries.limit)  # (A, K), nothing is within padding
+        return count_at_least(distances.neg_(), -limit)
 
     def _own_distances(self, query: Tensor, block: Block) -> Tensor:
-        """Compute the distances ``(A, L)`` to the query's class."""
+        """Compute the distances ``(A, L)`` from each query to the items of its class."""
         first, last = int(block.start.min()), int(block.stop.max())
         if last - first > 4 * block.columns.shape[1]:
             rows = torch.arange(len(query), device=query.device)[:, None].expand_as(block.columns)
@@ -206,7 +217,7 @@ class EuclideanRanks:
         return distances.gather(1, block.columns - first)
 
     def _listed_distances(self, query: Tensor, columns: Tensor, valid: Tensor) -> Tensor:
-        """Compute the distances ``(A, K)`` to listed items, infinite where there is none."""
+        """Compute the distances ``(A, K)`` to listed items, infinite where the list is padded."""
         distances = torch.full(valid.shape, torch.inf, dtype=torch.float64, device=query.device)
         distances[valid] = self._pairs(query, valid.nonzero()[:, 0], columns[valid])
         return distances
@@ -228,6 +239,7 @@ class EuclideanRanks:
             return self._prepared[dtype]
 
     def _prepare(self, dtype: torch.dtype) -> _Rows:
+        """Sort the gallery, subtract its mean, and pad it to whole segments."""
         size = -(-len(self._order) // _SEGMENT) * _SEGMENT
         rows = torch.zeros(size, self._gallery.shape[1], dtype=dtype, device=self._gallery.device)  # (M', D)
         norm = torch.zeros(size, dtype=torch.float64, device=rows.device)  # (M',)
@@ -242,7 +254,7 @@ class EuclideanRanks:
 
     @cached_property
     def _representatives(self) -> Tensor:
-        """One sorted column ``(M,)`` for each group of equal gallery rows, at all of their sorted columns."""
+        """For each sorted column ``(M,)``, the one column that represents all gallery rows equal to its own."""
         inverse = torch.unique(self._gallery, dim=0, return_inverse=True)[1][self._order]  # (M,)
         chosen = torch.empty_like(inverse)
         chosen[inverse] = torch.arange(len(inverse), device=inverse.device)

@@ -1,6 +1,9 @@
-"""Positives of each query: classes as spans of a sorted gallery, queries in blocks.
+"""Blocks of queries with their positives, in a gallery that is sorted by class.
 
-Shapes: Q = queries, M = gallery items, A = queries in a block, L = largest class in a block, K = most positives.
+A class is a range of columns of the sorted gallery. A row is a position in the gallery, or in the queries, as given.
+
+Shapes: Q = queries, M = gallery items, C = classes of the gallery, A = queries in a block, L = size of the largest
+class in a block, K = largest number of positives of a query, I = largest number of ignored items of a query.
 """
 
 from __future__ import annotations
@@ -15,17 +18,17 @@ from metric_module.evaluation.inputs import Items
 
 
 class Block(NamedTuple):
-    """Queries that each have a positive, and the span of their class in the sorted gallery."""
+    """Queries that each have a positive, and the range of their class in the sorted gallery."""
 
     rows: Tensor  # (A,) rows of the queries
     start: Tensor  # (A,) first column of the query's class
     stop: Tensor  # (A,) one past its last column
-    columns: Tensor  # (A, L) the columns of the class; padding may be any column
+    columns: Tensor  # (A, L) the columns of the class, padded with its first column
     positive: Tensor  # (A, L) whether a column is a positive: not the query itself, not ignored
 
 
 class Listed(NamedTuple):
-    """Queries with padded lists of gallery rows, and masks of the rows that are no padding."""
+    """Queries, each with a list of positive and of ignored gallery rows; masks are False where a list is padded."""
 
     rows: Tensor  # (A,) rows of the queries
     positive: tuple[Tensor, Tensor]  # (A, K) int64, (A, K) bool
@@ -33,12 +36,19 @@ class Listed(NamedTuple):
 
     def to(self, device: torch.device) -> Listed:
         """Move the block to a device."""
-        (near, real), (out, there) = self.positive, self.ignored
-        return Listed(self.rows.to(device), (near.to(device), real.to(device)), (out.to(device), there.to(device)))
+        (positive, filled), (ignored, present) = self.positive, self.ignored
+        return Listed(
+            self.rows.to(device),
+            (positive.to(device), filled.to(device)),
+            (ignored.to(device), present.to(device)),
+        )
 
 
 class Matches:
-    """Queries and gallery sorted by class, small classes first, so that a block of queries is uniform and compact.
+    """Queries and gallery sorted by class, smallest class first.
+
+    In this order, the queries of a block have classes of similar size in neighbouring columns of the gallery. Queries
+    whose class is not in the gallery are left out.
 
     Args:
         query: The queries.
@@ -50,25 +60,25 @@ class Matches:
         classes, code, size = torch.unique(gallery.labels, return_inverse=True, return_counts=True)
         by_size = size.argsort(stable=True)  # (C,)
         size = size[by_size]
-        place = torch.empty_like(by_size)
-        place[by_size] = torch.arange(len(by_size), device=by_size.device)
+        rank = torch.empty_like(by_size)  # (C,) position of each class in the order of sizes
+        rank[by_size] = torch.arange(len(by_size), device=by_size.device)
         stop = size.cumsum(0)  # (C,)
-        self.order = place[code].argsort(stable=True)  # (M,) sorted column -> row of the gallery
+        self.order = rank[code].argsort(stable=True)  # (M,) sorted column -> row of the gallery
         self._ids = None if gallery.ids is None else gallery.ids[self.order]
         self._groups = None if gallery.groups is None else gallery.groups[self.order]
 
         present = torch.isin(query.labels, classes).nonzero().flatten()
-        mine = place[torch.searchsorted(classes, query.labels[present])]  # place of each query's class
-        mine, by_class = mine.sort(stable=True)
+        class_rank = rank[torch.searchsorted(classes, query.labels[present])]
+        class_rank, by_class = class_rank.sort(stable=True)
         self._rows = present[by_class]
-        self._start, self._stop = stop[mine] - size[mine], stop[mine]
+        self._start, self._stop = stop[class_rank] - size[class_rank], stop[class_rank]
 
     def spans(self, queries: int, cells: int) -> list[tuple[int, int]]:
         """Cut the sorted queries into blocks.
 
         Args:
-            queries: Most queries in a block.
-            cells: Most cells ``A x L`` in a block, except that a single query may have more.
+            queries: Largest number of queries in a block.
+            cells: Largest number of cells ``A x L`` in a block; a block of a single query may have more.
 
         Returns:
             First and one past the last query of each block.
@@ -76,7 +86,7 @@ class Matches:
         return list(cut((self._stop - self._start).cpu(), queries, cells))
 
     def block(self, first: int, last: int) -> Block:
-        """Return those of the sorted queries from ``first`` to ``last`` that have a positive."""
+        """Return a block of the sorted queries from ``first`` to ``last - 1``, without those that have no positive."""
         rows, start, stop = self._rows[first:last], self._start[first:last], self._stop[first:last]
         columns = start[:, None] + torch.arange(int((stop - start).max()), device=rows.device)  # (A, L)
         positive = columns < stop[:, None]  # (A, L)
@@ -94,8 +104,8 @@ def cut(widths: Tensor, most: int, cells: int) -> Iterator[tuple[int, int]]:
 
     Args:
         widths: Width of each row, int64 ``(N,)``.
-        most: Most rows in a block.
-        cells: Most cells in a block (rows times the widest of them), except that a single row may have more.
+        most: Largest number of rows in a block.
+        cells: Largest number of cells in a block (rows times the widest of them); a block of one row may have more.
 
     Yields:
         First and one past the last row of each block.
@@ -110,7 +120,7 @@ def cut(widths: Tensor, most: int, cells: int) -> Iterator[tuple[int, int]]:
 
 
 def nearest_first(distances: Tensor, positive: Tensor) -> Tensor:
-    """Sort the distances of the positives.
+    """Sort the distances of each query's positives.
 
     Args:
         distances: Distances to the query's class ``(A, L)``.
@@ -133,7 +143,7 @@ def own_class(start: Tensor, stop: Tensor, first: int, last: int) -> Tensor | No
         last: One past the last column of the mask.
 
     Returns:
-        A mask ``(A, last - first)``, or None if no column belongs to a class.
+        A mask ``(A, last - first)``, or None if all columns lie before or after the classes of all queries.
     """
     if last <= int(start.min()) or first >= int(stop.max()):
         return None

@@ -1,6 +1,7 @@
-"""Embeddings on disk, one shard for each process, and the shards of all processes merged in order of id.
+"""Embeddings on disk: one shard for each process, and a merged view of all shards in order of id.
 
-Legend: B samples of a batch, n samples of a shard or block, N samples of all shards, D = embedding size.
+Shapes: B = samples of a batch, n = samples of a shard or block, R = rows of all shards, N = samples of all shards, each
+once, D = embedding size, W = number of processes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from metric_module.errors import UserError
 from metric_module.functional import nonfinite_rows
 
 BLOCK_BYTES = 1 << 24
+"""Size of the embeddings in a block that :meth:`Shards.blocks` yields."""
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -37,12 +39,12 @@ class Block(NamedTuple):
 
 
 class ShardWriter(BasePredictionWriter):
-    """Write ids, labels and embeddings of one process to two hidden files, a batch at a time.
+    """Callback that writes one process's shard, batch by batch: a file of ids and labels, and one of embeddings.
 
-    Each process creates and removes its own files and no others, so processes cannot disturb each other.
+    Both files are hidden. Each process creates and removes only its own, so processes cannot disturb each other.
 
     Args:
-        folder: Folder of the files; that of the first process counts.
+        folder: Folder of the files; all processes use the folder of rank 0.
         encoder: Name of the encoder, for messages.
     """
 
@@ -78,7 +80,8 @@ class ShardWriter(BasePredictionWriter):
         """Append one batch.
 
         Raises:
-            UserError: If the batch has no ids on several processes, or another number of embeddings than of labels.
+            UserError: If there are several processes and the batch has no ids, or if the number of embeddings differs
+                from the number of labels.
         """
         if trainer.world_size > 1 and len(batch) != 3:
             raise UserError("batch: expected (inputs, labels, index) on several processes, got a batch without index")
@@ -88,22 +91,22 @@ class ShardWriter(BasePredictionWriter):
             got = f"{len(embeddings)} for {len(labels)} labels"
             raise UserError(f"{self._encoder}: expected one embedding per label, got {got}")
         self._seen += len(labels)
-        numbers, rows = self._files
-        numbers.write(torch.stack([index, labels], dim=1).cpu().contiguous().numpy().data)  # (B, 2)
-        rows.write(embeddings.contiguous().numpy().data)
+        id_label_file, embedding_file = self._files
+        id_label_file.write(torch.stack([index, labels], dim=1).cpu().contiguous().numpy().data)  # (B, 2)
+        embedding_file.write(embeddings.contiguous().numpy().data)
         self._bad.append(index.cpu()[nonfinite_rows(embeddings)])
 
     @override
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the files, wait for the other processes, and stop all of them if one has a bad embedding.
+        """Close the files, wait for the other processes, and reject NaN and infinity on all of them.
 
         Raises:
-            UserError: If an embedding is NaN or infinite.
+            UserError: If an embedding of any process is NaN or infinite.
         """
         for file in self._files:
             file.close()
         bad = torch.cat([torch.zeros(0, dtype=torch.int64), *self._bad]).to(pl_module.device)  # (n,)
-        bad = torch.unique(gather_rows(bad, row_counts(bad)))  # every process waits here for the shards of all
+        bad = torch.unique(gather_rows(bad, row_counts(bad)))  # waits until all processes have closed their files
         if len(bad):
             raise UserError(
                 f"{self._encoder}: NaN or infinity in {len(bad)} embeddings, sample ids {bad[:5].tolist()}; "
@@ -119,13 +122,18 @@ class ShardWriter(BasePredictionWriter):
 
 
 class Shards:
-    """The shards of all processes as one set: each sample once, in order of id.
+    """Merged view of the shards of all processes: each sample once, in order of id.
 
-    Ids and labels are in memory, 32 bytes a sample while they are sorted; embeddings are read block by block.
+    Ids and labels are in memory, 32 bytes per sample while they are sorted; embeddings are read block by block.
 
     Args:
         folder: Folder of the shards.
         world_size: Number of processes.
+
+    Attributes:
+        width: Size D of an embedding.
+        ids: Id of each sample, ascending, int64 ``(N,)``.
+        labels: Class of each sample, int64 ``(N,)``.
 
     Raises:
         UserError: If there are no samples, or one id has two labels.
@@ -133,23 +141,23 @@ class Shards:
 
     def __init__(self, folder: Path, world_size: int) -> None:
         paths = [shard_paths(folder, rank) for rank in range(world_size)]
-        parts = [np.fromfile(numbers, np.int64).reshape(-1, 2) for numbers, _ in paths]
-        self._rows = [rows for _, rows in paths]
+        parts = [np.fromfile(path, np.int64).reshape(-1, 2) for path, _ in paths]
+        self._rows = [path for _, path in paths]  # files of embeddings
         self._starts = np.cumsum([0, *map(len, parts)])  # (W + 1,), first row of each shard
-        numbers = np.concatenate(parts)  # (n, 2)
-        if not len(numbers):
+        ids_labels = np.concatenate(parts)  # (R, 2)
+        if not len(ids_labels):
             raise UserError("data: expected at least one sample to embed, got none")
-        self.width = sum(path.stat().st_size for path in self._rows) // (4 * len(numbers))
-        order = np.argsort(numbers[:, 0], kind="stable")  # (n,)
-        numbers = numbers[order]
-        first = np.ones(len(order), dtype=bool)  # samples that a sampler repeats as padding are dropped
-        first[1:] = numbers[1:, 0] != numbers[:-1, 0]
-        clash = np.flatnonzero(~first[1:] & (numbers[1:, 1] != numbers[:-1, 1]))
-        if len(clash):
-            (id, label), other = numbers[clash[0]].tolist(), int(numbers[clash[0] + 1, 1])
+        self.width = sum(path.stat().st_size for path in self._rows) // (4 * len(ids_labels))
+        order = np.argsort(ids_labels[:, 0], kind="stable")  # (R,)
+        ids_labels = ids_labels[order]
+        is_first = np.ones(len(order), dtype=bool)  # (R,) False for a sample that a sampler repeated as padding
+        is_first[1:] = ids_labels[1:, 0] != ids_labels[:-1, 0]
+        conflicts = np.flatnonzero(~is_first[1:] & (ids_labels[1:, 1] != ids_labels[:-1, 1]))
+        if len(conflicts):
+            (id, label), other = ids_labels[conflicts[0]].tolist(), int(ids_labels[conflicts[0] + 1, 1])
             raise UserError(f"ids: expected one label for each id, got labels {label} and {other} for id {id}")
-        self._order, numbers = order[first], numbers[first]  # (N,), (N, 2)
-        self.ids, self.labels = numbers[:, 0], numbers[:, 1]  # (N,), (N,)
+        self._order, ids_labels = order[is_first], ids_labels[is_first]  # (N,), (N, 2)
+        self.ids, self.labels = ids_labels[:, 0], ids_labels[:, 1]  # (N,), (N,)
 
     def blocks(self) -> Iterator[Block]:
         """Yield all samples, about 16 MB of embeddings at a time."""
@@ -158,17 +166,17 @@ class Shards:
             part = slice(start, start + step)
             yield Block(self.ids[part], self.labels[part], self._embeddings(self._order[part]))
 
-    def _embeddings(self, places: Integers) -> Floats:
-        """Read the embeddings at places ``(n,)`` of the concatenated shards, ``(n, D)``."""
-        found = np.empty((len(places), self.width), np.float32)
+    def _embeddings(self, rows: Integers) -> Floats:
+        """Read the embeddings ``(n, D)`` in the given rows ``(n,)`` of the concatenated shards."""
+        embeddings = np.empty((len(rows), self.width), np.float32)
         for path, start, stop in zip(self._rows, self._starts[:-1], self._starts[1:], strict=True):
-            mine = (places >= start) & (places < stop)  # (n,)
-            if mine.any():
+            in_shard = (rows >= start) & (rows < stop)  # (n,)
+            if in_shard.any():
                 # A new map for each block, so that pages already read do not stay in memory.
-                found[mine] = np.memmap(path, np.float32, "r").reshape(-1, self.width)[places[mine] - start]
-        return found
+                embeddings[in_shard] = np.memmap(path, np.float32, "r").reshape(-1, self.width)[rows[in_shard] - start]
+        return embeddings
 
 
 def shard_paths(folder: Path, rank: int) -> tuple[Path, Path]:
-    """Files of one process: ids and labels int64 ``(n, 2)``, embeddings float32 ``(n, D)``."""
+    """Return the two files of one process: ids and labels, int64 ``(n, 2)``, and embeddings, float32 ``(n, D)``."""
     return folder / f".shard_{rank:05d}.numbers", folder / f".shard_{rank:05d}.rows"
