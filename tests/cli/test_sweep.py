@@ -82,20 +82,23 @@ def test_a_sweep_that_is_stopped_and_killed_is_resumed(tmp_path: Path) -> None:
         assert "Restored all states from the checkpoint" in (sweep / job / "run.log").read_text()
 
 
-def test_one_rank_of_one_job_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "ranks", [pytest.param("1", id="fails"), pytest.param("1,9", id="fails-or-not", marks=pytest.mark.slow)]
+)
+def test_one_rank_of_one_job_fails(tmp_path: Path, ranks: str) -> None:
     """Pitfall 9: each job has the number of ranks that it asked for, its own folder and its own line."""
-    fail = ("+callbacks.fail._target_=tests.helpers.small.FailOnRank", "+callbacks.fail.rank=1,9")
+    fail = ("+callbacks.fail._target_=tests.helpers.small.FailOnRank", f"+callbacks.fail.rank={ranks}")
     short = ("trainer=ddp_cpu", "trainer.max_epochs=1", "callbacks=last_checkpoint")
     code, said = ended(start(tmp_path, "hydra.sweep.dir=mine", *TINY, *short, "trainer.devices=2,1", *fail))
     assert code == 1, said
-    sweep = tmp_path / "mine"
-    assert [status for _, status, _ in rows(sweep)] == ["failed", "done", "done", "done"]
+    sweep, devices = tmp_path / "mine", [2] * len(ranks.split(",")) + [1] * len(ranks.split(","))
+    assert [status for _, status, _ in rows(sweep)] == ["failed"] + ["done"] * (len(devices) - 1)
     found = {path.parent.name + path.name.removeprefix("rank") for path in sweep.glob("*/rank-*")}
-    assert found == {"0-0-of-2", "0-1-of-2", "1-0-of-2", "1-1-of-2", "2-0-of-1", "3-0-of-1"}
+    assert found == {f"{job}-{rank}-of-{count}" for job, count in enumerate(devices) for rank in range(count)}
     failed = json.loads((sweep / "0" / "job.json").read_text())
     assert failed["exit_code"] != 0 and failed["reason"] == "RuntimeError: injected on rank 1"
     assert "error: job 0 (" in said and f"failed with exit code {failed['exit_code']}: mine/0\n" in said
-    assert all((sweep / job / "metrics.json").is_file() for job in "123")
+    assert all((sweep / str(job) / "metrics.json").is_file() for job in range(1, len(devices)))
 
 
 @pytest.mark.parametrize("typed", [["resume_sweep=nowhere"], ["resume_sweep=.", "margin=0.3"]])
