@@ -113,7 +113,7 @@ def check_complete(reader: Reader, root: Path, listing: Listing, official: bool)
     if wrong:
         raise UserError(
             f"{reader.name} in {root}: expected {'; '.join(wrong)}; "
-            "datamodule.official=false accepts it, but its figures are not comparable"
+            "+datamodule.official=false accepts it, but its figures are not comparable"
         )
 
 

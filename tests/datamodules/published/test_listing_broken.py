@@ -96,7 +96,7 @@ def test_a_full_copy_has_the_official_numbers(made: Callable[[str], Path], name:
     root = made(name)
     with pytest.raises(UserError) as error:
         module(root, name, official=True).setup("fit")
-    end = "; datamodule.official=false accepts it, but its figures are not comparable"
+    end = "; +datamodule.official=false accepts it, but its figures are not comparable"
     assert str(error.value) == f"{READERS[name].name} in {root}: expected {message}{end}"
 
 
