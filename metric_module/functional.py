@@ -85,9 +85,8 @@ def full_precision(device: str) -> Iterator[None]:
 
 def nonfinite_rows(values: Tensor) -> Tensor:
     """Find the rows of ``values`` ``(N, D)`` with a NaN or an infinity: indices, int64 ``(n,)``."""
-    if bool(
-        torch.isfinite(values.sum())
-    ):  # the usual case, at a third of the cost: a NaN or an infinity propagates to the sum
+    # The usual case, at a third of the cost: a NaN or an infinity propagates to the sum.
+    if bool(torch.isfinite(values.sum())):
         return torch.zeros(0, dtype=torch.int64, device=values.device)
     return (~torch.isfinite(values).all(dim=1)).nonzero().flatten()
 

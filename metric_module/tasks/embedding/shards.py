@@ -80,8 +80,8 @@ class ShardWriter(BasePredictionWriter):
         """Append one batch.
 
         Raises:
-            UserError: If there are several processes and the batch has no ids, or if the number of embeddings differs
-                from the number of labels.
+            UserError: If there are several processes and the batch has no ids, if the number of embeddings differs
+                from the number of labels, or, on a single process, if an embedding is NaN or infinite.
         """
         if trainer.world_size > 1 and len(batch) != 3:
             raise UserError("batch: expected (inputs, labels, index) on several processes, got a batch without index")
@@ -95,6 +95,8 @@ class ShardWriter(BasePredictionWriter):
         id_label_file.write(torch.stack([index, labels], dim=1).cpu().contiguous().numpy().data)  # (B, 2)
         embedding_file.write(embeddings.contiguous().numpy().data)
         self._bad.append(index.cpu()[nonfinite_rows(embeddings)])
+        if trainer.world_size == 1:  # several processes stop together at the end
+            self._reject(self._bad[-1])
 
     @override
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -106,7 +108,10 @@ class ShardWriter(BasePredictionWriter):
         for file in self._files:
             file.close()
         bad = torch.cat([torch.zeros(0, dtype=torch.int64), *self._bad]).to(pl_module.device)  # (n,)
-        bad = torch.unique(gather_rows(bad, row_counts(bad)))  # waits until all processes have closed their files
+        self._reject(torch.unique(gather_rows(bad, row_counts(bad))))  # once all processes have closed their files
+
+    def _reject(self, bad: Tensor) -> None:
+        """Raise an error if there are ids ``(n,)`` of embeddings with NaN or infinity."""
         if len(bad):
             raise UserError(
                 f"{self._encoder}: NaN or infinity in {len(bad)} embeddings, sample ids {bad[:5].tolist()}; "

@@ -30,9 +30,13 @@ def write_shard(folder: Path, rank: int, batches: Sequence[tuple[Tensor, Tensor,
     )
     writer = ShardWriter(folder, "Encoder")
     writer.on_predict_start(trainer, MODULE)
-    for ids, labels, embeddings in batches:
-        writer.write_on_batch_end(trainer, MODULE, embeddings, None, Batch(None, labels, ids), 0, 0)
-    writer.on_predict_epoch_end(trainer, MODULE)
+    try:
+        for ids, labels, embeddings in batches:
+            writer.write_on_batch_end(trainer, MODULE, embeddings, None, Batch(None, labels, ids), 0, 0)
+        writer.on_predict_epoch_end(trainer, MODULE)
+    except UserError:
+        writer.remove()  # as the task does, which closes the files
+        raise
     return writer
 
 
@@ -62,6 +66,14 @@ def test_one_label_for_each_id_and_one_sample_at_least(tmp_path: Path) -> None:
         Shards(tmp_path, 2)
     with pytest.raises(UserError, match="data: expected at least one sample to embed, got none"):
         write(tmp_path, [], [])
+
+
+def test_a_single_process_stops_at_the_first_bad_batch(tmp_path: Path) -> None:
+    batches = [
+        (torch.tensor([id]), torch.tensor([0]), torch.full((1, 2), value)) for id, value in ((3, 1.0), (4, torch.nan))
+    ]
+    with pytest.raises(UserError, match=r"Encoder: NaN or infinity in 1 embeddings, sample ids \[4\]"):
+        write_shard(tmp_path, 0, [*batches, (torch.tensor([5]), torch.tensor([0, 0]), torch.zeros(1, 2))])
 
 
 def test_a_process_removes_its_own_files_alone(tmp_path: Path) -> None:
