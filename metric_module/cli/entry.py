@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import get_method
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from metric_module.cli.resume import with_resume
 from metric_module.config import conf_folder
@@ -29,6 +30,8 @@ from metric_module.config.messages import explain, one_line
 from metric_module.config.renamed import rename_targets
 from metric_module.config.schema import register
 from metric_module.config.trust import check_configuration, check_found, check_task, check_words, remember
+from metric_module.config.words import readable
+from metric_module.errors import UserError
 from metric_module.storage.folders import forget_refused
 from metric_module.sweeps.job import run_apart
 from metric_module.sweeps.lifecycle import finish_sweep, leave_sweep
@@ -75,7 +78,7 @@ def _run(main: Callable[[], Any]) -> int:
         message = explain(error)
         if _wants_traces() or (message is None and _is_from_a_job(error)):
             raise
-        print(f"error: {message or one_line(error)}", file=sys.stderr)
+        print(f"error: {message or _refusal(error)}", file=sys.stderr)
         return REFUSED
     finally:
         leave_sweep()
@@ -104,10 +107,14 @@ def _checked_composition() -> Iterator[None]:
 
     def checked(*arguments: Any, **options: Any) -> DictConfig:
         """Check the overrides, compose, and check the result."""
-        check_words(list(options.get("overrides", arguments[2] if len(arguments) > 2 else [])))
-        cfg = compose(*arguments, **options)
+        call = signature(compose).bind(*arguments, **options)
+        call.arguments["overrides"] = readable(call.arguments["overrides"])
+        check_words(call.arguments["overrides"])
+        cfg = compose(*call.args, **call.kwargs)
         rename_targets(cfg)
         check_configuration(cfg)
+        if OmegaConf.select(cfg, "hydra.job.chdir"):
+            raise UserError("hydra.job.chdir: the program stays in the folder where it was started; leave this out")
         return cfg
 
     ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign]
@@ -164,5 +171,19 @@ def _wants_traces() -> bool:
 
 
 def _is_from_a_job(error: BaseException) -> bool:
-    """Return whether a task had started; before that, Hydra's errors are about the command line or a yaml."""
-    return any(frame.f_code.co_name == "run_job" for frame, _ in traceback.walk_tb(error.__traceback__))
+    """Return whether a task had started; before that, errors are about the command line, a yaml or the run's folder."""
+    modules = [frame.f_globals["__name__"].split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return "run_job" in names and not {*modules[names.index("run_job") :]} <= {
+        "hydra",
+        "omegaconf",
+        "pathlib",
+        "logging",
+    }
+
+
+def _refusal(error: Exception) -> str:
+    """Describe an error of Hydra before the task started."""
+    if isinstance(error, OSError):
+        return f"hydra.run.dir: cannot make this folder ({error.strerror}): {error.filename}; give another one"
+    return one_line(error)

@@ -14,6 +14,8 @@ from metric_module.config import conf_folder
 from metric_module.config.messages import INNER, allowed
 from metric_module.errors import UserError
 
+_LARGEST_SEED = 2**32 - 1  # NumPy's
+
 _checked: list[DictConfig] = []
 
 
@@ -50,8 +52,8 @@ def check(cfg: DictConfig) -> None:
     _check_task(cfg)
     _check_missing(cfg)
     _check_margin(cfg)
-    if cfg.seed < 0:
-        raise UserError(f"seed: expected an integer >= 0, got {cfg.seed}")
+    if not 0 <= cfg.seed <= _LARGEST_SEED:
+        raise UserError(f"seed: expected an integer from 0 to {_LARGEST_SEED}, got {cfg.seed}")
     _check_training(cfg)
     _check_checkpoint(cfg)
 
@@ -67,7 +69,9 @@ def _check_keys(cfg: DictConfig) -> None:
 
 def _check_task(cfg: DictConfig) -> None:
     """Reject keys that the yaml of a task of this project does not list."""
-    home, _, name = str(cfg.task.get("_target_", "")).rpartition(".")
+    if not isinstance(cfg.task.get("_target_"), str):
+        raise UserError("task._target_: expected the function of a task, got none; give task=train")
+    home, _, name = cfg.task._target_.rpartition(".")
     path = conf_folder() / "task" / f"{name}.yaml"
     if home != "metric_module.tasks" or not path.is_file():
         return
@@ -82,6 +86,8 @@ def _check_missing(cfg: DictConfig) -> None:
     for key in sorted(OmegaConf.missing_keys(cfg)):
         example = "my_encoders.Tiny" if key == "encoder._target_" else "..."
         raise UserError(f"{key}: expected a value, got none; give {key}={example}")
+    if cfg.output_dir is None:
+        raise UserError("output_dir: expected a folder, got none; hydra.run.dir=<folder> sets it")
 
 
 def _check_margin(cfg: DictConfig) -> None:

@@ -91,7 +91,7 @@ class Config:
     debug: bool = False
     report: bool = True
     trusted: list[str] = field(default_factory=list)
-    output_dir: str = "${hydra:runtime.output_dir}"
+    output_dir: str | None = "${hydra:runtime.output_dir}"
     module: ModuleConfig = field(default_factory=ModuleConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     task: dict[str, Any] = field(default_factory=dict)

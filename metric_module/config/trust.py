@@ -107,7 +107,7 @@ def typed() -> Typed:
 @cache
 def _parsed(words: tuple[str, ...]) -> Typed:
     """Parse command-line arguments into permissions; cached, because every checked name needs the result."""
-    targets: list[str] = []
+    names: list[str] = []
     packages: list[str] = []
     environment = False
     parser = OverridesParser.create()
@@ -119,9 +119,9 @@ def _parsed(words: tuple[str, ...]) -> Typed:
         key, given = override.key_or_group, override.value()
         environment |= key.startswith("hydra.job.env_set")
         for value in given.list if isinstance(given, ChoiceSweep) else [given]:
-            targets += _names({key.rpartition(".")[2]: value})
+            names += targets({key.rpartition(".")[2]: value})
             packages += [str(name) for name in value] if key == "trusted" and isinstance(value, list) else []
-    return Typed(frozenset(targets), tuple(packages), environment)
+    return Typed(frozenset(names), tuple(packages), environment)
 
 
 def check_configuration(cfg: DictConfig) -> None:
@@ -252,8 +252,12 @@ def _typed_a_sweep() -> bool:
     return bool({"-m", "--multirun"} & set(_words)) or any(word.startswith(prefixes) for word in _words)
 
 
-def _names(node: Any) -> Iterator[str]:
-    """Yield every value of a ``_target_``, nested ones included."""
+def targets(node: Any) -> Iterator[str]:
+    """Yield every value of a ``_target_`` in a node, nested ones included.
+
+    Args:
+        node: Plain content: dicts, lists and scalars.
+    """
     return (str(value) for _, key, value in _leaves("", node) if key == "_target_")
 
 

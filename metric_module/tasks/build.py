@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from torch.optim import Optimizer
 
 from metric_module.callbacks import BeforeTraining, MinedTriplets
-from metric_module.config.arguments import check_arguments
-from metric_module.config.messages import one_line
 from metric_module.config.renamed import rename_targets
 from metric_module.config.trust import check_configuration
-from metric_module.distances import Distance
+from metric_module.criterion import TripletCriterion
 from metric_module.encoders import Encoder
 from metric_module.errors import UserError
 from metric_module.evaluation import MetricGroup
@@ -28,21 +23,8 @@ from metric_module.module import TripletModule
 from metric_module.storage.checkpoints import WholeCheckpointIO
 from metric_module.storage.weights import load_encoder
 from metric_module.sweeps.settings import lower_is_better
+from metric_module.tasks.parts import GROUPS, build_group, check_group, try_out
 from metric_module.training.memory import CrossBatchMemory
-
-GROUPS = (
-    "encoder",
-    "distance",
-    "miner",
-    "criterion",
-    "datamodule",
-    "optimizer",
-    "scheduler",
-    "evaluation",
-    "trainer",
-    "logger",
-    "callbacks",
-)
 
 KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
 """Keys of the configuration that a checkpoint keeps: the weights and the figures depend on them."""
@@ -86,16 +68,18 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     check_configuration(cfg)
     for message in _IGNORED:
         warnings.filterwarnings("ignore", message)
-    for group in GROUPS:
-        check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True))
+    plain: dict[str, Any] = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in GROUPS}
+    for name, node in plain.items():
+        check_group(name, node)
     # Otherwise trainer.deterministic also fills every new tensor with NaN first, a tenth of the time on CPUs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule: LightningDataModule = _build(cfg, "datamodule")
-    criterion = _build(cfg, "criterion")
-    optimizer = _build(cfg, "optimizer")
-    _try_out(optimizer)
-    encoder: Encoder = _build(cfg, "encoder")
+    datamodule: LightningDataModule = build_group("datamodule", plain["datamodule"])
+    criterion: TripletCriterion = build_group("criterion", plain["criterion"])
+    optimizer = build_group("optimizer", plain["optimizer"])
+    scheduler = build_group("scheduler", plain["scheduler"])
+    try_out(optimizer, scheduler)
+    encoder: Encoder = build_group("encoder", plain["encoder"])
     settings: Any = OmegaConf.to_container(cfg.module, resolve=True)
     weights = settings.pop("encoder_weights")
     if weights is not None and encoder_weights:
@@ -104,24 +88,24 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
         encoder=encoder,
         criterion=criterion,
         optimizer=optimizer,
-        scheduler=_build(cfg, "scheduler"),
-        metric=_metric(cfg, criterion.distance),
+        scheduler=scheduler,
+        metric=MetricGroup([*build_group("evaluation", plain["evaluation"], distance=criterion.distance).values()]),
         memory=_memory(cfg, encoder),
         **settings,
     )
     whole: Any = OmegaConf.to_container(cfg)
     module.config = {key: whole[key] for key in KEPT}
-    return Parts(module, datamodule, _trainer(cfg))
+    return Parts(module, datamodule, _trainer(cfg, plain))
 
 
-def _trainer(cfg: DictConfig) -> Trainer:
-    loggers: list[Logger] = list(_build(cfg, "logger").values())
-    for node in cfg.callbacks.values():
+def _trainer(cfg: DictConfig, plain: dict[str, Any]) -> Trainer:
+    loggers: list[Logger] = [*build_group("logger", plain["logger"]).values()]
+    for node in filter(None, plain["callbacks"].values()):
         if node.get("mode") == "auto":
-            node.mode = "min" if lower_is_better(node.monitor) else "max"
-    callbacks = [callback for callback in _build(cfg, "callbacks").values() if _has_use(callback, cfg, loggers)]
+            node["mode"] = "min" if lower_is_better(str(node.get("monitor"))) else "max"
+    callbacks = [one for one in build_group("callbacks", plain["callbacks"]).values() if _has_use(one, cfg, loggers)]
     plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]
-    trainer: Trainer = _build(cfg, "trainer", logger=loggers, callbacks=callbacks, plugins=plugins)
+    trainer: Trainer = build_group("trainer", plain["trainer"], logger=loggers, callbacks=callbacks, plugins=plugins)
     return trainer
 
 
@@ -136,43 +120,13 @@ def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool
     return not any(switched_off and isinstance(callback, kind) for kind, switched_off in off)
 
 
-def _metric(cfg: DictConfig, distance: Distance) -> MetricGroup:
-    """Build the metrics of the evaluation, all with the criterion's distance."""
-    if "_target_" in cfg.evaluation:
-        raise UserError("evaluation: expected metrics by name, {retrieval: {_target_: ...}}, got a single _target_")
-    return MetricGroup([_built("evaluation", node, distance=distance) for node in cfg.evaluation.values()])
-
-
 def _memory(cfg: DictConfig, encoder: Encoder) -> CrossBatchMemory | None:
     if not cfg.memory.size:
         return None
     width = getattr(encoder, "embedding_dim", None)
-    return CrossBatchMemory(cfg.memory.size, width, cfg.memory.warmup_steps)  # type: ignore[arg-type]  # refuses None
-
-
-def _try_out(optimizer: Callable[..., Optimizer]) -> None:
-    """Find values that the optimizer rejects before any data is read."""
     try:
-        optimizer([torch.zeros(1, requires_grad=True)])
-    except ValueError as error:
-        raise UserError(f"optimizer: {one_line(error)}") from error
-
-
-def _build(cfg: DictConfig, group: str, **parts: Any) -> Any:
-    """Instantiate a group recursively, with plain lists and dicts for its values."""
-    return _built(group, cfg[group], **parts)
-
-
-def _built(group: str, node: DictConfig, **parts: Any) -> Any:
-    """Instantiate a node of a group; unwrap the error that a constructor raised."""
-    try:
-        return instantiate(node, _convert_="all", **parts)
-    except InstantiationException as error:
-        cause: BaseException = error
-        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        if isinstance(cause, ModuleNotFoundError) and group == "logger":
-            raise UserError(f"{group}: a package is missing ({str(cause).splitlines()[0]})") from None
-        if isinstance(cause, ValueError | TypeError) and group == "trainer":
-            raise UserError(f"{group}: {one_line(cause)}") from None
-        raise cause from None
+        return CrossBatchMemory(cfg.memory.size, width, cfg.memory.warmup_steps)  # type: ignore[arg-type]  # refuses None
+    except RuntimeError as error:
+        raise UserError(
+            f"memory.size: {cfg.memory.size} embeddings of {width} numbers do not fit into memory"
+        ) from error

@@ -53,12 +53,18 @@ def _total_steps(trainer: Trainer) -> int:
     """Number of optimizer steps of the whole training.
 
     Raises:
-        UserError: If the trainer allows no step at all.
+        UserError: If the trainer allows no step at all, or its length is only bounded by time.
     """
     for name in ("max_steps", "max_epochs"):
         if getattr(trainer, name) == 0:
             raise UserError(f"trainer.{name}: expected an integer >= 1, or -1 for no limit, got 0")
-    return int(trainer.estimated_stepping_batches)
+    steps = trainer.estimated_stepping_batches
+    if math.isinf(steps):
+        raise UserError(
+            "scheduler: expected a training of known length; give trainer.max_epochs or trainer.max_steps beside "
+            "trainer.max_time, or scheduler=constant"
+        )
+    return int(steps)
 
 
 def parameter_groups(module: nn.Module, lr_scale: Mapping[str, float]) -> list[dict[str, Any]]:

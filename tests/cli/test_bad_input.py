@@ -52,7 +52,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             ["margin=0.1", "criterion.margin=0.3"],
             "margin=0.1 and criterion.margin=0.3 differ: give it once, as margin=0.3",
         ),
-        (["seed=-1"], "seed: expected an integer >= 0, got -1"),
+        (["seed=-1"], "seed: expected an integer from 0 to 4294967295, got -1"),
         (
             ["margin=0.1,0.2"],
             "margin: expected one value, got 0.1,0.2; add -m to sweep over them, or write a list as [0.1,0.2]",
@@ -113,6 +113,36 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             "trainer.max_epochs: expected an integer >= 1, or -1 for no limit, got 0",
         ),
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+        (["optimizer.betas=[x,1]"], "optimizer.betas: AdamW expected "),
+        (["optimizer.betas=[7,1]"], "optimizer: Invalid beta parameter at index 0: 7"),
+        (["~optimizer"], "optimizer: expected what to build, got {}; give optimizer=<option>, --help lists them"),
+        (["encoder=null"], "encoder: a run needs one of char_conv_net, "),
+        (
+            ["+callbacks.more=3"],
+            "callbacks.more: expected what to build, with its _target_, got 3; to leave it out give ~callbacks.more",
+        ),
+        (["~encoder._target_"], "encoder: expected what to build, with its _target_, got {"),
+        (["optimizer._partial_=false"], "optimizer._partial_: expected true, as optimizer is built later, with params"),
+        (["optimizer._partial_=maybe"], "optimizer._partial_: expected true, as optimizer is built later, with params"),
+        (["+scheduler._convert_=7"], "scheduler._convert_: expected str, got 7"),
+        (
+            ["~scheduler.warmup_fraction", "scheduler._target_=torch.optim.lr_scheduler.StepLR"],
+            "scheduler.step_size: StepLR needs this argument; give +scheduler.step_size=...",
+        ),
+        (
+            ["miner._target_=metric_module.distances.Euclidean"],
+            "miner: expected a WindowMiner or a SelectingMiner or a Scheduled, got metric_module.distances.Euclidean",
+        ),
+        (["distance._target_=metric_module.miners.All"], "distance: expected a Distance, got metric_module.miners.All"),
+        (
+            ["encoder._target_=metric_module.callbacks.EMA"],
+            "encoder: expected a Module, got metric_module.callbacks.EMA",
+        ),
+        (["seed=4294967296"], "seed: expected an integer from 0 to 4294967295, got 4294967296"),
+        (["memory.size=1000000000000"], "memory.size: 1000000000000 embeddings of 128 numbers do not fit into memory"),
+        (["hydra.job.chdir=true"], "hydra.job.chdir: the program stays in the folder where it was started"),
+        (["hydra.run.dir=my_encoders.py"], "hydra.run.dir: cannot make this folder (File exists): my_encoders.py"),
+        ([f"hydra.run.dir={'a' * 300}"], "hydra.run.dir: cannot make this folder (File name too long): aaa"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -123,7 +123,7 @@ def test_a_method_of_a_class_may_build_a_part() -> None:
 
 def test_a_logger_whose_package_is_missing(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", False)
-    with pytest.raises(UserError, match=r"logger: a package is missing \(False\)"):
+    with pytest.raises(UserError, match=r"logger.wandb: a package is missing \(False\)"):
         train(small("logger=wandb"))
 
 
