@@ -171,7 +171,7 @@ def _built(group: str, node: DictConfig, **parts: Any) -> Any:
         cause: BaseException = error
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
-        if isinstance(cause, ModuleNotFoundError) and group == "logger":
+        if isinstance(cause, ModuleNotFoundError) and group in {"logger", "trainer"}:
             raise UserError(f"{group}: a package is missing ({str(cause).splitlines()[0]})") from None
         if isinstance(cause, ValueError | TypeError) and group == "trainer":
             raise UserError(f"{group}: {one_line(cause)}") from None
