@@ -171,7 +171,8 @@ def _embed(trainer: Trainer, module: TripletModule, loader: Any, samples: int, m
     for number, batch in enumerate(loader):
         if number >= max_batches or seen > limit:  # one sample beyond the limit shows whether the last class continues
             break
-        inputs, labels, index = unpack(trainer.strategy.batch_to_device(batch, dataloader_idx=0), seen)
+        converted = trainer.precision_plugin.convert_input(batch)
+        inputs, labels, index = unpack(trainer.strategy.batch_to_device(converted, dataloader_idx=0), seen)
         with trainer.precision_plugin.val_step_context():
             embeddings = embed(module.encoder, inputs).float()  # (B, D)
         if len(embeddings) != len(labels):

@@ -105,8 +105,8 @@ class EmbeddingHead(nn.Module):
 
     @override
     def forward(self, features: Tensor) -> Tensor:
-        """Embeddings ``(B, D)`` of features ``(B, F)``."""
-        embeddings: Tensor = self.linear(features)
+        """Embeddings ``(B, D)`` of features ``(B, F)``, which may be wider than the weights, as pooling leaves them."""
+        embeddings: Tensor = self.linear(features.to(self.linear.weight.dtype))
         return unit(embeddings) if self.normalize else embeddings
 
 

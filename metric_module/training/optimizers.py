@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
@@ -40,13 +41,28 @@ def configured(
         The optimizer, or Lightning's dict of optimizer and schedule.
 
     Raises:
-        UserError: If the schedule needs the number of steps, and the trainer allows none.
+        UserError: If the schedule needs the number of steps, and the trainer allows none, or the optimizer's ``eps``
+            is 0 in the type of the parameters.
     """
     made = build_optimizer(module, optimizer, lr_scale)
+    _check_epsilon(made)
     if scheduler is None:
         return made
     schedule = build_scheduler(made, scheduler, partial(_total_steps, module.trainer))
     return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _check_epsilon(optimizer: Optimizer) -> None:
+    """Reject an ``eps`` that rounds to 0 in float16: a weight without gradient would become NaN in the first step."""
+    for group in optimizer.param_groups:
+        eps = group.get("eps")
+        for kind in {parameter.dtype for parameter in group["params"]}:
+            if eps and torch.tensor(eps, dtype=kind) == 0:
+                raise UserError(
+                    f"optimizer.eps: {eps:g} of {type(optimizer).__name__} is 0 in {str(kind).removeprefix('torch.')}, "
+                    "so that weights would become NaN; give +optimizer.eps=1e-4, or trainer.precision=bf16-true, "
+                    "bf16-mixed or 16-mixed"
+                )
 
 
 def _total_steps(trainer: Trainer) -> int:

@@ -99,6 +99,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         ),
         (["datamodule.samples_per_class=9", "datamodule.short_classes=error"], "9"),
         (["encoder=timm", "encoder.name=resnet1"], "encoder.name: timm has no model 'resnet1'; similar names: "),
+        (
+            ["trainer.precision=transformer-engine", "trainer.accelerator=cpu"],
+            "trainer: a package is missing (Requirement 'transformer_engine",
+        ),
         (["trainer.accelerator=abacus"], "trainer: You selected an invalid accelerator name: `accelerator='abacus'`."),
         (
             ["datamodule=image_folder", "datamodule.root=.", "datamodule.on_bad_sample=pray"],

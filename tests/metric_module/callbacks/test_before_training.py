@@ -53,6 +53,19 @@ def fit(folder: Path, *callbacks: BeforeTraining, kind: type[Clouds] = Clouds, *
     return model
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64"])
+def test_samples_are_converted_to_the_precision_of_the_trainer(tmp_path: Path, precision: str) -> None:
+    looks = [BeforeTraining(), BeforeTraining()]
+    for look, name in zip(looks, ("32", precision), strict=True):
+        model = tiny()
+        model._optimizer = torch.optim.SGD  # has no eps, which may be 0 in float16
+        trainer(tmp_path, callbacks=[look], precision=name, max_steps=1).fit(model, datamodule=data())
+    exact, found = (look.before for look in looks)
+    assert exact is not None and found is not None and 0 < exact.hard[10] < 1 and 0 < exact.easy[10] < 1
+    for field in ("easy", "semihard", "hard"):
+        torch.testing.assert_close(getattr(found, field), getattr(exact, field), atol=0.05, rtol=0)
+
+
 def test_the_whole_of_val_before_and_after(tmp_path: Path) -> None:
     look = BeforeTraining()
     model = fit(tmp_path, look)

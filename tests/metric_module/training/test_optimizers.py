@@ -213,3 +213,14 @@ def test_a_schedule_without_regard_to_the_factors_is_refused() -> None:
 def test_an_optimizer_without_groups() -> None:
     with pytest.raises(UserError, match=r"module\.lr_scale: the optimizer takes no groups .*LBFGS doesn't support"):
         build_optimizer(module(), torch.optim.LBFGS, SCALE)
+
+
+def test_an_eps_that_is_zero_in_half_precision_is_refused(tmp_path: Path) -> None:
+    message = r"^optimizer\.eps: 1e-08 of AdamW is 0 in float16, .* give \+optimizer\.eps=1e-4, or trainer\.precision="
+    with pytest.raises(UserError, match=message):
+        trainer(tmp_path, precision="16-true").fit(module(), loader())
+    for settings in ({"precision": "bf16-true"}, {"precision": "32"}):
+        trainer(tmp_path, max_steps=1, **settings).fit(module(), loader())
+    own = module(optimizer=partial(torch.optim.AdamW, lr=1e-3, eps=1e-4))
+    trainer(tmp_path, precision="16-true").fit(own, loader())
+    assert all(weight.isfinite().all() for weight in own.parameters())
