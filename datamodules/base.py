@@ -20,7 +20,7 @@ from datamodules.augmentation.pixels import AugmentFunction
 from datamodules.checks import check_choice
 from datamodules.messages import listed
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling.dataset import SampleDataset, Samples, Source, copy_numbers, int64_ids
+from datamodules.sampling.dataset import SampleDataset, Samples, Source, copy_numbers, fingerprint, int64_ids
 from datamodules.sampling.loaders import place
 from datamodules.sampling.pk_sampler import PKSampler
 from datamodules.sampling.splits import FRACTIONS, fold_samples
@@ -118,6 +118,13 @@ class PKDataModule(ResumableDataModule):
         return samples._replace(
             splits=fold_samples(samples.splits, units, names, fold=self.fold, folds=folds, seed=seed)
         )
+
+    @cached_property
+    @override
+    def fingerprint(self) -> str:
+        """Hash of labels, class names and splits."""
+        samples = self.samples
+        return fingerprint(samples.labels, *samples.splits.values(), names=samples.class_names)
 
     def fold_units(self, samples: Samples) -> tuple[Tensor, Sequence[str]]:
         """Say what a fold holds out together: by default each class.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from lightning import LightningDataModule
@@ -144,17 +145,33 @@ class ResumableDataModule(LightningDataModule, ABC):
         sampler = ShardedSampler(len(ids), *place(self.trainer))
         return make_loader(Loader, SampleDataset(samples, ids), sampler, self.eval_batch_size, self.num_workers)
 
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """Hash that another data set, or another split of this one, does not have; None: not known."""
+        return None
+
     @override
-    def state_dict(self) -> dict[str, int]:
-        """Return the position of the next training batch, independent of the number of processes.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position of the next training batch, independent of the number of processes, and the data's hash.
 
         Returns:
-            ``{"epoch": ..., "step": ...}``.
+            ``{"epoch": ..., "step": ..., "fingerprint": ...}``.
         """
         epoch, step = next_place(self.trainer)
-        return {"epoch": epoch, "step": step}
+        return {"epoch": epoch, "step": step, "fingerprint": self.fingerprint}
 
     @override
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Start the next training at a position from :meth:`state_dict`."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Start the next training at a position from :meth:`state_dict`.
+
+        Raises:
+            UserError: The state comes from training on other data, whose samples have other ids.
+        """
+        known = state_dict.get("fingerprint")  # absent in checkpoints of earlier versions
+        if known is not None and known != self.fingerprint:
+            raise UserError(
+                "ckpt_path: the checkpoint was trained on other data, or on another split of it (labels, class names "
+                "or splits differ), so it cannot be continued here; to start from its weights, leave out ckpt_path and "
+                "give module.encoder_weights=<its run>/encoder.safetensors"
+            )
         self._next = (state_dict["epoch"], state_dict["step"])

@@ -27,7 +27,13 @@ from metric_module.miners import Scheduled
 from metric_module.training.global_batch import GlobalBatch, pairs_among_all, samples_among_all, set_among_all
 from metric_module.training.health import Health, health
 from metric_module.training.memory import CrossBatchMemory
-from metric_module.training.optimizers import OptimizerFactory, check_length, check_lr_scale, configured
+from metric_module.training.optimizers import (
+    OptimizerFactory,
+    check_length,
+    check_lr_scale,
+    configured,
+    follow_optimizer,
+)
 
 
 class TripletModule(EmbeddingModule):
@@ -112,6 +118,12 @@ class TripletModule(EmbeddingModule):
         trainer = self._trainer
         if trainer is not None and trainer.training:
             check_length(checkpoint.get("lr_schedulers", ()), trainer)
+
+    @override
+    def on_train_start(self) -> None:
+        """Let restored schedules continue from the learning rates that are configured now."""
+        for configuration in self.trainer.lr_scheduler_configs:
+            follow_optimizer(configuration.scheduler)
 
     @override
     def on_train_epoch_start(self) -> None:

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from datamodules.relations.data import PairData, PairDataset
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling.dataset import Source
+from datamodules.sampling.dataset import Source, fingerprint
 from datamodules.sampling.loaders import place
 from datamodules.sampling.relation_sampler import PairSampler
 from datamodules.sampling.splits import FRACTIONS
@@ -70,6 +70,14 @@ class PairDataModule(ResumableDataModule):
         data = self.load()
         data.check()
         return data
+
+    @cached_property
+    @override
+    def fingerprint(self) -> str:
+        """Hash of the training queries and references, and of the positives of the first thousand queries."""
+        anchors = self.data.anchors
+        some = self.data.positives.lists(anchors[:1000])
+        return fingerprint(anchors, self.data.candidates, some.starts, some.columns)
 
     @property
     def sought(self) -> Mapping[str, Sought]:

@@ -5,6 +5,7 @@ Legend: N = samples, B = samples in a batch, C = classes.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -219,6 +220,25 @@ class SampleDataset(Dataset[Batch]):
 def as_it_is(batch: Any) -> Any:
     """Collate nothing: the data set already returns batches."""
     return batch
+
+
+def fingerprint(*numbers: Tensor, names: Sequence[str] = ()) -> str:
+    """Hash the numbers and names that identify a data set; ten million samples take a fraction of a second.
+
+    Args:
+        numbers: Integers of any shape.
+        names: Any texts.
+
+    Example:
+        >>> fingerprint(torch.tensor([1, 2]), names=["a"]) == fingerprint(torch.tensor([1]), torch.tensor([2]))
+        False
+    """
+    found = hashlib.blake2b(digest_size=16)
+    for part in numbers:
+        found.update(f"{len(part)};".encode())
+        found.update(part.contiguous().numpy().data)
+    found.update("\0".join(names).encode(errors="surrogateescape"))
+    return found.hexdigest()
 
 
 def int64_ids(ids: Sequence[int]) -> Tensor:

@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
+from metric_module.cli.interrupt import interruptible
 from metric_module.cli.resume import with_resume
 from metric_module.config import conf_folder
 from metric_module.config.checks import checked
@@ -32,7 +33,7 @@ from metric_module.config.schema import register
 from metric_module.config.trust import check_configuration, check_found, check_task, check_words, remember
 from metric_module.config.words import readable
 from metric_module.errors import UserError
-from metric_module.storage.folders import forget_refused
+from metric_module.storage.run_folder import claim, remove_empty
 from metric_module.sweeps.job import run_apart
 from metric_module.sweeps.lifecycle import finish_sweep, leave_sweep
 from metric_module.sweeps.process import follow
@@ -60,12 +61,13 @@ def run(main: Callable[[], Any]) -> int:
     Returns:
         The exit code.
     """
-    follow()
-    import_from(Path.cwd())
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own report
-    remember(sys.argv[1:])
-    with passed_on():
-        return _run(main)
+    with interruptible():
+        follow()
+        import_from(Path.cwd())
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own report
+        remember(sys.argv[1:])
+        with passed_on():
+            return _run(main)
 
 
 def _run(main: Callable[[], Any]) -> int:
@@ -82,6 +84,7 @@ def _run(main: Callable[[], Any]) -> int:
         return REFUSED
     finally:
         leave_sweep()
+        remove_empty()
 
 
 def _with_config_path(words: list[str]) -> list[str]:
@@ -140,7 +143,7 @@ def job(cfg: DictConfig) -> float | None:
     if settings.mode == RunMode.MULTIRUN:
         return run_apart(cfg, settings)
     try:
-        with checked(cfg):
+        with claim(Path(cfg.output_dir), _continues(cfg)), checked(cfg):
             check_task(cfg.task._target_)
             task = get_method(cfg.task._target_)
             check_found("task._target_", cfg.task._target_, task)
@@ -150,10 +153,14 @@ def job(cfg: DictConfig) -> float | None:
         message = explain(error)
         if message is None or cfg.debug:
             raise
-        forget_refused(Path(settings.runtime.output_dir))
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(REFUSED) from None
     return figures.get(cfg.monitor)
+
+
+def _continues(cfg: DictConfig) -> bool:
+    """Return whether a run trains on in its own folder."""
+    return bool(cfg.task.get("_target_") == "metric_module.tasks.train" and cfg.ckpt_path == "last")
 
 
 register()

@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 from metric_module.config.inheritance import CHILD
 from metric_module.errors import UserError
 from metric_module.storage.folders import quoted
-from metric_module.sweeps.ledger import DONE, MISSING, Job, read_job, same_job, write_job, write_ledger
+from metric_module.storage.run_folder import CONFIG, check_free
+from metric_module.sweeps.ledger import DONE, JOB, MISSING, Job, read_job, same_job, write_job, write_ledger
 from metric_module.sweeps.process import hold, run_child
 
 # Options of the sweep, which its jobs do not get.
@@ -40,6 +41,8 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
     sweep = Path(hydra.runtime.cwd) / hydra.sweep.dir
     with hold(folder) as held:  # before reading: a process that still works there may finish the job
         job = read_job(folder, sweep) if hydra.callbacks.report.resume else None
+        if not hydra.callbacks.report.resume:
+            check_free(folder)
         if job is None or job.status != DONE:
             job = _run(cfg, hydra, sweep, held)
     if not same_job(job, hydra.overrides.task):
@@ -51,8 +54,12 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
 def _run(cfg: DictConfig, hydra: Any, sweep: Path, held: list[int]) -> Job:
     """Run the process of a job, and record its start and its end."""
     folder, number, words = Path(hydra.runtime.output_dir), hydra.job.num, tuple(hydra.overrides.task)
+    new = not (folder / JOB).is_file()
     write_job(folder, Job(number, "", words, MISSING))
     ended = run_child(child_command(cfg, hydra), held)
+    if ended.signals and ended.code and new and not (folder / CONFIG).is_file():
+        (folder / JOB).unlink()  # it was stopped before it started
+        raise SystemExit(128 + ended.signals[0])
     code = None if ended.signals and ended.code else ended.code  # a job that a signal stopped has not failed
     write_job(folder, Job(number, "", words, MISSING, code, round(ended.seconds, 1), ended.reason))
     write_ledger(sweep)

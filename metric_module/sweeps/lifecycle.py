@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -18,17 +19,20 @@ from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
 from metric_module.storage.atomic import write_whole
-from metric_module.storage.folders import remove
+from metric_module.storage.run_folder import contents, note_missing, remove_empty, remove_new
 from metric_module.sweeps.job import config_dirs
-from metric_module.sweeps.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
+from metric_module.sweeps.ledger import DONE, FAILED, JOB, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
 from metric_module.sweeps.settings import resume_command
 
-_running: dict[Path, bool] = {}  # folder of each unfinished sweep, and whether this process created it
+REFUSED = 2
+_running: dict[Path, frozenset[Path] | None] = {}  # folder of each unfinished sweep, and what a new one found there
 _handlers: dict[int, Any] = {}  # the handler to restore for each signal
 
 
 class SweepReport(Callback):
     """Hydra callback that writes a sweep's plan before the first job, and turns signals into an orderly exit.
+
+    Before a single run it only notes which part of the path of its folder is missing.
 
     Args:
         resume: Whether the sweep continues in a folder that has a plan; ``resume_sweep=<folder>`` sets it.
@@ -38,14 +42,27 @@ class SweepReport(Callback):
         self.resume = resume
 
     @override
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the missing folders before Hydra creates them."""
+        before = HydraConfig.instance().cfg
+        HydraConfig.instance().set_config(config)  # Hydra does the same directly afterwards; the folder's name needs it
+        note_missing(Path(config.hydra.run.dir))
+        HydraConfig.instance().cfg = before
+
+    @override
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the plan; from here on, :func:`finish_sweep` or :func:`leave_sweep` must close the sweep."""
         folder = _short(Path(config.hydra.sweep.dir))
         if threading.current_thread() is threading.main_thread():
             _handlers.update({number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)})
+        if not self.resume and (folder / SWEEP).is_file():
+            given = f"to continue it give resume_sweep={folder}, for another sweep give another folder"
+            print(f"error: hydra.sweep.dir: {folder} holds a sweep; {given}", file=sys.stderr)
+            raise SystemExit(REFUSED)  # Hydra turns any other exception of a callback into a warning
+        note_missing(folder)
+        _running[folder] = None if self.resume else contents(folder)
         if not self.resume:
             write_plan(folder, plan_of(config))
-        _running[folder] = not self.resume
 
 
 def plan_of(config: DictConfig) -> Plan:
@@ -84,9 +101,10 @@ def leave_sweep() -> None:
         signal.signal(number, handler)
     _handlers.clear()
     while _running:
-        folder, created = _running.popitem()
-        if created and {path.name for path in folder.glob("*")} <= {SWEEP, "multirun.yaml"}:
-            remove(folder)
+        folder, found = _running.popitem()
+        if found is not None and not any(folder.rglob(JOB)):
+            remove_new(folder, found)
+            remove_empty()
         else:
             _write(folder)
             print(_hint(folder), file=sys.stderr)

@@ -42,6 +42,10 @@ _IGNORED = (
 )
 
 
+COMPARED = ("callbacks", "memory", "module", "monitor", "optimizer", "scheduler", "seed", "trainer")
+"""Further keys that a checkpoint keeps, to be compared with the options of a run that resumes from it."""
+
+
 class Parts(NamedTuple):
     """Module, data module and trainer of a task."""
 
@@ -94,7 +98,7 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
         **settings,
     )
     whole: Any = OmegaConf.to_container(cfg)
-    module.config = {key: whole[key] for key in KEPT}
+    module.config = {key: whole[key] for key in (*KEPT, *COMPARED)}
     return Parts(module, datamodule, _trainer(cfg, plain))
 
 

@@ -16,7 +16,6 @@ from metric_module.errors import UserError
 from metric_module.module import TripletModule
 from metric_module.storage.checkpoints import load_checkpoint, newest_checkpoint
 from metric_module.tasks.build import KEPT, Parts, build
-from metric_module.tasks.run_files import write_config
 
 _TRAINING_ONLY = ("memory.", "criterion.miner.")
 """State that an evaluation does without: a checkpoint can be evaluated with another miner, and without its memory."""
@@ -37,7 +36,7 @@ class Restored(NamedTuple):
 
 
 def restore(cfg: DictConfig) -> Restored:
-    """Build the parts of a run, load the weights of ``cfg.ckpt_path`` if there is one, and write ``config.yaml``.
+    """Build the parts of a run, and load the weights of ``cfg.ckpt_path`` if there is one.
 
     From the command line, encoder, distance, criterion and data are those that the checkpoint was trained with, except
     for the options that were typed.
@@ -61,8 +60,6 @@ def restore(cfg: DictConfig) -> Restored:
     parts = build(cfg, encoder_weights=checkpoint is None)
     if path is not None and checkpoint is not None:
         load_state(parts.module, checkpoint, path)
-    if parts.trainer.is_global_zero:
-        write_config(cfg)
     return Restored(cfg, parts, path or cfg.module.encoder_weights)
 
 

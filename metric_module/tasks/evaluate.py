@@ -24,4 +24,4 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         UserError: If the configuration or the data is wrong, or the checkpoint does not fit the encoder.
     """
     restored = restore(cfg)
-    return read_figures(restored.cfg, restored.parts)
+    return read_figures(restored.cfg, restored.parts, record=True)

@@ -33,7 +33,7 @@ def measure(parts: Parts, stages: Sequence[str]) -> Figures:
 
 
 def report(parts: Parts, figures: Figures, folder: Path) -> dict[str, float]:
-    """Write ``metrics.json`` and print a table, on the first process only.
+    """Print a table and write ``metrics.json``, on the first process only.
 
     Args:
         parts: Module, data and trainer.
@@ -42,10 +42,13 @@ def report(parts: Parts, figures: Figures, folder: Path) -> dict[str, float]:
 
     Returns:
         The same figures in one dict, ``{"val/recall_at_1": ...}``.
+
+    Raises:
+        UserError: If the file cannot be written.
     """
     if parts.trainer.is_global_zero:
+        Console().print(table(figures))  # first: the files may be impossible to write
         write_metrics(folder, figures)
-        Console().print(table(figures))
         print(f"written to {folder}")
     return {f"{stage}/{name}": value for stage, row in figures.items() for name, value in row.items()}
 

@@ -26,22 +26,26 @@ from metric_module.report.contents import Run
 from metric_module.report.samples.neighbours import Items, whole_classes
 from metric_module.tasks.build import Parts
 from metric_module.tasks.figures import Figures, measure, report
+from metric_module.tasks.run_files import write_config
 
 PACKAGES = ("lightning-triplets", "torch", "lightning", "torchmetrics", "torchvision", "timm", "hydra-core", "plotly")
 
 
-def read_figures(cfg: DictConfig, parts: Parts) -> dict[str, float]:
+def read_figures(cfg: DictConfig, parts: Parts, record: bool = False) -> dict[str, float]:
     """Evaluate val and, unless ``cfg.test`` is false, test; write the figures, then the report.
 
     Args:
         cfg: The composed configuration.
         parts: Module, data and trainer; the module is evaluated with its current weights.
+        record: Whether to write ``config.yaml`` with the figures, for a task that has not done so when it started.
 
     Returns:
         The figures, ``{"val/map_at_r": ..., "test/map_at_r": ...}``.
     """
     figures = measure(parts, ["val"] if cfg.test is False else ["val", "test"])
     found = report(parts, figures, Path(cfg.output_dir))
+    if record and parts.trainer.is_global_zero:
+        write_config(cfg)
     report_run(cfg, parts, figures)
     return found
 

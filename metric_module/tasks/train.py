@@ -14,8 +14,9 @@ from metric_module.errors import UserError
 from metric_module.storage.weights import NAME, save_encoder
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.checkpoint import find_checkpoint, load_weights
-from metric_module.tasks.run_files import write_config
+from metric_module.tasks.resume_options import resume_options
 from metric_module.tasks.run_report import read_figures
+from metric_module.tasks.run_start import RunStart
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -35,13 +36,14 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """
     check(cfg)
     path = find_checkpoint(cfg)
+    start = RunStart(cfg, [] if path is None else resume_options(cfg, path))
     parts = build(cfg, encoder_weights=path is None)
     _check_positives(parts)
-    if parts.trainer.is_global_zero:
-        write_config(cfg)
+    parts.trainer.callbacks.append(start)  # type: ignore[attr-defined]
     if path is None and cfg.ckpt_path is not None:
         rank_zero_warn(f"ckpt_path=last: no checkpoint in {cfg.output_dir}/checkpoints yet, so training starts anew")
     parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
+    start.record(parts.trainer)
     if not cfg.trainer.fast_dev_run:
         _take_best(parts)
     figures = read_figures(cfg, parts)

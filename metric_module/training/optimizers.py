@@ -22,6 +22,12 @@ OptimizerFactory = Callable[[Any], Optimizer]
 
 REST = "rest"
 
+CHANGEABLE = ("lr", "betas", "dampening", "eps", "momentum", "nesterov", "weight_decay")
+"""Options of an optimizer that may change when training is resumed."""
+
+_CONFIGURED = "configured"
+"""Key of each group of parameters with the options as configured; schedules and callbacks change the options."""
+
 
 def configured(
     module: LightningModule,
@@ -137,7 +143,8 @@ def check_lr_scale(module: nn.Module, lr_scale: Mapping[str, float]) -> None:
 def build_optimizer(module: nn.Module, factory: OptimizerFactory, lr_scale: Mapping[str, float]) -> Optimizer:
     """Build an optimizer over every parameter, in one group or in those of :func:`parameter_groups`.
 
-    It rejects the state of an optimizer with other factors.
+    It rejects the state of an optimizer with other factors. When it loads a state, options that were configured
+    differently then (:data:`CHANGEABLE`) have their new values.
 
     Args:
         module: Module whose parameters are optimized.
@@ -145,7 +152,8 @@ def build_optimizer(module: nn.Module, factory: OptimizerFactory, lr_scale: Mapp
         lr_scale: Factors on the factory's learning rate, by submodule name; empty for one group.
 
     Raises:
-        UserError: If the optimizer does not accept groups; later, if it loads a state with other factors.
+        UserError: If the optimizer does not accept groups; later, if it loads a state with other factors, or one
+            whose schedule sets an option that was changed.
     """
     if not lr_scale:
         optimizer = factory(module.parameters())
@@ -157,7 +165,10 @@ def build_optimizer(module: nn.Module, factory: OptimizerFactory, lr_scale: Mapp
             raise UserError(f"module.lr_scale: the optimizer takes no groups of parameters ({error})") from error
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * group["lr_scale"]
+    for group in optimizer.param_groups:
+        group[_CONFIGURED] = {name: group[name] for name in CHANGEABLE if name in group}
     optimizer.register_load_state_dict_pre_hook(partial(_reject_other_groups, _scales(optimizer.param_groups)))
+    optimizer.register_load_state_dict_pre_hook(_with_changes)
     return optimizer
 
 
@@ -189,6 +200,53 @@ def build_scheduler(
             f"where the factors are {scales}; give it one for each group, or take another scheduler"
         )
     return scheduler
+
+
+def _with_changes(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Change the options in a state that were configured differently when it was saved."""
+    pairs = zip(state["param_groups"], optimizer.param_groups, strict=False)  # torch rejects other numbers of groups
+    return {**state, "param_groups": [_changed(saved, own[_CONFIGURED]) for saved, own in pairs]}
+
+
+def _changed(saved: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Return a saved group with new options; the learning rate keeps its ratio to the configured one.
+
+    Raises:
+        UserError: If the schedule sets an option that was changed (``OneCycleLR``, ``CyclicLR``).
+    """
+    unscheduled = {**saved, "lr": saved.get("initial_lr", saved["lr"])}
+    before = saved.get(_CONFIGURED) or {name: unscheduled[name] for name in options if name in saved}
+    new = {name: value for name, value in options.items() if name in before and not _same(value, before[name])}
+    for name in new:
+        if ("max_lr" if name == "lr" else "max_momentum") in saved and name in {"lr", "betas", "momentum"}:
+            raise UserError(
+                f"optimizer.{name}: the schedule of the checkpoint sets it by itself; resume with {before[name]}"
+            )
+    changed = {**saved, **new, _CONFIGURED: options}
+    if "lr" in new:
+        changed["lr"] = saved["lr"] * (new["lr"] / before["lr"]) if before["lr"] else new["lr"]
+        changed["initial_lr"] = new["lr"]
+    return changed
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Compare options; a checkpoint may have a tuple where the yaml has a list."""
+    return bool(list(value) == list(other) if isinstance(value, list | tuple) else value == other)
+
+
+def follow_optimizer(scheduler: Any) -> None:
+    """Let a restored schedule continue from the learning rates of its optimizer, which may have changed.
+
+    Args:
+        scheduler: A schedule of torch; schedules inside it (``SequentialLR``) follow too.
+    """
+    for inner in getattr(scheduler, "_schedulers", ()):
+        follow_optimizer(inner)
+    groups = scheduler.optimizer.param_groups
+    rates = [group.get("initial_lr", group["lr"]) for group in groups]
+    if hasattr(scheduler, "base_lrs") and scheduler.base_lrs != rates:
+        scheduler.base_lrs = rates
+        scheduler._last_lr = [group["lr"] for group in groups]
 
 
 def check_length(schedules: Iterable[Mapping[str, Any]], trainer: Trainer) -> None:

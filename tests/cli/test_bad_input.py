@@ -211,8 +211,18 @@ def test_debug_shows_the_trace_of_a_mistake(command: Command, words: list[str]) 
         command(*words, "debug=true")
 
 
-def test_a_folder_that_holds_a_run_is_never_removed(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "metrics.json").write_text("{}")
-    assert command("margin=-1", "hydra.run.dir=old") == 2
-    assert (tmp_path / "old" / "metrics.json").read_text() == "{}"
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", ".hydra/overrides.yaml", "notes.txt"])
+def test_a_refused_run_removes_nothing_of_the_users(command: Command, tmp_path: Path, name: str) -> None:
+    """Refused by a check, and later, when data and loggers are there."""
+    path = tmp_path / "mine/old" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    (tmp_path / "mine/empty").mkdir()
+    for folder in ("mine/old", "mine/empty", "mine/new/er"):
+        for word in ("margin=-1", "datamodule.classes_per_batch=9999"):
+            assert command(word, "trainer.accelerator=cpu", "report=false", f"hydra.run.dir={folder}") == 2
+    assert path.read_text() == "precious"
+    assert (tmp_path / "mine/empty").is_dir() and not list((tmp_path / "mine/empty").iterdir())
+    assert not (tmp_path / "mine/new").exists()
+    left = {found for found in (tmp_path / "mine/old").rglob("*") if found.is_file() and found.name != "run.log"}
+    assert left <= {path}

@@ -12,6 +12,7 @@ from metric_module.tasks.build import Parts
 from metric_module.tasks.checkpoint import restore
 from metric_module.tasks.embedding.shards import Shards
 from metric_module.tasks.embedding.split import embed_split
+from metric_module.tasks.run_files import write_config
 
 FORMATS = ("arrow", "parquet", "npz")
 
@@ -40,6 +41,7 @@ def embed(cfg: DictConfig) -> dict[str, float]:
     file = Path(cfg.output_dir) / f"embeddings.{cfg.task.format}"
     samples, width = embed_to_file(parts, cfg.task.split, file)
     if parts.trainer.is_global_zero:
+        write_config(cfg)
         origin = weights or "the encoder as it was built, no ckpt_path"
         print(f"{samples:,} embeddings of {width} numbers (split {cfg.task.split}; {origin}) written to {file}")
     return {"embed/samples": float(samples), "embed/width": float(width)}

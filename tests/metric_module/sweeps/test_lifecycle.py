@@ -99,6 +99,28 @@ def test_a_sweep_without_a_job_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_a_sweep_without_a_job_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    begin(tmp_path)
+    (tmp_path / "0").mkdir()
+    leave_sweep()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_second_sweep_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leave(tmp_path, grid("seed=1,2"), [0.5, None])
+    before = (tmp_path / "sweep.json").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        begin(tmp_path, words=("seed=3,4",))
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: hydra.sweep.dir: {tmp_path} holds a sweep; to continue it give resume_sweep={tmp_path}, "
+        "for another sweep give another folder\n"
+    )
+    leave_sweep()
+    assert (tmp_path / "sweep.json").read_bytes() == before
+
+
 def test_a_resumed_sweep_keeps_its_plan(tmp_path: Path) -> None:
     leave(tmp_path, grid("seed=1,2"), [None, None])
     before = read_plan(tmp_path)
