@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
-from metric_module.callbacks import BeforeTraining, MinedTriplets
+from metric_module.callbacks import BeforeTraining, CheckFigures, MinedTriplets
 from metric_module.config.arguments import check_arguments
 from metric_module.config.messages import one_line
 from metric_module.config.renamed import rename_targets
@@ -120,6 +120,7 @@ def _trainer(cfg: DictConfig) -> Trainer:
         if node.get("mode") == "auto":
             node.mode = "min" if lower_is_better(node.monitor) else "max"
     callbacks = [callback for callback in _build(cfg, "callbacks").values() if _has_use(callback, cfg, loggers)]
+    callbacks.append(CheckFigures(cfg.monitor, test=cfg.test is not False))
     plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]
     trainer: Trainer = _build(cfg, "trainer", logger=loggers, callbacks=callbacks, plugins=plugins)
     return trainer
