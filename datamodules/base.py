@@ -24,6 +24,7 @@ from datamodules.sampling.dataset import SampleDataset, Samples, Source, copy_nu
 from datamodules.sampling.loaders import place
 from datamodules.sampling.pk_sampler import PKSampler
 from datamodules.sampling.splits import FRACTIONS, fold_samples
+from datamodules.sources.duplicates import report_duplicates, without_duplicates
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
@@ -56,6 +57,9 @@ class PKDataModule(ResumableDataModule):
             :class:`datamodules.SampleDataset`. In evaluation it is always an error.
         split_seed: Seed of the split of the classes and of the folds.
         fractions: Shares of the classes for train, val and test, where the data set does not define a split.
+        duplicates: What to do with samples of equal content: ``error`` if they have several labels or are in several
+            splits, and a warning if they repeat a sample of their class; ``drop`` keeps the first of each content, and
+            none of a content with several labels, since nothing says which is right; ``keep`` uses all.
         fold: Fold of the train and val classes to use as val, see :func:`datamodules.fold_samples`; None: the split as
             loaded.
         folds: Number of folds.
@@ -77,6 +81,7 @@ class PKDataModule(ResumableDataModule):
     class_turns: float = 0.0
     short_classes: str = "repeat"
     on_bad_sample: str = "error"
+    duplicates: str = "error"
     fold: int | None = None
     folds: int = 4
 
@@ -86,6 +91,7 @@ class PKDataModule(ResumableDataModule):
         if not 0 <= self.class_turns <= 1:
             raise UserError(f"datamodule.class_turns: expected 0 <= class_turns <= 1, got {self.class_turns}")
         check_choice("datamodule.on_bad_sample", self.on_bad_sample, ("error", "replace"))
+        check_choice("datamodule.duplicates", self.duplicates, ("error", "drop", "keep"))
         self._train_set: SampleDataset | None = None
 
     @property
@@ -111,13 +117,13 @@ class PKDataModule(ResumableDataModule):
         """The data set, read and checked on first use."""
         samples = self.load()
         samples.check()
-        if self.fold is None:
-            return samples
-        units, names = self.fold_units(samples)
-        folds, seed = self.folds, self.split_seed
-        return samples._replace(
-            splits=fold_samples(samples.splits, units, names, fold=self.fold, folds=folds, seed=seed)
-        )
+        if self.fold is not None:
+            units, names = self.fold_units(samples)
+            folds, seed = self.folds, self.split_seed
+            samples = samples._replace(
+                splits=fold_samples(samples.splits, units, names, fold=self.fold, folds=folds, seed=seed)
+            )
+        return without_duplicates(samples) if self.duplicates == "drop" else samples
 
     @cached_property
     @override
@@ -186,7 +192,7 @@ class PKDataModule(ResumableDataModule):
 
     @override
     def find_problems(self) -> list[str]:
-        """List the samples that cannot be used, as their source reports them, and training classes of one sample."""
+        """List samples that cannot be used, as their source reports them, equal ones, and training classes of one."""
         samples, splits = self.samples, dict(self.samples.splits)
         count = samples.labels[splits["train"]].bincount()  # (C,)
         if self.short_classes == "drop":
@@ -195,6 +201,7 @@ class PKDataModule(ResumableDataModule):
         single = [samples.class_name(label) for label in (count == 1).nonzero()[:, 0].tolist()]
         return [
             *(samples.fetch.problems(splits) if isinstance(samples.fetch, Source) else []),
+            *report_duplicates(samples, refuse=self.duplicates == "error"),
             *listed("training classes of a single sample (short_classes=drop leaves them out)", single),
         ]
 

@@ -61,6 +61,7 @@ class IDXDataModule(PKDataModule):
     class_names: Sequence[str] = ()
     eval_per_class: int = 1000
     augment: AugmentFunction | None = AUGMENT
+    duplicates: str = "keep"  # as published
 
     @override
     def __post_init__(self) -> None:

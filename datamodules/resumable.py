@@ -65,6 +65,7 @@ class ResumableDataModule(LightningDataModule, ABC):
             check_given(f"datamodule.{name}", getattr(self, name, None))
         check_split(self.split_seed, self.fractions)
         self._next = (0, 0)
+        self._checked = False
 
     @abstractmethod
     def find_problems(self) -> list[str]:
@@ -84,14 +85,17 @@ class ResumableDataModule(LightningDataModule, ABC):
 
     @override
     def prepare_data(self) -> None:
-        """Check all samples before the first step, on one process of each machine.
+        """Check all samples before the first step, once for this object, on one process of each machine.
 
         Raises:
             UserError: Lists the problems found.
         """
-        problems = self.find_problems() if self.preflight else []
+        if self._checked or not self.preflight:
+            return
+        problems = self.find_problems()
         if problems:
             raise UserError("data: " + "; ".join(problems))
+        self._checked = True  # training, validation and test each call this; files that break in between are theirs
 
     @override
     def setup(self, stage: str) -> None:

@@ -81,7 +81,7 @@ class DataModuleFacts:
     """Maps ``train``, ``val``, ``test`` or ``all`` to a loader of every sample of that split once."""
 
     samples = Fact[Any]()
-    """The data set itself; :attr:`splits` is all that is read of it."""
+    """The data set itself; :attr:`splits` and :attr:`labels` are all that is read of it."""
 
     def __init__(self, datamodule: LightningDataModule | None) -> None:
         self.datamodule = datamodule
@@ -95,3 +95,8 @@ class DataModuleFacts:
     def splits(self) -> Mapping[str, Tensor] | None:
         """Ids of each split, int64; from ``samples.splits`` of the data module."""
         return getattr(self.samples, "splits", None)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Class of each sample, int64 ``(N,)``; from ``samples.labels`` of the data module."""
+        return getattr(self.samples, "labels", None)

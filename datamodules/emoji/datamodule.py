@@ -48,7 +48,7 @@ class EmojiDataModule(PKDataModule):
     ignores drawings of the query's own family and of its sibling (noto and noto-v1, fluent-emoji and
     fluent-emoji-flat). Inputs are float32 ``(B, 3, S, S)`` in [-1, 1], normalised with mean and standard deviation 0.5.
     A few drawings serve for two emoji (``up-button`` and ``upwards-button``, ``cricket`` and ``cricket-game``), as
-    published by their families.
+    published by their families; they are kept.
 
     Args:
         image_size: S. Sizes that divide 64 are area averages; others are resized bilinearly with antialiasing.
@@ -66,6 +66,7 @@ class EmojiDataModule(PKDataModule):
     image_size: int = 32
     class_turns: float = 0.6
     augment: AugmentFunction | None = AUGMENT
+    duplicates: str = "keep"
 
     @override
     def load(self) -> Samples:

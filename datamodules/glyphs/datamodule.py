@@ -34,9 +34,10 @@ class GlyphDataModule(PKDataModule):
     """Letters as classes, each drawn by several font families; train, val and test contain different scripts.
 
     Only the plainest face of each family is used. Letters that look exactly like an earlier one in half of the fonts
-    (Latin A, Greek Alpha) are removed, and so are equal images of one letter. The default scripts of val and test share
-    no letters with each other or with another split. Inputs are float32 ``(B, C, S, S)`` in [-1, 1], black on white, in
-    memory, so ``num_workers=0`` is fast enough. Needs ``pip install 'lightning-triplets[fonts]'``.
+    (Latin A, Greek Alpha) are removed, and so are equal images of one letter; letters that look alike in fewer fonts
+    are kept. The default scripts of val and test share no letters with each other or with another split. Inputs are
+    float32 ``(B, C, S, S)`` in [-1, 1], black on white, in memory, so ``num_workers=0`` is fast enough. Needs
+    ``pip install 'lightning-triplets[fonts]'``.
 
     Args:
         fonts: Folder of the fonts, at any depth.
@@ -65,6 +66,7 @@ class GlyphDataModule(PKDataModule):
     image_size: int = 32
     channels: int = 1
     augment: AugmentFunction | None = AUGMENT
+    duplicates: str = "keep"
 
     @override
     def __post_init__(self) -> None:

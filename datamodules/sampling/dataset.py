@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -69,6 +71,18 @@ class Source(ABC):
             splits: Ids of the samples in each split that will be used, int64.
         """
         return []
+
+    def contents(self) -> npt.NDArray[np.int64] | None:
+        """Hash the content of every sample, so that samples of equal content are found.
+
+        Returns:
+            Int64 ``(N,)``, 0 for a sample whose content is unknown; None: equal content is not looked for.
+        """
+        return None
+
+    def name_of(self, row: int) -> str:
+        """Name one sample, for messages."""
+        return f"sample {row}"
 
 
 class Samples(NamedTuple):

@@ -5,11 +5,11 @@ Legend: N = images, B = images in a batch, S = side in pixels.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -22,9 +22,10 @@ from typing_extensions import override
 
 from datamodules.messages import listed, reason_of
 from datamodules.sampling.dataset import BadSampleError, Source
+from datamodules.sources.duplicates import UNKNOWN, Hashes
 from datamodules.sources.paths import ManyPaths
 from datamodules.sources.pictures import as_inputs, as_pictures
-from datamodules.sources.preflight import bad_images, refuse_unknown_range, same_content
+from datamodules.sources.preflight import check_images, refuse_unknown_range
 
 
 class DecodedImages(Source):
@@ -40,10 +41,6 @@ class DecodedImages(Source):
     @abstractmethod
     def decode(self, row: int) -> np.ndarray:
         """Decode one image to uint8 ``(S, S, 3)``."""
-
-    @abstractmethod
-    def name_of(self, row: int) -> str:
-        """Name one image, for messages."""
 
     @override
     def __call__(self, ids: Tensor) -> Tensor:
@@ -89,7 +86,6 @@ class ImageFiles(DecodedImages):
             cache folder.
         boxes: Box of each image to crop, see :func:`read_image`: left, top, right, bottom, int64 ``(N, 4)``; None: no
             crop.
-        same_in_two_splits: Whether the preflight accepts files of the same content in two splits.
     """
 
     def __init__(
@@ -98,11 +94,9 @@ class ImageFiles(DecodedImages):
         image_size: int,
         cache_dir: str | None = None,
         boxes: Tensor | None = None,
-        same_in_two_splits: bool = False,
     ) -> None:
         super().__init__(image_size)
         self.paths = paths
-        self.same_in_two_splits = same_in_two_splits
         self.boxes = boxes
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         self.cache_dir = Path(home) / "lightning-triplets" if cache_dir is None else Path(cache_dir)
@@ -114,7 +108,21 @@ class ImageFiles(DecodedImages):
         Args:
             splits: Ids of the samples in each split, int64.
         """
-        return bad_images(self.paths, {} if self.same_in_two_splits else splits, self.cache_dir / "files.sqlite")
+        return self._checked[0]
+
+    @override
+    def contents(self) -> Hashes:
+        """Hash every file, and its box, if it is cropped."""
+        hashes = self._checked[1]
+        if self.boxes is None:
+            return hashes
+        cropped = [hash((content, *box)) for content, box in zip(hashes.tolist(), self.boxes.tolist(), strict=True)]
+        return np.where(hashes == UNKNOWN, UNKNOWN, np.array(cropped, dtype=np.int64))
+
+    @cached_property
+    def _checked(self) -> tuple[list[str], Hashes]:
+        """What is wrong with the files, and the hash of each."""
+        return check_images(self.paths, self.cache_dir / "files.sqlite")
 
     @override
     def decode(self, row: int) -> np.ndarray:
@@ -148,17 +156,17 @@ class StoredImages(DecodedImages):
             splits: Ids of the samples in each split, int64.
         """
         bad: list[str] = []
-        found: list[tuple[str, str, str]] = []
-        for split, ids in splits.items():
-            for row in ids.tolist():
-                content = self.column[row].as_py()["bytes"]
-                digest = "" if content is None else hashlib.sha256(content).hexdigest()
-                found.append((digest, self.name_of(row), split))
-                try:
-                    self(torch.tensor([row]))
-                except BadSampleError as error:
-                    bad.append(error.reason)
-        return [*listed("images cannot be read", bad), *listed("images are in two splits", same_content(found))]
+        for row in torch.cat(list(splits.values())).tolist():
+            try:
+                self(torch.tensor([row]))
+            except BadSampleError as error:
+                bad.append(error.reason)
+        return listed("images cannot be read", bad)
+
+    @override
+    def contents(self) -> Hashes:
+        """Hash the stored content of every image."""
+        return np.array([hash(image["bytes"].as_py() or b"") for image in self.column], dtype=np.int64)
 
     @override
     def decode(self, row: int) -> np.ndarray:

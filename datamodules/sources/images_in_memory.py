@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.sampling.dataset import Source, int64_ids
+from datamodules.sources.duplicates import Hashes, hash_rows
 from datamodules.sources.pictures import as_inputs, as_pictures, resize
 
 
@@ -44,6 +45,11 @@ class ImagesInMemory(Source):
         """
         images = resize(as_inputs(self.images[ids]), self.image_size)  # (B, 1 or C, S, S)
         return images.repeat(1, self.channels // images.shape[1], 1, 1)
+
+    @override
+    def contents(self) -> Hashes:
+        """Hash the stored pixels of every image."""
+        return hash_rows(self.images)
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image.Image | str]:

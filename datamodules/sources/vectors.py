@@ -18,6 +18,7 @@ from typing_extensions import override
 from datamodules.messages import listed
 from datamodules.sampling.dataset import BadSampleError, Source, int64_ids
 from datamodules.sources.columns import is_list
+from datamodules.sources.duplicates import Hashes, hash_rows
 from datamodules.sources.pictures import as_inputs, as_pictures
 from datamodules.sources.preflight import split_numbers
 from metric_module.errors import UserError
@@ -99,6 +100,12 @@ class Vectors(Source):
             ),
         ]
 
+    @override
+    def contents(self) -> Hashes:
+        """Hash the numbers of every row."""
+        rows = (row.values.to_numpy(zero_copy_only=False).tobytes() for row in self.column)
+        return np.fromiter(map(hash, rows), np.int64, len(self.column))
+
 
 class Arrays(Source):
     """Rows of one array: floats and bools as float32, images of bytes ``(N, 3, H, W)`` in [-1, 1], integers unchanged.
@@ -149,6 +156,11 @@ class Arrays(Source):
             finite = self.inputs[start : start + CHUNK].flatten(1).float().isfinite().all(dim=1)  # (n,)
             bad += [f"sample {start + row}" for row in (~finite).nonzero()[:, 0].tolist() if used[start + row]]
         return listed("samples hold NaN, infinity or more than float32 can", bad)
+
+    @override
+    def contents(self) -> Hashes:
+        """Hash every row."""
+        return hash_rows(self.inputs)
 
 
 def in_words(numbers: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, Progres
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.callbacks import BeforeTraining, MinedTriplets
+from metric_module.callbacks import BeforeTraining, CheckFigures, MinedTriplets
 from metric_module.config.renamed import rename_targets
 from metric_module.config.trust import check_configuration
 from metric_module.criterion import TripletCriterion
@@ -108,6 +108,7 @@ def _trainer(cfg: DictConfig, plain: dict[str, Any]) -> Trainer:
         if node.get("mode") == "auto":
             node["mode"] = "min" if lower_is_better(str(node.get("monitor"))) else "max"
     callbacks = [one for one in build_group("callbacks", plain["callbacks"]).values() if _has_use(one, cfg, loggers)]
+    callbacks.append(CheckFigures(cfg.monitor, test=cfg.test is not False))
     plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]
     trainer: Trainer = build_group("trainer", plain["trainer"], logger=loggers, callbacks=callbacks, plugins=plugins)
     return trainer

@@ -108,8 +108,9 @@ def test_the_preflight_lists_everything_that_is_wrong(root: Path) -> None:
     assert reported.startswith("data: 3 files that cannot be read: ")
     for part in ("0.png (empty file)", "1.jpg (", "2.png (cannot identify image file)"):
         assert f"{root}/{train}/{part}" in reported
-    same = sorted([f"{root}/{other}/0.png (train)", f"{root}/{val}/9.png (val)"])
-    assert f"1 files with the same content in two splits: {' = '.join(same)}" in reported
+    same = sorted([f"{root}/{other}/0.png ({other}, train)", f"{root}/{val}/9.png ({val}, val)"])
+    assert "; 1 contents have several labels (datamodule.duplicates=drop leaves them out, keep uses them): " in reported
+    assert f": {' = '.join(same)}; " in reported
     assert f"1 training classes of a single sample (short_classes=drop leaves them out): {other}" in reported
 
 
@@ -201,6 +202,39 @@ def test_it_is_replaced_within_its_class(root: Path, workers: int) -> None:
         UserWarning, match="data: 2 training samples could not be read and were replaced by others of their class"
     ):
         data.teardown("fit")
+
+
+@pytest.mark.filterwarnings("ignore:data. 1 training samples could not be read")
+def test_a_file_that_breaks_in_training_costs_no_figures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break a training file once training has begun: evaluation afterwards does not check all files again."""
+    load, broken = ImageFolderDataModule.train_dataloader, []
+
+    def break_one(data: ImageFolderDataModule) -> Any:
+        broken.append(Path(data.samples.fetch.paths[int(data.samples.splits["train"][3])]))  # type: ignore[attr-defined]
+        broken[0].write_bytes(b"gone")
+        return load(data)
+
+    monkeypatch.setattr(ImageFolderDataModule, "train_dataloader", break_one)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))
+    words = ("datamodule=image_folder", f"datamodule.root={root}", "datamodule.on_bad_sample=replace", "report=false")
+    small = ("encoder=mlp", "encoder.in_features=192", "encoder.hidden=[]", "datamodule.image_size=8")
+    fast = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "datamodule.num_workers=0")
+    assert command_in(root.parent, monkeypatch)(*words, *small, *fast, "hydra.run.dir=run") == 0
+    assert broken[0].read_bytes() == b"gone"
+    assert {"metrics.json", "encoder.safetensors"} <= {file.name for file in (root.parent / "run").iterdir()}
+
+
+def test_the_preflight_runs_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, asked = module(root), []
+
+    def find_problems() -> list[str]:
+        asked.append(1)
+        return []
+
+    monkeypatch.setattr(data, "find_problems", find_problems)
+    for _ in range(3):
+        data.prepare_data()
+    assert asked == [1]
 
 
 def test_replacing_has_a_limit(root: Path) -> None:

@@ -14,6 +14,7 @@ from typing_extensions import override
 from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.evaluation.inputs import check_items
+from metric_module.evaluation.preflight import Labelled, Missing
 from metric_module.evaluation.relation_retrieval import Sought
 from metric_module.evaluation.retrieval import PerQuery
 
@@ -86,6 +87,14 @@ class EmbeddingMetric(Metric):
         Args:
             samples: Every sample of all processes.
         """
+
+    def missing(self, data: Labelled) -> list[Missing]:
+        """List the figures that a set cannot have, from its labels alone; those of a subclass of one's own are unknown.
+
+        Args:
+            data: The set, before anything is embedded.
+        """
+        return []
 
     @override
     def update(

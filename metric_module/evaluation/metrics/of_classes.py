@@ -20,10 +20,26 @@ from metric_module.evaluation.few_shot import check_episodes, few_shot_metrics
 from metric_module.evaluation.inputs import Items, check_cutoffs
 from metric_module.evaluation.instances import instance_metrics
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
+from metric_module.evaluation.preflight import Labelled, Missing, too_few_classes, without_positives, without_two_kinds
 from metric_module.evaluation.queries import gather_queries
 from metric_module.evaluation.retrieval import measure_queries, retrieval_means
 from metric_module.evaluation.verification.metrics import measure_pairs
 from metric_module.evaluation.verification.rates import check_rates
+
+# Names of all figures of each metric, as patterns.
+RETRIEVAL = ("recall_at_*", "r_precision", "map_at_r", "map", "mrr", "queries", "queries_without_positive")
+VERIFICATION = (
+    "roc_auc",
+    "eer",
+    "tar_at_*",
+    "far_at_*",
+    "best_threshold",
+    "balanced_accuracy*",
+    "*_pairs",
+    "accuracy_*_fold*",
+)
+CLUSTERING = ("nmi", "ami")
+INSTANCES = ("ari", "groups", "best_threshold")
 
 
 class RetrievalMetric(EmbeddingMetric):
@@ -63,6 +79,13 @@ class RetrievalMetric(EmbeddingMetric):
             across = self._figures(samples, samples.groups)
             figures |= {f"cross_group_{name}": value for name, value in across.items()}
         return figures
+
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """See :class:`EmbeddingMetric`: a query needs a positive."""
+        kinds = [(False, "")] if data.groups is None else [(False, ""), (True, "cross_group_")]
+        reasons = [(prefix, without_positives(data, across)) for across, prefix in kinds]
+        return [Missing([f"{prefix}{name}" for name in RETRIEVAL], reason) for prefix, reason in reasons if reason]
 
     def _figures(self, samples: Gathered, groups: Tensor | None) -> dict[str, float]:
         query = gallery = Items(samples.embeddings, samples.labels, samples.ids, groups)
@@ -107,6 +130,12 @@ class VerificationMetric(EmbeddingMetric):
         items = Items(*samples[:3], None)
         return measure_pairs(items, self.distance, self.far, self.threshold, pairs, self.folds, shard())
 
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """See :class:`EmbeddingMetric`: verification needs pairs of one class and pairs of two."""
+        reason = without_two_kinds(data)
+        return [] if reason is None else [Missing(VERIFICATION, reason)]
+
 
 class FewShotMetric(EmbeddingMetric):
     """:func:`few_shot_metrics` over all batches of all processes.
@@ -134,6 +163,7 @@ class FewShotMetric(EmbeddingMetric):
     ) -> None:
         super().__init__(distance)
         check_episodes(ways, shots, queries, episodes)
+        self.ways, self.shots = ways, tuple(shots)
         self._measure = partial(
             few_shot_metrics, ways=ways, shots=tuple(shots), queries=queries, episodes=episodes, seed=seed
         )
@@ -142,6 +172,12 @@ class FewShotMetric(EmbeddingMetric):
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`few_shot_metrics`."""
         return self._measure(*samples[:3], distance=self.distance)
+
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """See :class:`EmbeddingMetric`: an episode needs enough classes of enough samples."""
+        reasons = [(shot, too_few_classes(data, self.ways, shot)) for shot in self.shots]
+        return [Missing([f"accuracy_{self.ways}_way_{shot}_shot*"], reason) for shot, reason in reasons if reason]
 
 
 class ClusteringMetric(EmbeddingMetric):
@@ -166,6 +202,13 @@ class ClusteringMetric(EmbeddingMetric):
         """See :func:`clustering_metrics`."""
         return self._measure(*samples[:3], distance=self.distance)
 
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """See :class:`EmbeddingMetric`: clustering needs two classes."""
+        classes = len(torch.unique(data.labels))
+        reason = f"expected at least 2 classes, got {classes} (datamodule: labels, split)"
+        return [] if classes >= 2 else [Missing(CLUSTERING, reason)]
+
 
 class InstanceMetric(EmbeddingMetric):
     """:func:`instance_metrics` over all batches of all processes, with the threshold that validation found best.
@@ -185,6 +228,11 @@ class InstanceMetric(EmbeddingMetric):
                 "instances: expected samples with groups, got none; give the data module the attribute groups"
             )
         return instance_metrics(*samples[:3], groups=samples.groups, distance=self.distance, threshold=self.threshold)
+
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """See :class:`EmbeddingMetric`: instances are told apart within groups."""
+        return [Missing(INSTANCES, "the data has no groups (datamodule: groups)")] if data.groups is None else []
 
 
 class MetricGroup(EmbeddingMetric):
@@ -209,6 +257,11 @@ class MetricGroup(EmbeddingMetric):
         for metric in self.metrics:
             metric.sought = self.sought
             metric.check_sought()
+
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """List those of each of the metrics."""
+        return [found for metric in self.metrics for found in metric.missing(data)]
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:

@@ -16,7 +16,7 @@ from PIL import Image
 from datamodules.sampling.dataset import BadSampleError
 from datamodules.sources.images import ImageFiles, StoredImages, read_image
 from datamodules.sources.paths import Paths
-from datamodules.sources.preflight import bad_images
+from datamodules.sources.preflight import check_images
 
 RAMP = np.tile(np.linspace(0, 255, 32, dtype=np.uint8), (32, 1))  # (32, 32), dark at the left
 HALF = np.where(np.arange(32) < 16, 0, 255).astype(np.uint8) * np.ones((32, 1), np.uint8)  # (32, 32)
@@ -57,7 +57,7 @@ def test_pixels_of_undefined_range_are_refused(pixels: np.ndarray, tmp_path: Pat
     image.save(tmp_path / "a.tif")
     reason = rf"a.tif \(expected pixels of 8 or 16 bits, got Pillow's mode {image.mode}: convert the image\)"
     paths = Paths([str(tmp_path / "a.tif")])
-    (message,) = bad_images(paths, {}, None)
+    (message,), _ = check_images(paths, None)
     assert re.match(f"1 files that cannot be read: .*{reason}$", message)
     with pytest.raises(BadSampleError, match=reason):
         ImageFiles(paths, 8)(torch.tensor([0]))
