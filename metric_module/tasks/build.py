@@ -26,7 +26,7 @@ from metric_module.errors import UserError
 from metric_module.evaluation import MetricGroup
 from metric_module.module import TripletModule
 from metric_module.storage.checkpoints import WholeCheckpointIO
-from metric_module.storage.weights import load_encoder
+from metric_module.storage.weights import for_training, load_encoder
 from metric_module.sweeps.settings import lower_is_better
 from metric_module.training.memory import CrossBatchMemory
 
@@ -100,6 +100,7 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     weights = settings.pop("encoder_weights")
     if weights is not None and encoder_weights:
         load_encoder(encoder, weights)
+        for_training(encoder)
     module = TripletModule(
         encoder=encoder,
         criterion=criterion,
