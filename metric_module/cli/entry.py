@@ -22,6 +22,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from metric_module.cli.resume import with_resume
+from metric_module.cli.trained_parts import with_trained_parts
 from metric_module.config import conf_folder
 from metric_module.config.checks import checked
 from metric_module.config.inheritance import import_from, passed_on
@@ -67,7 +68,7 @@ def run(main: Callable[[], Any]) -> int:
 
 def _run(main: Callable[[], Any]) -> int:
     try:
-        sys.argv[1:] = _with_config_path(with_resume(with_resume_sweep(sys.argv[1:])))
+        sys.argv[1:] = _with_config_path(with_trained_parts(with_resume(with_resume_sweep(sys.argv[1:]))))
         with _checked_composition():
             main()
         return finish_sweep()

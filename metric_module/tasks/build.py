@@ -19,6 +19,7 @@ from metric_module.callbacks import BeforeTraining, MinedTriplets
 from metric_module.config.arguments import check_arguments
 from metric_module.config.messages import one_line
 from metric_module.config.renamed import rename_targets
+from metric_module.config.schema import KEPT
 from metric_module.config.trust import check_configuration
 from metric_module.distances import Distance
 from metric_module.encoders import Encoder
@@ -43,9 +44,6 @@ GROUPS = (
     "logger",
     "callbacks",
 )
-
-KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
-"""Keys of the configuration that a checkpoint keeps: the weights and the figures depend on them."""
 
 # Advice of Lightning that does not apply to our defaults.
 _IGNORED = (

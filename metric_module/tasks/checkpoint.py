@@ -12,13 +12,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from metric_module.config.checks import check
 from metric_module.config.renamed import rename_targets
+from metric_module.config.schema import KEPT
 from metric_module.config.trust import check_configuration
 from metric_module.errors import UserError
 from metric_module.module import TripletModule
 from metric_module.preprocessing import from_json
 from metric_module.storage.checkpoints import load_checkpoint, newest_checkpoint
 from metric_module.storage.weights import for_use, plain_name, read_preprocessing, without_compile
-from metric_module.tasks.build import KEPT, Parts, build
+from metric_module.tasks.build import Parts, build
 from metric_module.tasks.run_files import write_config
 from metric_module.tasks.trained_inputs import read_as_trained
 
