@@ -28,6 +28,7 @@ from datamodules.sources.duplicates import report_duplicates, without_duplicates
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
+from metric_module.preprocessing import Preprocessing
 
 AUGMENTATION = 3
 
@@ -117,6 +118,8 @@ class PKDataModule(ResumableDataModule):
         """The data set, read and checked on first use."""
         samples = self.load()
         samples.check()
+        if self._trained_as is not None and isinstance(samples.fetch, Source):
+            samples.fetch.preprocess_as(self._trained_as)
         if self.fold is not None:
             units, names = self.fold_units(samples)
             folds, seed = self.folds, self.split_seed
@@ -142,6 +145,11 @@ class PKDataModule(ResumableDataModule):
             Unit of each sample, int64 ``(N,)``, and the name of each unit.
         """
         return samples.labels, samples.class_names
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How a single item becomes an encoder input; None if the source of this data does not define it."""
+        return self.samples.fetch.preprocessing if isinstance(self.samples.fetch, Source) else None
 
     @property
     def groups(self) -> Tensor | None:

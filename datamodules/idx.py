@@ -83,7 +83,7 @@ class IDXDataModule(PKDataModule):
         splits = split_samples(labels, names, seed=self.split_seed, fractions=self.fractions)
         for split in ("val", "test"):
             splits[split] = first_of_each(splits[split], labels, self.eval_per_class)
-        source = ImagesInMemory(images[:, None], self.image_size, self.channels)
+        source = ImagesInMemory(images[:, None], self.image_size, self.channels, background=0)
         return Samples(source, labels, splits, class_names=names)
 
 

@@ -20,6 +20,7 @@ from datamodules.sampling.relation_sampler import PairSampler
 from datamodules.sampling.splits import check_split
 from metric_module.batch import Batch
 from metric_module.errors import UserError
+from metric_module.preprocessing import Preprocessing
 
 MINIMUM = {"eval_batch_size": 1, "num_workers": 0, "image_size": 1}
 PATHS = ("path", "root", "table", "fonts")
@@ -66,6 +67,17 @@ class ResumableDataModule(LightningDataModule, ABC):
         check_split(self.split_seed, self.fractions)
         self._next = (0, 0)
         self._checked = False
+        self._trained_as: Preprocessing | None = None
+
+    def preprocess_as(self, preprocessing: Preprocessing) -> None:
+        """Read images as a trained encoder needs them, in place of this data module's own settings.
+
+        Call it before the data is read.
+
+        Args:
+            preprocessing: That of the encoder, as its checkpoint keeps it.
+        """
+        self._trained_as = preprocessing
 
     @abstractmethod
     def find_problems(self) -> list[str]:

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 
 from metric_module.evaluation import Sought
+from metric_module.preprocessing import Preprocessing
 
 T = TypeVar("T")
 
@@ -79,6 +80,12 @@ class DataModuleFacts:
 
     eval_dataloader = Fact[Callable[[str], Any]]()
     """Maps ``train``, ``val``, ``test`` or ``all`` to a loader of every sample of that split once."""
+
+    preprocessing = Fact[Preprocessing]()
+    """How one item becomes an encoder input; checkpoints keep it."""
+
+    preprocess_as = Fact[Callable[[Preprocessing], None]]()
+    """Makes the data module read its items as a trained encoder needs them."""
 
     samples = Fact[Any]()
     """The data set itself; :attr:`splits` and :attr:`labels` are all that is read of it."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
@@ -20,6 +21,8 @@ from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered
 from metric_module.functional import nonfinite_rows
+from metric_module.preprocessing import Preprocessing, from_json
+from metric_module.storage.weights import for_training, for_use
 
 
 class EmbeddingModule(LightningModule, ABC):
@@ -31,6 +34,7 @@ class EmbeddingModule(LightningModule, ABC):
     Attributes:
         metric: Collects embeddings and computes the figures; a subclass sets it.
         config: Plain values that every checkpoint keeps under ``config``; None keeps nothing.
+        preprocessing: How one item becomes an encoder input; that of the data module in training. Checkpoints keep it.
         threshold: Distance up to which two samples count as the same: the best one on the last validation set, if its
             metric computes one. Checkpoints keep it, and the test applies it.
     """
@@ -41,7 +45,9 @@ class EmbeddingModule(LightningModule, ABC):
         super().__init__()
         self.encoder = encoder
         self.config: dict[str, Any] | None = None
+        self.preprocessing: Preprocessing | None = None
         self.threshold: float | None = None
+        self._warned = False
         self._seen = 0
         self._bad: list[Tensor] = []
 
@@ -52,24 +58,36 @@ class EmbeddingModule(LightningModule, ABC):
     @override
     def forward(self, inputs: Any) -> Tensor:
         """Embed a batch of inputs, ``(B, D)``."""
+        self._warn_of_training_mode()
         embeddings: Tensor = self.encoder(inputs)
         return embeddings
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep :attr:`config` and :attr:`threshold` in the checkpoint."""
+        """Keep :attr:`config`, :attr:`preprocessing` and :attr:`threshold` in the checkpoint."""
         if self.config is not None:
             checkpoint["config"] = self.config
+        if self.preprocessing is not None:
+            checkpoint["preprocessing"] = self.preprocessing.to_json()
         checkpoint["threshold"] = self.threshold
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take :attr:`threshold` from the checkpoint."""
+        """Take :attr:`threshold` and :attr:`preprocessing` from the checkpoint; without a trainer, prepare for use."""
         self.threshold = checkpoint.get("threshold")
+        if "preprocessing" in checkpoint:
+            self.preprocessing = from_json(checkpoint["preprocessing"])
+        if self._trainer is None:  # load_from_checkpoint
+            for_use(self)
 
     @override
     def on_fit_start(self) -> None:
-        """Check before the first step that the metric can measure the validation data."""
+        """Switch weights that were loaded for use back to training, and check the metric on the validation data."""
+        for module in self.modules():
+            for_training(module)
+        found = DataModuleFacts.of(self.trainer).preprocessing
+        if isinstance(found, Preprocessing):
+            self.preprocessing = found
         if self.trainer.enable_validation:
             self._take_sought("val")
 
@@ -115,6 +133,7 @@ class EmbeddingModule(LightningModule, ABC):
         Raises:
             UserError: If an embedding is NaN or infinite.
         """
+        self._warn_of_training_mode()
         inputs = batch[0] if isinstance(batch, tuple | list) and not is_texts(batch) else batch
         embeddings = self._encode(inputs)
         bad = len(nonfinite_rows(embeddings))
@@ -122,6 +141,15 @@ class EmbeddingModule(LightningModule, ABC):
             name = type(self.encoder).__name__
             raise UserError(f"{name}: NaN or infinity in {bad} of {len(embeddings)} embeddings of batch {batch_idx}")
         return embeddings
+
+    def _warn_of_training_mode(self) -> None:
+        """Warn, once, that embeddings depend on dropout and on the other samples of their batch."""
+        if self.encoder.training and not self._warned:
+            self._warned = True
+            rank_zero_warn(
+                f"{type(self.encoder).__name__} embeds in training mode, so that dropout and BatchNorm change the "
+                "embeddings; call module.eval() first"
+            )
 
     def _encode(self, inputs: Any, labels: Tensor | None = None) -> Tensor:
         """Embed inputs, ``(B, D)``, and check that there is one embedding per label."""

@@ -22,8 +22,8 @@ from datamodules.sampling.dataset import Samples
 from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import split_samples
 from datamodules.sources.images_in_memory import ImagesInMemory
-from datamodules.sources.pictures import resize
 from metric_module.errors import UserError
+from metric_module.preprocessing.images import ROUNDED_AREA, resize
 
 FOLDER = Path(__file__).parent / "data"
 GROUPS = {
@@ -73,8 +73,9 @@ class EmojiDataModule(PKDataModule):
         """Decode the sheet and split the classes."""
         classes, families = read_index(FOLDER)
         labels, names = codes(classes)  # (N,)
+        images = read_images(FOLDER, len(labels), min(self.image_size, TILE))
         return Samples(
-            fetch=ImagesInMemory(read_images(FOLDER, len(labels), min(self.image_size, TILE)), self.image_size),
+            fetch=ImagesInMemory(images, self.image_size, resize=ROUNDED_AREA),
             labels=labels,
             splits=split_samples(labels, names, seed=self.split_seed, fractions=self.fractions),
             class_names=names,

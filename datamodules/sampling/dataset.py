@@ -23,6 +23,7 @@ from datamodules.sampling.splits import SPLITS
 from datamodules.sampling.verification_pairs import ListedPairs
 from metric_module.batch import Batch
 from metric_module.errors import UserError
+from metric_module.preprocessing import ImageInput, Preprocessing
 
 
 class BadSampleError(Exception):
@@ -40,7 +41,22 @@ class BadSampleError(Exception):
 
 
 class Source(ABC):
-    """Source of inputs by id, which can also check its samples and show them to people."""
+    """Source of inputs by id, which can also check its samples and show them to people.
+
+    Attributes:
+        preprocessing: How a single item becomes an input of this source; None: undefined.
+    """
+
+    preprocessing: Preprocessing | None = None
+
+    def preprocess_as(self, preprocessing: Preprocessing) -> None:
+        """Read images as an encoder was trained to; other inputs stay as they are, for the encoder to check.
+
+        Args:
+            preprocessing: That of the encoder.
+        """
+        if isinstance(self.preprocessing, ImageInput) and isinstance(preprocessing, ImageInput):
+            self.preprocessing = preprocessing
 
     @abstractmethod
     def __call__(self, ids: Tensor) -> Any:

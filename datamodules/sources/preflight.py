@@ -23,7 +23,7 @@ from torch import Tensor
 
 from datamodules.messages import listed, reason_of
 from datamodules.sources.paths import ManyPaths
-from metric_module.errors import UserError
+from metric_module.preprocessing.reading import refuse_unknown_range
 
 
 class State(NamedTuple):
@@ -54,20 +54,6 @@ def inspect_image(path: str) -> State:
     except Exception as error:  # Pillow raises many kinds
         return State(reason_of(error).replace(path, "").strip(" :'\"") or type(error).__name__, "")
     return State("", hashlib.sha256(content).hexdigest())
-
-
-def refuse_unknown_range(image: Image.Image) -> None:
-    """Accept an image whose mode defines the value of white.
-
-    Args:
-        image: The image as opened, with its format.
-
-    Raises:
-        UserError: Pixels are floats or integers of 32 bits.
-    """
-    sixteen_bits = image.mode == "I" and image.format in {"PNG", "PPM"}  # Pillow's mode for 16 bits in these formats
-    if image.mode == "F" or (image.mode == "I" and not sixteen_bits):
-        raise UserError(f"expected pixels of 8 or 16 bits, got Pillow's mode {image.mode}: convert the image")
 
 
 def inspect_images(paths: ManyPaths, cache: Path | None, workers: int = 8) -> list[State]:

@@ -17,6 +17,7 @@ from datamodules.messages import listed
 from datamodules.sampling.dataset import Source
 from datamodules.sources.duplicates import Hashes
 from datamodules.sources.paths import Paths
+from metric_module.preprocessing import TextInput
 
 LONGEST = 200
 
@@ -31,6 +32,8 @@ class Texts(Source):
         >>> Texts(["eins", "zwei"])(torch.tensor([1, 0]))
         ['zwei', 'eins']
     """
+
+    preprocessing = TextInput()
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = Paths(texts) if isinstance(texts, list | tuple) else texts

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from metric_module.cli.interrupt import interruptible
 from metric_module.cli.resume import with_resume
+from metric_module.cli.trained_parts import with_trained_parts
 from metric_module.config import conf_folder
 from metric_module.config.checks import checked
 from metric_module.config.inheritance import import_from, passed_on
@@ -72,7 +73,7 @@ def run(main: Callable[[], Any]) -> int:
 
 def _run(main: Callable[[], Any]) -> int:
     try:
-        sys.argv[1:] = _with_config_path(with_resume(with_resume_sweep(sys.argv[1:])))
+        sys.argv[1:] = _with_config_path(with_trained_parts(with_resume(with_resume_sweep(sys.argv[1:]))))
         with _checked_composition():
             main()
         return finish_sweep()

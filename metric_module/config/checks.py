@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from metric_module.config.messages import INNER, allowed
 from metric_module.errors import UserError
 
 _LARGEST_SEED = 2**32 - 1  # NumPy's
+_TEXT_ENCODER = "metric_module.encoders.TextEncoder"  # always pretrained
 
 _checked: list[DictConfig] = []
 
@@ -118,18 +119,35 @@ def _check_checkpoint(cfg: DictConfig) -> None:
     path, weights = cfg.ckpt_path, cfg.module.encoder_weights
     if None not in {path, weights} and path != "last":
         raise UserError(f"ckpt_path={path} has an encoder of its own: leave out module.encoder_weights={weights}")
-    if path is None and weights is None and cfg.task.get("needs_checkpoint", False):
+    if path is None and weights is None and cfg.task.get("needs_checkpoint", False) and not _has_weights(cfg.encoder):
         raise UserError("ckpt_path: expected a checkpoint, got none; give ckpt_path=<run>/checkpoints/best.ckpt")
     if path not in {None, "last"}:
-        _check_file("ckpt_path", path, ("checkpoints/best.ckpt", "best.ckpt"))
+        check_file("ckpt_path", path, ("checkpoints/best.ckpt", "best.ckpt"))
         if path.endswith(".safetensors"):
             raise UserError(f"ckpt_path: expected a checkpoint, got weights alone; give module.encoder_weights={path}")
     if weights is not None and path is None:
-        _check_file("module.encoder_weights", weights, ("encoder.safetensors",))
+        check_file("module.encoder_weights", weights, ("encoder.safetensors",))
 
 
-def _check_file(key: str, path: str, inside: Sequence[str]) -> None:
-    """Check that a path is a file; for a folder, suggest the file in it."""
+def _has_weights(node: Any) -> bool:
+    """Return whether an encoder, or one inside it, is built with pretrained weights."""
+    if not isinstance(node, Mapping):
+        return False
+    pretrained = node.get("pretrained") is True or isinstance(node.get("weights"), str)
+    return pretrained or node.get("_target_") == _TEXT_ENCODER or any(_has_weights(node[key]) for key in node)
+
+
+def check_file(key: str, path: str, inside: Sequence[str]) -> None:
+    """Check that a path is a file; for a folder, suggest the file in it.
+
+    Args:
+        key: The key that names it, for the message.
+        path: The path.
+        inside: Names to suggest if it is a folder that has them.
+
+    Raises:
+        UserError: If there is no such file.
+    """
     if Path(path).is_dir():
         found = [str(Path(path, name)) for name in inside if Path(path, name).is_file()]
         hint = f"; give {key}={found[0]}" if found else ""

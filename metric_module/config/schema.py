@@ -13,6 +13,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
+"""Keys of the configuration that a checkpoint keeps: the weights and the figures depend on them."""
+
 
 @dataclass
 class TrainerConfig:

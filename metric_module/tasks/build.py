@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from metric_module.callbacks import BeforeTraining, CheckFigures, MinedTriplets
 from metric_module.config.renamed import rename_targets
+from metric_module.config.schema import KEPT
 from metric_module.config.trust import check_configuration
 from metric_module.criterion import TripletCriterion
 from metric_module.encoders import Encoder
@@ -21,13 +22,10 @@ from metric_module.errors import UserError
 from metric_module.evaluation import MetricGroup
 from metric_module.module import TripletModule
 from metric_module.storage.checkpoints import WholeCheckpointIO
-from metric_module.storage.weights import load_encoder
+from metric_module.storage.weights import for_training, load_encoder
 from metric_module.sweeps.settings import lower_is_better
 from metric_module.tasks.parts import GROUPS, build_group, check_group, try_out
 from metric_module.training.memory import CrossBatchMemory
-
-KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
-"""Keys of the configuration that a checkpoint keeps: the weights and the figures depend on them."""
 
 # Advice of Lightning that does not apply to our defaults.
 _IGNORED = (
@@ -88,6 +86,7 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     weights = settings.pop("encoder_weights")
     if weights is not None and encoder_weights:
         load_encoder(encoder, weights)
+        for_training(encoder)
     module = TripletModule(
         encoder=encoder,
         criterion=criterion,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +12,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from metric_module.config.checks import check
 from metric_module.config.renamed import rename_targets
+from metric_module.config.schema import KEPT
 from metric_module.config.trust import check_configuration
 from metric_module.errors import UserError
 from metric_module.module import TripletModule
+from metric_module.preprocessing import from_json
 from metric_module.storage.checkpoints import load_checkpoint, newest_checkpoint
-from metric_module.tasks.build import KEPT, Parts, build
+from metric_module.storage.weights import for_use, plain_name, read_preprocessing, without_compile
+from metric_module.tasks.build import Parts, build
+from metric_module.tasks.trained_inputs import read_as_trained
 
 _TRAINING_ONLY = ("memory.", "criterion.miner.")
 """State that an evaluation does without: a checkpoint can be evaluated with another miner, and without its memory."""
@@ -60,6 +65,9 @@ def restore(cfg: DictConfig) -> Restored:
     parts = build(cfg, encoder_weights=checkpoint is None)
     if path is not None and checkpoint is not None:
         load_state(parts.module, checkpoint, path)
+    elif cfg.module.encoder_weights is not None:
+        parts.module.preprocessing = read_preprocessing(cfg.module.encoder_weights)
+    read_as_trained(cfg, parts.datamodule, parts.module.preprocessing, _kept_options(checkpoint), typed_keys())
     return Restored(cfg, parts, path or cfg.module.encoder_weights)
 
 
@@ -89,11 +97,9 @@ def as_trained(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
     Raises:
         UserError: If the checkpoint names a ``_target_`` that nobody vouched for.
     """
-    kept = checkpoint.get("config")
-    if not isinstance(kept, dict) or not HydraConfig.initialized():
+    kept, typed = checkpoint.get("config"), typed_keys()
+    if not isinstance(kept, dict) or typed is None:
         return cfg
-    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    typed = [override.key_or_group for override in overrides]
     merged = cfg.copy()
     with open_dict(merged):
         for key in (key for key in KEPT if key in kept and key not in typed):
@@ -106,8 +112,23 @@ def as_trained(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
     return merged
 
 
+def typed_keys() -> list[str] | None:
+    """Return the keys and groups that the command line names; None if Hydra did not start this process."""
+    if not HydraConfig.initialized():
+        return None
+    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    return [override.key_or_group for override in overrides]
+
+
+def _kept_options(checkpoint: dict[str, Any] | None) -> Mapping[str, Any]:
+    """Return the options of the data module that a checkpoint was trained with; empty if it keeps none."""
+    kept = (checkpoint or {}).get("config")
+    found = kept.get("datamodule") if isinstance(kept, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def load_weights(module: TripletModule, path: str) -> None:
-    """Load a checkpoint's weights, as plain tensors, and its threshold into a module.
+    """Load a checkpoint's weights, as plain tensors, and its threshold into a module, in evaluation mode.
 
     Args:
         module: The module to change.
@@ -130,8 +151,9 @@ def load_state(module: TripletModule, checkpoint: dict[str, Any], path: str) -> 
     Raises:
         UserError: If it belongs to another encoder or distance.
     """
-    state = checkpoint["state_dict"]
-    own = module.state_dict()
+    state = without_compile(checkpoint["state_dict"])
+    names = {plain_name(name): name for name in module.state_dict()}
+    own = without_compile(module.state_dict())
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     wrong = [name for name in own | state if name not in fitting and not name.startswith(_TRAINING_ONLY)]
     if wrong:
@@ -139,8 +161,11 @@ def load_state(module: TripletModule, checkpoint: dict[str, Any], path: str) -> 
             f"ckpt_path: {path} does not fit {type(module.encoder).__name__}, first at {wrong[0]}; "
             f"give the options it was trained with: {_trained_with(Path(path))}"
         )
-    module.load_state_dict(fitting, strict=False)
+    module.load_state_dict({names[name]: value for name, value in fitting.items()}, strict=False)
     module.threshold = checkpoint.get("threshold")
+    if "preprocessing" in checkpoint:
+        module.preprocessing = from_json(checkpoint["preprocessing"])
+    for_use(module)
 
 
 def _trained_with(checkpoint: Path) -> str:

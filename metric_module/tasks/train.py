@@ -64,7 +64,7 @@ def _check_positives(parts: Parts) -> None:
 def _write_encoder(parts: Parts, path: Path) -> None:
     """Write the encoder's weights; warn if that fails, because figures and checkpoints are complete without."""
     try:
-        save_encoder(parts.module.encoder, path)
+        save_encoder(parts.module.encoder, path, parts.module.preprocessing)
     except UserError as error:
         rank_zero_warn(str(error))
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from datamodules import ImageFolderDataModule, SampleDataset
 from datamodules.sampling.dataset import BadSampleError, Samples
-from datamodules.sources.images import read_image
 from datamodules.sources.preflight import inspect_images
 from metric_module import UserError
+from metric_module.preprocessing import ImageInput
 from tests.helpers.command_line import Command, command_in
 
 
@@ -53,7 +53,7 @@ def test_classes_are_split_and_images_are_read(root: Path) -> None:
     assert batch.inputs.shape == (8, 3, 8, 8)
     assert batch.inputs.dtype == torch.float32
     for inputs, label in zip(batch.inputs, batch.labels, strict=True):
-        pixels = read_image(str(root / f"class_{int(label)}" / "0.png"), 8) / 127.5 - 1
+        pixels = ImageInput(8).pixels(str(root / f"class_{int(label)}" / "0.png")) / 127.5 - 1
         assert abs(float(inputs.mean()) - pixels.mean()) < 0.1
 
 
@@ -69,9 +69,9 @@ def test_the_middle_square_is_cut_out(tmp_path: Path) -> None:
     pixels = np.zeros((10, 30, 3), dtype=np.uint8)
     pixels[:, 10:20] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    assert read_image(str(tmp_path / "a.png"), 5).min() == 255
+    assert ImageInput(5).pixels(str(tmp_path / "a.png")).min() == 255
     Image.fromarray(pixels[..., 0]).convert("P").save(tmp_path / "b.gif")
-    assert read_image(str(tmp_path / "b.gif"), 5).shape == (5, 5, 3)
+    assert ImageInput(5).pixels(str(tmp_path / "b.gif")).shape == (5, 5, 3)
 
 
 def test_folders_that_are_split_already(tmp_path: Path) -> None:
@@ -338,6 +338,6 @@ def test_images_are_shown_and_a_lost_file_is_named(root: Path) -> None:
     lost, picture = data.show([0, 2])
     assert lost == "0.png"
     assert isinstance(picture, Image.Image)
-    expected = read_image(str(root / "class_0" / "2.png"), 8)
+    expected = ImageInput(8).pixels(str(root / "class_0" / "2.png"))
     assert np.array_equal(np.array(picture), expected)
     assert data.class_names_of([0, 4]) == ["class_0", "class_1"]

@@ -15,8 +15,8 @@ from PIL import Image
 from datamodules.emoji import datamodule
 from datamodules.emoji.datamodule import FOLDER, EmojiDataModule, read_images, read_index
 from datamodules.sources.images_in_memory import ImagesInMemory
-from datamodules.sources.pictures import resize
 from metric_module.errors import UserError
+from metric_module.preprocessing.images import resize
 
 
 @pytest.fixture(scope="module")
