@@ -20,6 +20,7 @@ from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered
 from metric_module.functional import nonfinite_rows
+from metric_module.training.monitor import check_monitors
 
 
 class EmbeddingModule(LightningModule, ABC):
@@ -69,9 +70,10 @@ class EmbeddingModule(LightningModule, ABC):
 
     @override
     def on_fit_start(self) -> None:
-        """Check before the first step that the metric can measure the validation data."""
+        """Check before the first step that the metric fits the validation data and has the monitored figures."""
         if self.trainer.enable_validation:
             self._take_sought("val")
+            check_monitors(self, self.trainer, self.metric, DataModuleFacts.of(self.trainer).pair_folds)
 
     @override
     def on_validation_epoch_start(self) -> None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from metric_module.config.inheritance import CHILD
 from metric_module.errors import UserError
 from metric_module.storage.folders import quoted
-from metric_module.sweeps.ledger import DONE, MISSING, Job, read_job, same_job, write_job, write_ledger
+from metric_module.sweeps.ledger import DONE, MISSING, Job, read_job, read_plan, same_job, write_job, write_ledger
 from metric_module.sweeps.process import hold, run_child
 
 # Options of the sweep, which its jobs do not get.
@@ -30,7 +30,8 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
         hydra: Hydra's own configuration of the job.
 
     Returns:
-        The figure ``cfg.monitor``; NaN if the job failed, None if the job does not have this figure.
+        The figure ``cfg.monitor``, or that of the sweep if it is null; NaN if the job failed, None if the job does not
+        have this figure.
 
     Raises:
         SystemExit: If a signal stopped the job; the sweep stops with it.
@@ -45,7 +46,7 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
     if not same_job(job, hydra.overrides.task):
         had, asks = " ".join(job.overrides), " ".join(hydra.overrides.task)
         raise UserError(f"resume_sweep: job {job.number} was run with {had}, and the sweeper now asks for {asks}")
-    return job.figures.get(cfg.monitor) if job.status == DONE else float("nan")
+    return job.figures.get(_monitor(cfg, sweep)) if job.status == DONE else float("nan")
 
 
 def _run(cfg: DictConfig, hydra: Any, sweep: Path, held: list[int]) -> Job:
@@ -60,9 +61,16 @@ def _run(cfg: DictConfig, hydra: Any, sweep: Path, held: list[int]) -> Job:
         raise SystemExit(128 + ended.signals[0])
     job = read_job(folder, sweep)
     assert job is not None
-    figure = f", {cfg.monitor} {job.figures[cfg.monitor]:.4f}" if cfg.monitor in job.figures else ""
+    monitor = _monitor(cfg, sweep)
+    figure = f", {monitor} {job.figures[monitor]:.4f}" if monitor in job.figures else ""
     print(f"job {number} {job.status} after {ended.seconds:.0f} s{figure}", flush=True)
     return job
+
+
+def _monitor(cfg: DictConfig, sweep: Path) -> str:
+    """Return the figure of a job: its own, or that of the sweep, which has asked the metrics."""
+    monitor: str = read_plan(sweep).monitor if cfg.monitor is None else cfg.monitor
+    return monitor
 
 
 def child_command(cfg: DictConfig, hydra: Any) -> list[str]:

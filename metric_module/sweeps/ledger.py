@@ -11,7 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from metric_module.config.monitor import is_error
 from metric_module.storage.atomic import write_whole
+from metric_module.sweeps.objective import Objective
 
 JOB = "job.json"
 SWEEP = "sweep.json"
@@ -26,11 +28,12 @@ class Plan(NamedTuple):
     """The plan of a sweep.
 
     Attributes:
-        monitor: The figure that selects the best setting, such as ``val/map_at_r``.
+        monitor: The figure that selects the best setting, such as ``val/map_at_r``; empty if there is none.
         words: Overrides of the sweep, without Hydra's own.
         hydra_words: Overrides of Hydra's own options.
         options: Options of Hydra's command line, such as ``--config-dir``.
         jobs: Overrides of each job; None if the sweeper chooses jobs during the sweep.
+        lower: Whether the figure is better when it is lower; None, from earlier versions, leaves that to its name.
     """
 
     monitor: str
@@ -38,6 +41,12 @@ class Plan(NamedTuple):
     hydra_words: list[str]
     options: list[str]
     jobs: list[list[str]] | None
+    lower: bool | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """The figure and its direction."""
+        return Objective(self.monitor, is_error(self.monitor) if self.lower is None else self.lower)
 
 
 class Job(NamedTuple):

@@ -21,6 +21,7 @@ from metric_module.storage.atomic import write_whole
 from metric_module.storage.folders import remove
 from metric_module.sweeps.job import config_dirs
 from metric_module.sweeps.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
+from metric_module.sweeps.objective import direct, objective_of
 from metric_module.sweeps.settings import resume_command
 
 _running: dict[Path, bool] = {}  # folder of each unfinished sweep, and whether this process created it
@@ -46,13 +47,15 @@ class SweepReport(Callback):
         if not self.resume:
             write_plan(folder, plan_of(config))
         _running[folder] = not self.resume
+        direct(config.hydra, read_plan(folder).objective)
 
 
 def plan_of(config: DictConfig) -> Plan:
     """Return the plan of a sweep, with the overrides of every job if Hydra's basic sweeper is used."""
     hydra = config.hydra
     overrides, hydra_overrides = list(hydra.overrides.task), list(hydra.overrides.hydra)
-    return Plan(str(config.monitor), overrides, hydra_overrides, config_dirs(hydra), _jobs(hydra, overrides))
+    monitor, lower = objective_of(config)
+    return Plan(monitor, overrides, hydra_overrides, config_dirs(hydra), _jobs(hydra, overrides), lower)
 
 
 def finish_sweep() -> int:

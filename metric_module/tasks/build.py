@@ -27,8 +27,8 @@ from metric_module.evaluation import MetricGroup
 from metric_module.module import TripletModule
 from metric_module.storage.checkpoints import WholeCheckpointIO
 from metric_module.storage.weights import load_encoder
-from metric_module.sweeps.settings import lower_is_better
 from metric_module.training.memory import CrossBatchMemory
+from metric_module.training.monitor import resolve_monitor
 
 GROUPS = (
     "encoder",
@@ -111,14 +111,12 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     )
     whole: Any = OmegaConf.to_container(cfg)
     module.config = {key: whole[key] for key in KEPT}
+    resolve_monitor(cfg, module.metric)
     return Parts(module, datamodule, _trainer(cfg))
 
 
 def _trainer(cfg: DictConfig) -> Trainer:
     loggers: list[Logger] = list(_build(cfg, "logger").values())
-    for node in cfg.callbacks.values():
-        if node.get("mode") == "auto":
-            node.mode = "min" if lower_is_better(node.monitor) else "max"
     callbacks = [callback for callback in _build(cfg, "callbacks").values() if _has_use(callback, cfg, loggers)]
     plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]
     trainer: Trainer = _build(cfg, "trainer", logger=loggers, callbacks=callbacks, plugins=plugins)

@@ -16,6 +16,7 @@ from metric_module.tasks.build import Parts, build
 from metric_module.tasks.checkpoint import find_checkpoint, load_weights
 from metric_module.tasks.run_files import write_config
 from metric_module.tasks.run_report import read_figures
+from metric_module.training.monitor import check_has_monitor
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -37,6 +38,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     path = find_checkpoint(cfg)
     parts = build(cfg, encoder_weights=path is None)
     _check_positives(parts)
+    check_has_monitor(cfg)
     if parts.trainer.is_global_zero:
         write_config(cfg)
     if path is None and cfg.ckpt_path is not None:
