@@ -10,7 +10,17 @@ from omegaconf import DictConfig
 from metric_module.config.inheritance import CHILD
 from metric_module.errors import UserError
 from metric_module.storage.folders import quoted
-from metric_module.sweeps.ledger import DONE, MISSING, Job, read_job, read_plan, same_job, write_job, write_ledger
+from metric_module.sweeps.ledger import (
+    DONE,
+    MISSING,
+    Job,
+    place_of,
+    read_job,
+    read_plan,
+    same_job,
+    write_job,
+    write_ledger,
+)
 from metric_module.sweeps.process import hold, run_child
 
 # Options of the sweep, which its jobs do not get.
@@ -52,10 +62,11 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
 def _run(cfg: DictConfig, hydra: Any, sweep: Path, held: list[int]) -> Job:
     """Run the process of a job, and record its start and its end."""
     folder, number, words = Path(hydra.runtime.output_dir), hydra.job.num, tuple(hydra.overrides.task)
-    write_job(folder, Job(number, "", words, MISSING))
+    place = place_of(folder, sweep)
+    write_job(folder, Job(number, place, words, MISSING))
     ended = run_child(child_command(cfg, hydra), held)
     code = None if ended.signals and ended.code else ended.code  # a job that a signal stopped has not failed
-    write_job(folder, Job(number, "", words, MISSING, code, round(ended.seconds, 1), ended.reason))
+    write_job(folder, Job(number, place, words, MISSING, code, round(ended.seconds, 1), ended.reason))
     write_ledger(sweep)
     if ended.signals:
         raise SystemExit(128 + ended.signals[0])

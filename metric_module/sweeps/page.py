@@ -39,7 +39,8 @@ def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
     values: dict[str, Any] = {
         "total": len(jobs),
         "counts": ", ".join(f"{number} {status}" for status, number in count.items() if number or status == DONE),
-        "resume": resume_command(folder) if count[DONE] < len(jobs) else None,
+        "unfinished": count[DONE] < len(jobs),
+        "resume": resume_command(folder),
         "monitor": plan.monitor,
         "repetition": repetition,
         "compared": len(found) > 1,
