@@ -19,7 +19,7 @@ from typing_extensions import override
 from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.checks import check_folder
-from datamodules.messages import listed
+from datamodules.messages import listed, shortened
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import SPLITS, split_samples
 from datamodules.sampling.verification_pairs import read_pairs
@@ -170,4 +170,6 @@ def _warn_of_ignored(lists: list[Classes]) -> None:
     for line in listed("folders contain no image directly, and are ignored", empty):
         rank_zero_warn(f"data: {line}")
     if deeper:
-        rank_zero_warn(f"data: {len(deeper)} images in subfolders of class folders are ignored: {deeper[0]}, ...")
+        rank_zero_warn(
+            f"data: {len(deeper)} images in subfolders of class folders are ignored: {shortened(deeper[:1])}, ..."
+        )

@@ -23,6 +23,7 @@ from metric_module.evaluation import EmbeddingMetric, Gathered
 from metric_module.functional import nonfinite_rows
 from metric_module.preprocessing import Preprocessing, from_json
 from metric_module.storage.weights import for_training, for_use
+from metric_module.training.monitor import check_monitors
 
 
 class EmbeddingModule(LightningModule, ABC):
@@ -82,7 +83,7 @@ class EmbeddingModule(LightningModule, ABC):
 
     @override
     def on_fit_start(self) -> None:
-        """Switch weights that were loaded for use back to training, and check the metric on the validation data."""
+        """Switch weights that were loaded for use back to training, and check metric and monitored figures."""
         for module in self.modules():
             for_training(module)
         found = DataModuleFacts.of(self.trainer).preprocessing
@@ -90,6 +91,7 @@ class EmbeddingModule(LightningModule, ABC):
             self.preprocessing = found
         if self.trainer.enable_validation:
             self._take_sought("val")
+            check_monitors(self, self.trainer, self.metric, DataModuleFacts.of(self.trainer).pair_folds)
 
     @override
     def on_validation_epoch_start(self) -> None:

@@ -72,19 +72,21 @@ def run(main: Callable[[], Any]) -> int:
 
 
 def _run(main: Callable[[], Any]) -> int:
+    refused = False
     try:
         sys.argv[1:] = _with_config_path(with_trained_parts(with_resume(with_resume_sweep(sys.argv[1:]))))
         with _checked_composition():
             main()
         return finish_sweep()
     except Exception as error:
+        refused = True
         message = explain(error)
         if _wants_traces() or (message is None and _is_from_a_job(error)):
             raise
         print(f"error: {message or _refusal(error)}", file=sys.stderr)
         return REFUSED
     finally:
-        leave_sweep()
+        leave_sweep(refused)
         remove_empty()
 
 

@@ -20,7 +20,7 @@ from omegaconf.errors import (
 )
 
 from metric_module.config import conf_folder
-from metric_module.errors import UserError, did_you_mean
+from metric_module.errors import UserError, did_you_mean, printable
 
 INNER = {"_target_", "_partial_", "hydra", "needs_checkpoint"}
 """Keys that users do not type."""
@@ -82,9 +82,9 @@ def allowed(got: str, options: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Join the lines of an exception's message, without links and details."""
+    """Join the lines of an exception's message, without links, details and control characters."""
     lines = [line.strip() for line in str(error).split("Config search path:")[0].splitlines()]
-    return "; ".join(line for line in lines if line and not line.startswith(_DETAILS))
+    return printable("; ".join(line for line in lines if line and not line.startswith(_DETAILS)))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -88,7 +88,7 @@ class Config:
 
     margin: float = 0.4
     seed: int = 0
-    monitor: str = "val/map_at_r"
+    monitor: str | None = None
     ckpt_path: str | None = None
     test: bool | None = None
     debug: bool = False

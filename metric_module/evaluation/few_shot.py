@@ -84,7 +84,7 @@ def few_shot_metrics(
                 rows = torch.where(chosen < 0, -1, order[start[places, None] + chosen.clamp(min=0)])
                 found.append(_accuracy(samples.embeddings, rows, shot, measure))
             accuracy = torch.tensor(found, dtype=torch.float64)  # (E,)
-            name = f"accuracy_{ways}_way_{shot}_shot"
+            name = accuracy_name(ways, shot)
             error = float(accuracy.std()) / episodes**0.5
             figures |= {name: float(accuracy.mean()), f"{name}_interval": 1.96 * error}
     return figures
@@ -107,6 +107,11 @@ def check_episodes(ways: int, shots: Sequence[int], queries: int, episodes: int)
             raise UserError(f"{name}: expected an integer >= {least}, got {value}")
     if not shots or min(shots) < 1 or len(set(shots)) != len(shots):
         raise UserError(f"shots: expected different integers >= 1, got {list(shots)}")
+
+
+def accuracy_name(ways: int, shot: int) -> str:
+    """Name the accuracy among ``ways`` classes of which ``shot`` samples are given."""
+    return f"accuracy_{ways}_way_{shot}_shot"
 
 
 def _choose(keys: Tensor, size: Tensor, most: int) -> Tensor:

@@ -16,6 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from metric_module.errors import printable
+
 _HERE = Path(__file__).parent
 _LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)",
@@ -55,7 +57,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"asset": _asset, "plotly": lambda: Markup(get_plotlyjs())}
-    made.filters |= {"spec": plot_spec, "thousands": "{:,}".format}
+    made.filters |= {"spec": plot_spec, "thousands": "{:,}".format, "printable": printable}
     return made
 
 

@@ -45,7 +45,7 @@ def run_page(run: Run) -> str:
         "about": about(run),
         "figures": _figures(run),
         "resamples": RESAMPLES,
-        "curves": training_plots(read_curves(run.metrics, run.steps)) if run.metrics and run.steps else {},
+        "curves": training_plots(read_curves(run.metrics, run.steps), run.monitor) if run.metrics and run.steps else {},
         "versions": Table("versions", ["package", "version"], [*run.versions.items()]),
     }
     if not run.pairs:

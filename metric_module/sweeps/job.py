@@ -11,7 +11,18 @@ from metric_module.config.inheritance import CHILD
 from metric_module.errors import UserError
 from metric_module.storage.folders import quoted
 from metric_module.storage.run_folder import CONFIG, check_free
-from metric_module.sweeps.ledger import DONE, JOB, MISSING, Job, read_job, same_job, write_job, write_ledger
+from metric_module.sweeps.ledger import (
+    DONE,
+    JOB,
+    MISSING,
+    Job,
+    place_of,
+    read_job,
+    read_plan,
+    same_job,
+    write_job,
+    write_ledger,
+)
 from metric_module.sweeps.process import hold, run_child
 
 # Options of the sweep, which its jobs do not get.
@@ -31,7 +42,8 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
         hydra: Hydra's own configuration of the job.
 
     Returns:
-        The figure ``cfg.monitor``; NaN if the job failed, None if the job does not have this figure.
+        The figure ``cfg.monitor``, or that of the sweep if it is null; NaN if the job failed, None if the job does not
+        have this figure.
 
     Raises:
         SystemExit: If a signal stopped the job; the sweep stops with it.
@@ -48,28 +60,36 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
     if not same_job(job, hydra.overrides.task):
         had, asks = " ".join(job.overrides), " ".join(hydra.overrides.task)
         raise UserError(f"resume_sweep: job {job.number} was run with {had}, and the sweeper now asks for {asks}")
-    return job.figures.get(cfg.monitor) if job.status == DONE else float("nan")
+    return job.figures.get(_monitor(cfg, sweep)) if job.status == DONE else float("nan")
 
 
 def _run(cfg: DictConfig, hydra: Any, sweep: Path, held: list[int]) -> Job:
     """Run the process of a job, and record its start and its end."""
     folder, number, words = Path(hydra.runtime.output_dir), hydra.job.num, tuple(hydra.overrides.task)
     new = not (folder / JOB).is_file()
-    write_job(folder, Job(number, "", words, MISSING))
+    place = place_of(folder, sweep)
+    write_job(folder, Job(number, place, words, MISSING))
     ended = run_child(child_command(cfg, hydra), held)
     if ended.signals and ended.code and new and not (folder / CONFIG).is_file():
         (folder / JOB).unlink()  # it was stopped before it started
         raise SystemExit(128 + ended.signals[0])
     code = None if ended.signals and ended.code else ended.code  # a job that a signal stopped has not failed
-    write_job(folder, Job(number, "", words, MISSING, code, round(ended.seconds, 1), ended.reason))
+    write_job(folder, Job(number, place, words, MISSING, code, round(ended.seconds, 1), ended.reason))
     write_ledger(sweep)
     if ended.signals:
         raise SystemExit(128 + ended.signals[0])
     job = read_job(folder, sweep)
     assert job is not None
-    figure = f", {cfg.monitor} {job.figures[cfg.monitor]:.4f}" if cfg.monitor in job.figures else ""
+    monitor = _monitor(cfg, sweep)
+    figure = f", {monitor} {job.figures[monitor]:.4f}" if monitor in job.figures else ""
     print(f"job {number} {job.status} after {ended.seconds:.0f} s{figure}", flush=True)
     return job
+
+
+def _monitor(cfg: DictConfig, sweep: Path) -> str:
+    """Return the figure of a job: its own, or that of the sweep, which has asked the metrics."""
+    monitor: str = read_plan(sweep).monitor if cfg.monitor is None else cfg.monitor
+    return monitor
 
 
 def child_command(cfg: DictConfig, hydra: Any) -> list[str]:

@@ -18,10 +18,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
+from metric_module.errors import printable
 from metric_module.storage.atomic import write_whole
 from metric_module.storage.run_folder import contents, note_missing, remove_empty, remove_new
 from metric_module.sweeps.job import config_dirs
 from metric_module.sweeps.ledger import DONE, FAILED, JOB, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
+from metric_module.sweeps.objective import direct, objective_of
 from metric_module.sweeps.settings import resume_command
 
 REFUSED = 2
@@ -63,13 +65,15 @@ class SweepReport(Callback):
         _running[folder] = None if self.resume else contents(folder)
         if not self.resume:
             write_plan(folder, plan_of(config))
+        direct(config.hydra, read_plan(folder).objective)
 
 
 def plan_of(config: DictConfig) -> Plan:
     """Return the plan of a sweep, with the overrides of every job if Hydra's basic sweeper is used."""
     hydra = config.hydra
     overrides, hydra_overrides = list(hydra.overrides.task), list(hydra.overrides.hydra)
-    return Plan(str(config.monitor), overrides, hydra_overrides, config_dirs(hydra), _jobs(hydra, overrides))
+    monitor, lower = objective_of(config)
+    return Plan(monitor, overrides, hydra_overrides, config_dirs(hydra), _jobs(hydra, overrides), lower)
 
 
 def finish_sweep() -> int:
@@ -84,18 +88,22 @@ def finish_sweep() -> int:
         failed = [job for job in _write(folder) if job.status == FAILED]
         for job in failed:
             problem = f"job {job.number} ({' '.join(job.overrides)}) failed with exit code {job.exit_code}"
-            print(f"error: {problem}: {folder / job.folder}", file=sys.stderr)
+            print(printable(f"error: {problem}: {folder / job.folder}"), file=sys.stderr)
         if failed:
             code = 1
             print(_hint(folder), file=sys.stderr)
     return code
 
 
-def leave_sweep() -> None:
+def leave_sweep(refused: bool = False) -> None:
     """Restore the signal handlers, and clean up if the sweep did not finish.
 
     The folder of a new sweep is removed if no job started. Otherwise ``sweep.csv`` and ``sweep.html`` are written, and
-    the command that resumes the sweep is printed.
+    the command that resumes the sweep is printed if a job is missing or failed.
+
+    Args:
+        refused: Whether a mistake of the user ended the sweep. If that was a resumed one, its command is not printed:
+            it would be rejected again.
     """
     for number, handler in _handlers.items():
         signal.signal(number, handler)
@@ -106,18 +114,22 @@ def leave_sweep() -> None:
             remove_new(folder, found)
             remove_empty()
         else:
-            _write(folder)
-            print(_hint(folder), file=sys.stderr)
+            rejected = refused and found is None
+            jobs = _write(folder, quiet=rejected)
+            unfinished = any(job.status != DONE for job in jobs) or read_plan(folder).jobs is None
+            if unfinished and not rejected:
+                print(_hint(folder), file=sys.stderr)
 
 
-def _write(folder: Path) -> list[Job]:
-    """Write ``sweep.csv`` and ``sweep.html`` from the folders of the jobs."""
+def _write(folder: Path, quiet: bool = False) -> list[Job]:
+    """Write ``sweep.csv`` and ``sweep.html`` from the folders of the jobs; say so unless ``quiet``."""
     from metric_module.sweeps.page import sweep_page  # imported late: it imports plotly, which is slow
 
     jobs = write_ledger(folder)
     write_whole(folder / "sweep.html", sweep_page(jobs, read_plan(folder), folder))
     done = sum(job.status == DONE for job in jobs)
-    print(f"{done} of {len(jobs)} jobs done, written to {folder}/sweep.html and sweep.csv", flush=True)
+    if not quiet:
+        print(f"{done} of {len(jobs)} jobs done, written to {folder}/sweep.html and sweep.csv", flush=True)
     return jobs
 
 
@@ -129,7 +141,7 @@ def _short(folder: Path) -> Path:
 
 def _hint(folder: Path) -> str:
     """Tell the user how to resume the sweep."""
-    return f"to run the missing and failed jobs: {resume_command(folder)}"
+    return printable(f"to run the missing and failed jobs: {resume_command(folder)}")
 
 
 def _jobs(hydra: Any, overrides: list[str]) -> list[list[str]] | None:

@@ -23,9 +23,9 @@ from metric_module.evaluation import MetricGroup
 from metric_module.module import TripletModule
 from metric_module.storage.checkpoints import WholeCheckpointIO
 from metric_module.storage.weights import for_training, load_encoder
-from metric_module.sweeps.settings import lower_is_better
 from metric_module.tasks.parts import GROUPS, build_group, check_group, try_out
 from metric_module.training.memory import CrossBatchMemory
+from metric_module.training.monitor import resolve_monitor
 
 # Advice of Lightning that does not apply to our defaults.
 _IGNORED = (
@@ -87,12 +87,14 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     if weights is not None and encoder_weights:
         load_encoder(encoder, weights)
         for_training(encoder)
+    metric = MetricGroup([*build_group("evaluation", plain["evaluation"], distance=criterion.distance).values()])
+    resolve_monitor(cfg, plain["callbacks"], metric)
     module = TripletModule(
         encoder=encoder,
         criterion=criterion,
         optimizer=optimizer,
         scheduler=scheduler,
-        metric=MetricGroup([*build_group("evaluation", plain["evaluation"], distance=criterion.distance).values()]),
+        metric=metric,
         memory=_memory(cfg, encoder),
         **settings,
     )
@@ -103,9 +105,6 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
 
 def _trainer(cfg: DictConfig, plain: dict[str, Any]) -> Trainer:
     loggers: list[Logger] = [*build_group("logger", plain["logger"]).values()]
-    for node in filter(None, plain["callbacks"].values()):
-        if node.get("mode") == "auto":
-            node["mode"] = "min" if lower_is_better(str(node.get("monitor"))) else "max"
     callbacks = [one for one in build_group("callbacks", plain["callbacks"]).values() if _has_use(one, cfg, loggers)]
     callbacks.append(CheckFigures(cfg.monitor, test=cfg.test is not False))
     plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]

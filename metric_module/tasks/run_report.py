@@ -92,6 +92,7 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
         show=facts.show,
         name=facts.class_names_of,
         metrics=metrics if metrics.is_file() else None,
+        monitor=cfg.monitor,
         steps=trainer.global_step or None,
         mined={} if mined is None else mined.mined,
         config=OmegaConf.to_yaml(cfg),

@@ -17,6 +17,7 @@ from metric_module.tasks.checkpoint import find_checkpoint, load_weights
 from metric_module.tasks.resume_options import resume_options
 from metric_module.tasks.run_report import read_figures
 from metric_module.tasks.run_start import RunStart
+from metric_module.training.monitor import check_has_monitor
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -40,6 +41,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     parts = build(cfg, encoder_weights=path is None)
     _check_positives(parts)
     parts.trainer.callbacks.append(start)  # type: ignore[attr-defined]
+    check_has_monitor(cfg)
     if path is None and cfg.ckpt_path is not None:
         rank_zero_warn(f"ckpt_path=last: no checkpoint in {cfg.output_dir}/checkpoints yet, so training starts anew")
     parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,6 +19,7 @@ from metric_module.config.schema import Config, TrainerConfig, register
 from metric_module.config.trust import vouch_for
 from metric_module.evaluation import MetricGroup
 from metric_module.tasks.build import build
+from metric_module.training.monitor import resolve_monitor
 
 CONF = conf_folder()
 GROUPS = [
@@ -161,6 +163,8 @@ def test_shared_values_have_one_owner(tmp_path: Path) -> None:
 )
 def test_figures_of_another_kind_bring_the_one_to_monitor(tmp_path: Path, words: list[str], monitor: str) -> None:
     cfg = composed(tmp_path, *words)
+    metric = MetricGroup([instantiate(node) for node in cfg.evaluation.values()])
+    resolve_monitor(cfg, metric)
     assert cfg.monitor == cfg.callbacks.best.monitor == monitor
     assert all("_target_" in node for node in cfg.evaluation.values())
 

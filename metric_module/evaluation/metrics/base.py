@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
+from metric_module.config.monitor import is_error
 from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.evaluation.inputs import check_items
@@ -43,10 +44,13 @@ class EmbeddingMetric(Metric):
         pairs: Pairs of ids for verification, int64 ``(P, 2)``; None is all pairs.
         folds: Fold of each pair, int64 ``(P,)``; None is none.
         sought: The retrieval task in data of relations; None in data of classes.
+        main_figure: The figure that selects the best checkpoint unless ``monitor`` names another; None, the default,
+            leaves that to the user.
         per_query: Retrieval figures of each query, whose ``rows`` are rows of :meth:`gathered`, the same on every
             process; None until :meth:`compute` of a metric that has them, and again after :meth:`reset`.
     """
 
+    main_figure: str | None = None
     by_pairs = False  # whether the figures are of a relation, and not of classes
 
     is_differentiable = False
@@ -95,6 +99,24 @@ class EmbeddingMetric(Metric):
             data: The set, before anything is embedded.
         """
         return []
+
+    def figure_names(self, folds: int | None = None) -> list[str] | None:
+        """List the figures that a validation may have; None, the default, if :meth:`figures` alone knows them.
+
+        With the list, a misspelt ``monitor`` is found before the first step.
+
+        Args:
+            folds: Number of folds of listed pairs; None without folds.
+        """
+        return None
+
+    def lower_is_better(self, figure: str) -> bool:
+        """Return whether lower is better: for a loss or an error, or if :attr:`higher_is_better` is False.
+
+        Args:
+            figure: Its name, without the stage.
+        """
+        return not self.higher_is_better or is_error(figure)
 
     @override
     def update(

@@ -16,7 +16,7 @@ from metric_module.distances import Distance
 from metric_module.distributed import shard
 from metric_module.errors import UserError
 from metric_module.evaluation.clustering import check_runs, clustering_metrics
-from metric_module.evaluation.few_shot import check_episodes, few_shot_metrics
+from metric_module.evaluation.few_shot import accuracy_name, check_episodes, few_shot_metrics
 from metric_module.evaluation.inputs import Items, check_cutoffs
 from metric_module.evaluation.instances import instance_metrics
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
@@ -24,7 +24,7 @@ from metric_module.evaluation.preflight import Labelled, Missing, too_few_classe
 from metric_module.evaluation.queries import gather_queries
 from metric_module.evaluation.retrieval import measure_queries, retrieval_means
 from metric_module.evaluation.verification.metrics import measure_pairs
-from metric_module.evaluation.verification.rates import check_rates
+from metric_module.evaluation.verification.rates import check_rates, rate_name
 
 # Names of all figures of each metric, as patterns.
 RETRIEVAL = ("recall_at_*", "r_precision", "map_at_r", "map", "mrr", "queries", "queries_without_positive")
@@ -64,12 +64,21 @@ class RetrievalMetric(EmbeddingMetric):
         0.75
     """
 
+    main_figure = "map_at_r"
+
     def __init__(
         self, distance: Distance | None = None, recall_at: Sequence[int] = (1, 5, 10), all_ranks: bool = True
     ) -> None:
         super().__init__(distance)
         self.all_ranks = all_ranks
         self.recall_at = check_cutoffs(recall_at)
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`retrieval_metrics`; the figures across groups included."""
+        names = [*(f"recall_at_{k}" for k in self.recall_at), "r_precision", "map_at_r"]
+        names += [*(["map", "mrr"] if self.all_ranks else []), "queries", "queries_without_positive"]
+        return [*names, *(f"cross_group_{name}" for name in names)]
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
@@ -116,10 +125,20 @@ class VerificationMetric(EmbeddingMetric):
         UserError: If a rate is not in (0, 1); from ``compute`` if there are no pairs of one class, or of two.
     """
 
+    main_figure = "roc_auc"
+
     def __init__(self, distance: Distance | None = None, far: Sequence[float] = (1e-2, 1e-3, 1e-4)) -> None:
         super().__init__(distance)
         check_rates(far)
         self.far = tuple(far)
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`verification_metrics`."""
+        names = ["roc_auc", "eer", *map(rate_name, self.far), "best_threshold", "balanced_accuracy"]
+        names += ["same_pairs", "different_pairs"]
+        accuracy = f"accuracy_{folds}_fold"
+        return names if folds is None else [*names, accuracy, f"{accuracy}_standard_error"]
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
@@ -164,9 +183,16 @@ class FewShotMetric(EmbeddingMetric):
         super().__init__(distance)
         check_episodes(ways, shots, queries, episodes)
         self.ways, self.shots = ways, tuple(shots)
+        self._names = [accuracy_name(ways, shot) for shot in shots]
+        self.main_figure = self._names[0]
         self._measure = partial(
             few_shot_metrics, ways=ways, shots=tuple(shots), queries=queries, episodes=episodes, seed=seed
         )
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`few_shot_metrics`."""
+        return [word for name in self._names for word in (name, f"{name}_interval")]
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
@@ -192,10 +218,17 @@ class ClusteringMetric(EmbeddingMetric):
         UserError: If there is no start; from ``compute`` if scikit-learn is missing, or cannot use the distance.
     """
 
+    main_figure = "nmi"
+
     def __init__(self, distance: Distance | None = None, runs: int = 1, seed: int = 0) -> None:
         super().__init__(distance)
         check_runs(runs)
         self._measure = partial(clustering_metrics, runs=runs, seed=seed)
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`clustering_metrics`."""
+        return ["nmi", "ami"]
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
@@ -219,6 +252,13 @@ class InstanceMetric(EmbeddingMetric):
     Raises:
         UserError: From ``compute`` if samples have no groups, or scikit-learn is missing.
     """
+
+    main_figure = "ari"
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`instance_metrics`."""
+        return ["ari", "groups", "best_threshold"]
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
@@ -250,6 +290,25 @@ class MetricGroup(EmbeddingMetric):
             raise UserError("evaluation: expected at least one metric, got none")
         super().__init__(metrics[0].distance)
         self.metrics = tuple(metrics)
+        self.main_figure = next((one.main_figure for one in metrics if one.main_figure is not None), None)
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str] | None:
+        """List the figures of all metrics; None if one of them does not name its own."""
+        found: list[str] = []
+        for metric in self.metrics:
+            names = metric.figure_names(folds)
+            if names is None:
+                return None
+            found += names
+        return found
+
+    @override
+    def lower_is_better(self, figure: str) -> bool:
+        """Ask the metric that has the figure; if none names it, one that does not name its figures."""
+        owners = [one for one in self.metrics if figure in (one.main_figure, *(one.figure_names() or ()))]
+        owners += [one for one in self.metrics if one.figure_names() is None]
+        return owners[0].lower_is_better(figure) if owners else super().lower_is_better(figure)
 
     @override
     def check_sought(self) -> None:

@@ -55,6 +55,14 @@ class PairRetrievalMetric(EmbeddingMetric):
         super().__init__(distance)
         self.at = check_cutoffs(at)
         self.both_ways = both_ways
+        self.main_figure = f"ndcg_at_{10 if 10 in self.at else max(self.at)}" if self.at else "map"
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`pair_retrieval_metrics`."""
+        names = [f"{name}_at_{k}" for k in self.at for name in ("recall", "hit_rate", "ndcg")]
+        names += ["map", "mrr", "queries", "queries_without_positive"]
+        return [*names, *(f"reverse_{name}" for name in names)] if self.both_ways else names
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:

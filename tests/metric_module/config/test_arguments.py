@@ -91,10 +91,12 @@ def test_nothing_is_written_for_a_refused_argument(small: Compose, tmp_path: Pat
 
 
 def test_an_unknown_figure_to_monitor(small: Compose) -> None:
+    """A metric that does not name its figures leaves it to the first validation."""
+    mine = ("+evaluation.mine._target_=tests.helpers.my_metrics.Spread", "monitor=val/nothing")
     with pytest.raises(
         MisconfigurationException, match=r"monitor='val/nothing'.* could not find the monitored key"
     ) as error:
-        train(small("monitor=val/nothing"))
+        train(small(*mine))
     told = explain(error.value) or ""
     assert re.fullmatch(r"monitor: expected one of val/loss, (val/\w+, )*val/\w+, got val/nothing", told), told
     assert "val/map_at_r" in told

@@ -139,3 +139,33 @@ def test_signals_between_jobs_end_the_sweep(tmp_path: Path, number: signal.Signa
     assert stop.value.code == 128 + number
     leave_sweep()
     assert signal.getsignal(number) is before
+
+
+def test_a_resumed_sweep_that_is_rejected_prints_nothing_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its command would be rejected again; ``sweep.csv`` and ``sweep.html`` are written all the same."""
+    leave(tmp_path, grid("seed=1,2"), [0.5, None])
+    begin(tmp_path, resume=True)
+    leave_sweep(refused=True)
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "sweep.html").is_file() and (tmp_path / "sweep.csv").is_file()
+
+
+def test_a_stopped_sweep_that_lacks_no_job_is_not_to_be_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(tmp_path)
+    leave(tmp_path, grid("seed=1,2"), [0.5, 0.6])
+    leave_sweep()
+    assert capsys.readouterr() == (f"2 of 2 jobs done, written to {tmp_path}/sweep.html and sweep.csv\n", "")
+
+
+def test_overrides_of_a_foreign_job_do_not_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(tmp_path)
+    leave(tmp_path, [["encoder.name=\x1b[2Ja"], ["encoder.name=b"]], [3, 0.5])
+    assert finish_sweep() == 1
+    told = capsys.readouterr().err
+    assert "job 0 (encoder.name=\\x1b[2Ja) failed" in told and "\x1b" not in told
