@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
@@ -20,6 +21,7 @@ from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered
 from metric_module.functional import nonfinite_rows
+from metric_module.sample_ids import SampleIds
 
 
 class EmbeddingModule(LightningModule, ABC):
@@ -32,7 +34,7 @@ class EmbeddingModule(LightningModule, ABC):
         metric: Collects embeddings and computes the figures; a subclass sets it.
         config: Plain values that every checkpoint keeps under ``config``; None keeps nothing.
         threshold: Distance up to which two samples count as the same: the best one on the last validation set, if its
-            metric computes one. Checkpoints keep it, and the test applies it.
+            metric computes one; of several loaders, the first. Checkpoints keep it, and the test applies it.
     """
 
     metric: EmbeddingMetric
@@ -42,12 +44,14 @@ class EmbeddingModule(LightningModule, ABC):
         self.encoder = encoder
         self.config: dict[str, Any] | None = None
         self.threshold: float | None = None
+        self._metrics: list[EmbeddingMetric] = []  # one for each loader; the first is self.metric
+        self._ids: list[SampleIds] = []
         self._seen = 0
         self._bad: list[Tensor] = []
 
     @abstractmethod
     def loss_of_set(self, samples: Gathered) -> Tensor:
-        """Compute the loss of the samples of all processes as one batch, ``()``."""
+        """Compute the loss of the samples of all processes, ``()``; every process calls it with the same samples."""
 
     @override
     def forward(self, inputs: Any) -> Tensor:
@@ -86,21 +90,21 @@ class EmbeddingModule(LightningModule, ABC):
     @override
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect the embeddings of one batch."""
-        self._collect(batch)
+        self._collect(batch, batch_idx, dataloader_idx)
 
     @override
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect the embeddings of one batch."""
-        self._collect(batch)
+        self._collect(batch, batch_idx, dataloader_idx)
 
     @override
     def on_validation_epoch_end(self) -> None:
-        """Log the figures of the whole validation set."""
+        """Log the figures of the whole validation set of each loader, but not in Lightning's sanity check."""
         self._finish_evaluation("val")
 
     @override
     def on_test_epoch_end(self) -> None:
-        """Log the figures of the whole test set."""
+        """Log the figures of the whole test set of each loader."""
         self._finish_evaluation("test")
 
     @override
@@ -146,13 +150,25 @@ class EmbeddingModule(LightningModule, ABC):
         return embed(self.encoder, inputs)
 
     def _start_evaluation(self, stage: str) -> None:
+        """Prepare a metric for each loader, or one for all of them if they are one retrieval task."""
         self._take_sought(stage)
         self._seen = 0
         self._bad.clear()
         self.metric.reset()
+        facts = DataModuleFacts.of(self.trainer)
+        # Not trainer.val_dataloaders: in trainer.validate these may be those of an earlier fit.
+        combined = self.trainer._evaluation_loop._combined_loader
+        loaders = [] if combined is None else combined.flattened
+        self._ids = [SampleIds(loader, facts.has_ids) for loader in loaders]
+        others = [] if facts.in_one_set else loaders[1:]
+        self._metrics = [self.metric, *(self.metric.empty_copy() for _ in others)]
 
-    def _collect(self, batch: Any) -> None:
-        inputs, labels, index = unpack(batch, self._seen)
+    def _collect(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+        inputs, labels, index = unpack(batch)
+        if len(batch) < 3:
+            if len(self._ids) > len(self._metrics):
+                raise UserError("batch: expected (inputs, labels, index), as queries and gallery have separate loaders")
+            index = self._ids[dataloader_idx].of_batch(batch_idx, len(labels)).to(labels.device)
         embeddings = self._encode(inputs, labels)  # (B, D)
         self._seen += len(labels)
         bad = nonfinite_rows(embeddings)
@@ -164,23 +180,32 @@ class EmbeddingModule(LightningModule, ABC):
             None if fact is None else fact.to(index.device).index_select(0, index)  # (B,)
             for fact in (facts.groups, facts.queries)
         )
-        self.metric.update(embeddings, labels, index, groups, queries)
+        self._metrics[min(dataloader_idx, len(self._metrics) - 1)].update(embeddings, labels, index, groups, queries)
 
     def _finish_evaluation(self, stage: str) -> None:
-        """Log every figure; for data with classes also the loss of the whole set as one batch."""
+        """Log the figures of each loader under Lightning's names."""
         self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
-        samples = self.metric.gathered()
-        self.metric.threshold = self.threshold if stage == "test" else None
+        if self.trainer.sanity_checking or self.trainer.barebones:
+            return
+        for number, metric in enumerate(self._metrics):
+            loader = f"/dataloader_idx_{number}" if len(self._metrics) > 1 else ""
+            for name, value in self._figures(metric, stage).items():
+                shown = name in {"loss", "recall_at_1", "map_at_r", "ndcg_at_10"}
+                self.log(f"{stage}/{name}{loader}", value.float(), prog_bar=shown, add_dataloader_idx=False)
+            for line in metric.left_out:
+                rank_zero_warn(f"{stage}{loader}: figures are left out: {line}")
+
+    def _figures(self, metric: EmbeddingMetric, stage: str) -> dict[str, Tensor]:
+        """Compute the figures of a metric by name; for data with classes also the loss."""
+        metric.threshold = self.threshold if stage == "test" else None
         facts = DataModuleFacts.of(self.trainer)
-        self.metric.pairs, self.metric.folds = facts.pairs, facts.pair_folds
-        figures = self.metric.compute()
-        if stage == "val" and "best_threshold" in figures:
+        metric.pairs, metric.folds = facts.pairs, facts.pair_folds
+        samples = metric.gathered()
+        figures = metric.compute()
+        if stage == "val" and metric is self.metric and "best_threshold" in figures:
             self.threshold = figures["best_threshold"]
-        if self.metric.sought is None:
-            self.log(f"{stage}/loss", self.loss_of_set(samples), prog_bar=True)
-        for name, value in figures.items():
-            shown = name in {"recall_at_1", "map_at_r", "ndcg_at_10"}
-            self.log(f"{stage}/{name}", torch.tensor(value).float(), prog_bar=shown)
+        loss = {} if metric.sought is not None else {"loss": self.loss_of_set(samples)}
+        return loss | {name: torch.tensor(value) for name, value in figures.items()}
 
     def _take_sought(self, stage: str) -> None:
         """Hand the relations of a stage to the metric, if the data has any, and check that it can measure them."""

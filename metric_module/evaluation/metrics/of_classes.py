@@ -38,7 +38,7 @@ class RetrievalMetric(EmbeddingMetric):
         all_ranks: Whether to count every rank to the end, for ``map`` and ``mrr``.
 
     Raises:
-        UserError: If a value of ``recall_at`` is not a positive integer; from ``compute`` if no query has a positive.
+        UserError: If a value of ``recall_at`` is not a positive integer.
 
     Example:
         >>> metric = RetrievalMetric(recall_at=(1,))
@@ -60,7 +60,7 @@ class RetrievalMetric(EmbeddingMetric):
         """See :func:`retrieval_metrics`."""
         figures = self._figures(samples, None)
         if samples.groups is not None:
-            across = self._figures(samples, samples.groups)
+            across = self.if_possible("cross_group", lambda: self._figures(samples, samples.groups))
             figures |= {f"cross_group_{name}": value for name, value in across.items()}
         return figures
 
@@ -90,7 +90,7 @@ class VerificationMetric(EmbeddingMetric):
         far: The false accept rates of ``tar_at_far``.
 
     Raises:
-        UserError: If a rate is not in (0, 1); from ``compute`` if there are no pairs of one class, or of two.
+        UserError: If a rate is not in (0, 1).
     """
 
     def __init__(self, distance: Distance | None = None, far: Sequence[float] = (1e-2, 1e-3, 1e-4)) -> None:
@@ -120,7 +120,7 @@ class FewShotMetric(EmbeddingMetric):
         seed: Seed of the episodes.
 
     Raises:
-        UserError: If a number is too small; from ``compute`` if there are too few classes.
+        UserError: If a number is too small.
     """
 
     def __init__(
@@ -134,14 +134,17 @@ class FewShotMetric(EmbeddingMetric):
     ) -> None:
         super().__init__(distance)
         check_episodes(ways, shots, queries, episodes)
-        self._measure = partial(
-            few_shot_metrics, ways=ways, shots=tuple(shots), queries=queries, episodes=episodes, seed=seed
-        )
+        self.ways, self.shots = ways, tuple(shots)
+        self._measure = partial(few_shot_metrics, ways=ways, queries=queries, episodes=episodes, seed=seed)
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
-        """See :func:`few_shot_metrics`."""
-        return self._measure(*samples[:3], distance=self.distance)
+        """See :func:`few_shot_metrics`; a number of shots that the classes do not allow is left out."""
+        figures: dict[str, float] = {}
+        for shot in self.shots:
+            measure = partial(self._measure, *samples[:3], distance=self.distance, shots=(shot,))
+            figures |= self.if_possible(f"accuracy_{self.ways}_way_{shot}_shot", measure)
+        return figures
 
 
 class ClusteringMetric(EmbeddingMetric):
@@ -216,7 +219,9 @@ class MetricGroup(EmbeddingMetric):
         figures: dict[str, float] = {}
         for metric in self.metrics:
             metric.threshold, metric.pairs, metric.folds = self.threshold, self.pairs, self.folds
-            found = metric.figures(samples)
+            metric.left_out.clear()
+            found = self.if_possible(type(metric).__name__, partial(metric.figures, samples))
+            self.left_out += metric.left_out
             twice = figures.keys() & found.keys()
             if twice:
                 raise UserError(f"evaluation: two metrics give {min(twice)}; expected different names")
