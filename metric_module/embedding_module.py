@@ -16,12 +16,14 @@ from typing_extensions import override
 
 from metric_module.batch import is_texts, unpack
 from metric_module.datamodule_facts import DataModuleFacts
-from metric_module.distributed import gather_rows, row_counts, sum_over_ranks
+from metric_module.distributed import gather_rows, row_counts, world_size
 from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered
 from metric_module.functional import nonfinite_rows
 from metric_module.sample_ids import SampleIds
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 class EmbeddingModule(LightningModule, ABC):
@@ -47,6 +49,7 @@ class EmbeddingModule(LightningModule, ABC):
         self._metrics: list[EmbeddingMetric] = []  # one for each loader; the first is self.metric
         self._ids: list[SampleIds] = []
         self._seen = 0
+        self._embedding_dtype: torch.dtype | None = None
         self._bad: list[Tensor] = []
 
     @abstractmethod
@@ -129,20 +132,37 @@ class EmbeddingModule(LightningModule, ABC):
 
     def _encode(self, inputs: Any, labels: Tensor | None = None) -> Tensor:
         """Embed inputs, ``(B, D)``, and check that there is one embedding per label."""
-        embeddings = self._embed(inputs)
+        try:
+            embeddings = self._embed(inputs)
+        except RuntimeError as error:
+            wanted = next((part.dtype for part in self.encoder.parameters() if part.is_floating_point()), None)
+            if isinstance(inputs, Tensor) and inputs.is_floating_point() and wanted not in {None, inputs.dtype}:
+                expected = f"inputs of {wanted}, the type of its weights, got {inputs.dtype}"
+                advice = "let the data set convert them, as with .float()"
+                raise UserError(f"{type(self.encoder).__name__}: expected {expected}; {advice}") from error
+            raise
         if labels is not None and len(labels) != len(embeddings):
             got = f"{len(embeddings)} for {len(labels)} labels"
             raise UserError(f"{type(self.encoder).__name__}: expected one embedding per label, got {got}")
         return embeddings
 
-    def _refuse(self, bad: Tensor, seen: int, names: str = "sample ids") -> None:
-        """Stop all processes if any of them has samples ``(n,)`` with NaN or infinity."""
-        total, seen = sum_over_ranks(torch.tensor([len(bad), seen], device=bad.device)).tolist()
+    def _refuse(self, bad: Tensor, seen: int, dtype: torch.dtype | None, names: str = "sample ids") -> None:
+        """Stop all processes if any has samples ``(n,)`` with NaN or infinity, or embeddings of another type."""
+        kind = FLOATS.index(dtype) if dtype in FLOATS else -1  # -1: no batch
+        own = torch.tensor([[len(bad), seen, kind]], device=bad.device)  # (1, 3)
+        counts = gather_rows(own, [1] * world_size()).tolist()  # (W, 3)
+        kinds = [f"{FLOATS[kind]} on rank {rank}" for rank, (_, _, kind) in enumerate(counts) if kind >= 0]
+        name = type(self.encoder).__name__
+        if len({kind for _, _, kind in counts if kind >= 0}) > 1:
+            raise UserError(f"{name}: expected embeddings of one type on all processes, got {', '.join(kinds)}")
+        total, seen = (sum(column) for column in list(zip(*counts, strict=True))[:2])
         if total:
             ids = gather_rows(bad, row_counts(bad))[:5].tolist()
+            all_bad = total == seen and self.global_step > 0
+            advice = "training has diverged: " if all_bad else "look at these inputs, or "
             raise UserError(
-                f"{type(self.encoder).__name__}: NaN or infinity in {total} of {seen} embeddings at step "
-                f"{self.global_step}, {names} {ids}; look at these inputs, or lower the learning rate"
+                f"{name}: NaN or infinity in {total} of {seen} embeddings at step "
+                f"{self.global_step}, {names} {ids}; {advice}lower the learning rate"
             )
 
     def _embed(self, inputs: Any) -> Tensor:
@@ -152,7 +172,7 @@ class EmbeddingModule(LightningModule, ABC):
     def _start_evaluation(self, stage: str) -> None:
         """Prepare a metric for each loader, or one for all of them if they are one retrieval task."""
         self._take_sought(stage)
-        self._seen = 0
+        self._seen, self._embedding_dtype = 0, None
         self._bad.clear()
         self.metric.reset()
         facts = DataModuleFacts.of(self.trainer)
@@ -171,6 +191,7 @@ class EmbeddingModule(LightningModule, ABC):
             index = self._ids[dataloader_idx].of_batch(batch_idx, len(labels)).to(labels.device)
         embeddings = self._encode(inputs, labels)  # (B, D)
         self._seen += len(labels)
+        self._embedding_dtype = embeddings.dtype
         bad = nonfinite_rows(embeddings)
         if len(bad):  # processes may have different numbers of batches, so they stop together at the end
             self._bad.append(index.index_select(0, bad))
@@ -184,7 +205,8 @@ class EmbeddingModule(LightningModule, ABC):
 
     def _finish_evaluation(self, stage: str) -> None:
         """Log the figures of each loader under Lightning's names."""
-        self._refuse(torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad]), self._seen)
+        bad = torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad])  # (n,)
+        self._refuse(bad, self._seen, self._embedding_dtype)
         if self.trainer.sanity_checking or self.trainer.barebones:
             return
         for number, metric in enumerate(self._metrics):

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
@@ -31,6 +32,7 @@ from metric_module.training.global_batch import GlobalBatch, pairs_among_all, sa
 from metric_module.training.health import Health, health
 from metric_module.training.memory import CrossBatchMemory
 from metric_module.training.optimizers import OptimizerFactory, check_length, check_lr_scale, configured
+from metric_module.training.train_loaders import check_train_loaders
 from metric_module.training.validation_batches import validation_batches
 
 
@@ -113,6 +115,11 @@ class TripletModule(EmbeddingModule):
             warn_of_local_statistics(self.encoder, self.device.type)
 
     @override
+    def on_train_start(self) -> None:
+        """Check that the loaders, as Lightning has changed them, give the batches that their sampler draws."""
+        check_train_loaders(self.trainer.train_dataloader, self.device)
+
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Reject a checkpoint whose learning-rate schedule has another length, and restore the threshold."""
         super().on_load_checkpoint(checkpoint)
@@ -131,6 +138,11 @@ class TripletModule(EmbeddingModule):
         """Encode, gather, mine, and return the loss of one global batch."""
         take_census = self.criterion.census and self._logs_this_step()
         loss, census = self.mine(batch, take_census)
+        if self.global_step == 0 and batch_idx == 0 and int(census.anchors) == 0:
+            rank_zero_warn(
+                "train: no sample of the first batch has both a positive and a negative; "
+                "use batches of P classes x K samples, as datamodules.PKSampler draws them"
+            )
         if not self.trainer.barebones:
             self.log("train/loss", loss, prog_bar=True)
         if take_census:
@@ -176,7 +188,7 @@ class TripletModule(EmbeddingModule):
             name = type(self.encoder).__name__
             raise UserError(f"{name}: expected floating point embeddings, got {embeddings.dtype}")
         bad = nonfinite_rows(embeddings.detach())
-        self._refuse(ids[bad[bad < len(ids)]], len(embeddings), names)
+        self._refuse(ids[bad[bad < len(ids)]], len(embeddings), embeddings.dtype, names)
         return embeddings
 
     @override

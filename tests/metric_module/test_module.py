@@ -19,7 +19,7 @@ from metric_module.distances import Euclidean
 from metric_module.embedding_module import EmbeddingModule
 from metric_module.encoders import MLP, ConvNet, TimmEncoder
 from metric_module.evaluation import MetricGroup, RetrievalMetric, VerificationMetric, retrieval_metrics
-from metric_module.miners import All, Semihard
+from metric_module.miners import All, DistanceWeighted, Semihard
 from metric_module.training.schedules import warmup_cosine
 from metric_module.training.validation_batches import validation_batches
 from tests.helpers.training import Triples, loader, module, trainer
@@ -312,6 +312,27 @@ def test_a_broken_encoder_is_named(tmp_path: Path, output: Any, message: str) ->
         trainer(tmp_path).fit(module(Broken(output)), loader())
 
 
+def test_an_encoder_without_a_size_is_named(tmp_path: Path) -> None:
+    class Sizeless(Encoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(5, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            made: Tensor = self.layer(inputs)
+            return made
+
+    with pytest.raises(UserError, match="Sizeless: expected an attribute embedding_dim; set embedding_dim = 3 in"):
+        trainer(tmp_path).fit(module(Sizeless()), loader())
+
+
+@pytest.mark.parametrize("miner", [DistanceWeighted(), All()])
+def test_a_divergence_is_named(tmp_path: Path, miner: Any) -> None:
+    model = module(MLP(5, 3, hidden=(8,)), miner, optimizer=partial(torch.optim.AdamW, lr=1e15))
+    with pytest.raises(UserError, match=r"embeddings at step .*; training has diverged: lower the learning rate"):
+        trainer(tmp_path, max_epochs=20).fit(model, loader())
+
+
 def test_without_the_refusal_of_nan_the_weights_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module's check is the only one of a step."""
     monkeypatch.setattr(TripletModule, "_refuse", lambda *arguments: None)
@@ -330,6 +351,14 @@ GOOD = Triples().batches[0]
     [
         (GOOD.inputs, r"batch: expected \(inputs, labels\) or \(inputs, labels, index\), got Tensor"),
         ((GOOD.inputs, GOOD.labels[:, None]), r"labels: expected a tensor of shape \[32\].* got \(32, 1\)"),
+        (
+            (GOOD.inputs, ("a", "b")),
+            r"labels: expected a tensor of integers, got list of str; let the data set give",
+        ),
+        (
+            (GOOD.inputs.double(), GOOD.labels),
+            r"MLP: expected inputs of torch.float32, .*, got torch.float64; let",
+        ),
         ((GOOD.inputs, GOOD.labels.float()), r"labels: expected integers, got torch.float32"),
         ((GOOD.inputs, GOOD.labels[:9]), r"MLP: expected one embedding per label, got 32 for 9 labels"),
         ((GOOD.inputs, GOOD.labels, GOOD.index[:9]), r"index: expected a tensor of shape \[32\].* got \(9,\)"),
@@ -347,6 +376,7 @@ def test_a_bad_batch_is_named(tmp_path: Path, batch: Any, message: str) -> None:
 def test_every_lightning_hook_it_overrides_fires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hooks = [
         "on_fit_start",
+        "on_train_start",
         "on_train_epoch_start",
         "training_step",
         "validation_step",
@@ -389,6 +419,7 @@ def test_an_epoch_without_any_triplet_trains_on(tmp_path: Path) -> None:
     lone = [Batch(torch.randn(4, 5), torch.arange(4), torch.arange(4))] * 3
     model = TripletModule(MLP(5, 3, hidden=()), TripletCriterion(Euclidean(), Semihard()))
     fit = trainer(tmp_path, max_epochs=1, log_every_n_steps=1)
-    fit.fit(model, loader(lone))
+    with pytest.warns(UserWarning, match="no sample of the first batch has both a positive and a negative"):
+        fit.fit(model, loader(lone))
     assert fit.callback_metrics["train/loss"] == 0
     assert fit.callback_metrics["train/hard"] == 0

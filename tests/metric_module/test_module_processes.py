@@ -204,3 +204,30 @@ def test_batches_without_ids_give_the_figures_of_one_process(tmp_path: Path) -> 
             assert [one[name] for name in exact] == [other[name] for name in exact]
     for message in on_trainers(refused_shards, 2, tmp_path / "shards", tmp_path):
         assert message.startswith("ids: expected one ") and "let the loader yield (inputs, labels, index)" in message
+
+
+class Double(MLP):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs).double()
+
+
+def of_two_types(folder: Path) -> list[str]:
+    """Messages of training and of validation, with float64 embeddings on rank 1 alone."""
+    kind = Double if int(os.environ["RANK"]) else MLP
+    model = module(kind(in_features=5, embedding_dim=3, hidden=()))
+    found = []
+    for method in ("fit", "validate"):
+        quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        trainer = Trainer(accelerator="cpu", default_root_dir=folder, use_distributed_sampler=False, **quiet, **TWO)
+        try:
+            getattr(trainer, method)(model, loader())
+        except UserError as error:
+            found.append(str(error))
+    return found
+
+
+def test_embeddings_of_two_types_stop_both_processes(tmp_path: Path) -> None:
+    for found in on_trainers(of_two_types, 2, tmp_path, tmp_path):
+        assert [line.partition(":")[2] for line in found] == [
+            " expected embeddings of one type on all processes, got torch.float32 on rank 0, torch.float64 on rank 1"
+        ] * 2
