@@ -75,6 +75,9 @@ class DataModuleFacts:
     classes_trained_on = Fact[Callable[[str], int]]()
     """Maps a split to the number of its classes that the training split has too."""
 
+    classes_per_batch = Fact[int]()
+    """Classes in a training batch, over all processes together."""
+
     samples_per_class = Fact[int]()
     """Samples of each class in a training batch."""
 
@@ -97,6 +100,21 @@ class DataModuleFacts:
     def of(cls, trainer: Trainer) -> DataModuleFacts:
         """Facts about the data module of a running trainer, which may have been given loaders instead."""
         return cls(getattr(trainer, "datamodule", None))
+
+    @property
+    def batch_shape(self) -> tuple[int, int]:
+        """Classes and samples per class of a training batch; 32 and 4 where the data module does not say."""
+        return self.classes_per_batch or 32, self.samples_per_class or 4
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether the data module lists anything by the id of a sample."""
+        return any(fact is not None for fact in (self.groups, self.queries, self.pairs, self.sought))
+
+    @property
+    def in_one_set(self) -> bool:
+        """Whether all loaders of a stage are one retrieval task: queries and what they search."""
+        return self.queries is not None or self.sought is not None
 
     @property
     def splits(self) -> Mapping[str, Tensor] | None:

@@ -17,6 +17,10 @@ class UserError(ValueError):
     """
 
 
+class NotComputableError(UserError):
+    """The samples of a set do not allow a figure; figures that they allow are still computed."""
+
+
 def did_you_mean(got: str, options: Sequence[str], most: int = 1) -> str:
     """Begin a message with the closest options; empty if none is close.
 

@@ -24,7 +24,7 @@ LARGEST = {"rotation": 180.0, "scale": math.inf, "shear": 60.0, "hue": 180.0}
 AugmentFunction = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)  # not frozen: ddp_spawn copies a data module field by field, and would reject it
 class Augment:
     """Random affine map, colour change and erased rectangle for each image of a batch.
 

@@ -124,8 +124,10 @@ class PKSampler(EpochSampler):
         if classes_per_batch is None:  # independent of the number of processes, which must not change training
             classes_per_batch = max(2, min(MOST_CLASSES, len(used.sizes)))
         if classes_per_batch % world_size:
+            nearest = max(1, round(classes_per_batch / world_size)) * world_size
             raise UserError(
-                f"datamodule.classes_per_batch: expected a multiple of {world_size} processes, got {classes_per_batch}"
+                f"datamodule.classes_per_batch: expected a multiple of {world_size} processes, "
+                f"for example {nearest}, got {classes_per_batch}"
             )
         self.classes_per_batch = classes_per_batch
         self.samples_per_class = samples_per_class

@@ -91,8 +91,10 @@ class PairSampler(EpochSampler):
             expected = f"at most the {len(anchors)} training queries"
             raise UserError(f"datamodule.queries_per_batch: expected {expected}, got {queries_per_batch}")
         if queries_per_batch % world_size:
+            nearest = max(1, queries_per_batch // world_size) * world_size
             raise UserError(
-                f"datamodule.queries_per_batch: expected a multiple of {world_size} processes, got {queries_per_batch}"
+                f"datamodule.queries_per_batch: expected a multiple of {world_size} processes, "
+                f"for example {nearest}, got {queries_per_batch}"
             )
         self.anchors, self.positives, self.candidates = anchors, positives, candidates
         self.queries_per_batch, self.positives_per_query, self.extra = queries_per_batch, positives_per_query, extra

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metric_module.distances import Distance
-from metric_module.errors import UserError
+from metric_module.errors import NotComputableError, UserError
 from metric_module.evaluation.exact.any_distance import exact_distance
 from metric_module.evaluation.inputs import check_items
 from metric_module.functional import full_precision
@@ -71,7 +71,7 @@ def few_shot_metrics(
         for shot in shots:
             large = (size > shot).nonzero().flatten()  # (C',)
             if len(large) < ways:
-                raise UserError(
+                raise NotComputableError(
                     f"few-shot: expected at least {ways} classes of more than {shot} samples, got {len(large)} "
                     f"of {len(classes)}; lower ways or shots"
                 )

@@ -54,7 +54,7 @@ class RetrievalMetric(EmbeddingMetric):
         all_ranks: Whether to count every rank to the end, for ``map`` and ``mrr``.
 
     Raises:
-        UserError: If a value of ``recall_at`` is not a positive integer; from ``compute`` if no query has a positive.
+        UserError: If a value of ``recall_at`` is not a positive integer.
 
     Example:
         >>> metric = RetrievalMetric(recall_at=(1,))
@@ -85,7 +85,7 @@ class RetrievalMetric(EmbeddingMetric):
         """See :func:`retrieval_metrics`."""
         figures = self._figures(samples, None)
         if samples.groups is not None:
-            across = self._figures(samples, samples.groups)
+            across = self.if_possible("cross_group", lambda: self._figures(samples, samples.groups))
             figures |= {f"cross_group_{name}": value for name, value in across.items()}
         return figures
 
@@ -122,7 +122,7 @@ class VerificationMetric(EmbeddingMetric):
         far: The false accept rates of ``tar_at_far``.
 
     Raises:
-        UserError: If a rate is not in (0, 1); from ``compute`` if there are no pairs of one class, or of two.
+        UserError: If a rate is not in (0, 1).
     """
 
     main_figure = "roc_auc"
@@ -168,7 +168,7 @@ class FewShotMetric(EmbeddingMetric):
         seed: Seed of the episodes.
 
     Raises:
-        UserError: If a number is too small; from ``compute`` if there are too few classes.
+        UserError: If a number is too small.
     """
 
     def __init__(
@@ -185,9 +185,7 @@ class FewShotMetric(EmbeddingMetric):
         self.ways, self.shots = ways, tuple(shots)
         self._names = [accuracy_name(ways, shot) for shot in shots]
         self.main_figure = self._names[0]
-        self._measure = partial(
-            few_shot_metrics, ways=ways, shots=tuple(shots), queries=queries, episodes=episodes, seed=seed
-        )
+        self._measure = partial(few_shot_metrics, ways=ways, queries=queries, episodes=episodes, seed=seed)
 
     @override
     def figure_names(self, folds: int | None = None) -> list[str]:
@@ -196,14 +194,18 @@ class FewShotMetric(EmbeddingMetric):
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
-        """See :func:`few_shot_metrics`."""
-        return self._measure(*samples[:3], distance=self.distance)
+        """See :func:`few_shot_metrics`; a number of shots that the classes do not allow is left out."""
+        figures: dict[str, float] = {}
+        for shot in self.shots:
+            measure = partial(self._measure, *samples[:3], distance=self.distance, shots=(shot,))
+            figures |= self.if_possible(accuracy_name(self.ways, shot), measure)
+        return figures
 
     @override
     def missing(self, data: Labelled) -> list[Missing]:
         """See :class:`EmbeddingMetric`: an episode needs enough classes of enough samples."""
         reasons = [(shot, too_few_classes(data, self.ways, shot)) for shot in self.shots]
-        return [Missing([f"accuracy_{self.ways}_way_{shot}_shot*"], reason) for shot, reason in reasons if reason]
+        return [Missing([f"{accuracy_name(self.ways, shot)}*"], reason) for shot, reason in reasons if reason]
 
 
 class ClusteringMetric(EmbeddingMetric):
@@ -328,7 +330,9 @@ class MetricGroup(EmbeddingMetric):
         figures: dict[str, float] = {}
         for metric in self.metrics:
             metric.threshold, metric.pairs, metric.folds = self.threshold, self.pairs, self.folds
-            found = metric.figures(samples)
+            metric.left_out.clear()
+            found = self.if_possible(type(metric).__name__, partial(metric.figures, samples))
+            self.left_out += metric.left_out
             twice = figures.keys() & found.keys()
             if twice:
                 raise UserError(f"evaluation: two metrics give {min(twice)}; expected different names")

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from metric_module.distances import Distance
 from metric_module.distributed import shard
-from metric_module.errors import UserError
+from metric_module.errors import NotComputableError
 from metric_module.evaluation.inputs import check_cutoffs
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
 from metric_module.evaluation.queries import gather_queries
@@ -108,7 +108,7 @@ def present(sought: Sought, ids: Tensor) -> Sought:
     if len(queries) == len(sought.queries) and len(references) == len(sought.references):
         return sought
     if not len(queries) or not len(references):
-        raise UserError(
+        raise NotComputableError(
             f"evaluation: expected queries and references among the samples that were read, got {len(queries)} "
             f"and {len(references)}"
         )

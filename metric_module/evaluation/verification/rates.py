@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metric_module.errors import UserError
+from metric_module.errors import NotComputableError, UserError
 from metric_module.evaluation.verification.pair_counts import PairCounts, Pairs
 
 
@@ -39,7 +39,7 @@ def accept_rates(counts: PairCounts) -> tuple[Tensor, Tensor]:
     """
     same = int(counts.same.sum())
     if not same or not counts.different:
-        raise UserError(
+        raise NotComputableError(
             f"labels: expected pairs of one class and pairs of two, got {same} of one and {counts.different} of two"
         )
     return counts.same.cumsum(0).cpu().double() / same, counts.within.cpu().double() / counts.different

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import Samples
 from metric_module import TripletModule, UserError
@@ -168,6 +169,19 @@ def test_a_validation_of_other_samples_is_no_comparison(tmp_path: Path) -> None:
     trainer(tmp_path, callbacks=[look]).fit(model, datamodule=data())
     trainer(tmp_path, callbacks=[look], limit_val_batches=1).validate(model, datamodule=data(), verbose=False)
     assert look.before is not None and look.after is None
+
+
+@pytest.mark.filterwarnings("ignore:Your `val_dataloader`'s sampler has shuffling enabled")
+@pytest.mark.parametrize(("shuffle", "measured"), [(False, list(range(20))), (True, None)])
+def test_the_first_of_several_loaders_without_ids(tmp_path: Path, shuffle: bool, measured: list[int] | None) -> None:
+    class Plain(Clouds):
+        def val_dataloader(self) -> list[DataLoader[Any]]:
+            points = TensorDataset(torch.randn(20, 6), torch.arange(20) // 5)
+            return [DataLoader(points, batch_size=7, shuffle=shuffle), DataLoader(points, batch_size=3)]
+
+    look = BeforeTraining()
+    trainer(tmp_path, callbacks=[look], max_epochs=1).fit(tiny(), datamodule=data(Plain))
+    assert (None if look.ids is None else look.ids.tolist()) == measured
 
 
 def test_without_a_data_module_nothing_is_measured(tmp_path: Path) -> None:
