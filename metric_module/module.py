@@ -122,7 +122,7 @@ class TripletModule(EmbeddingModule):
 
     @override
     def on_train_start(self) -> None:
-        """Check the loaders as Lightning has changed them, and let restored schedules take the learning rates of now."""
+        """Check the loaders as Lightning has changed them, and let restored schedules take the current rates."""
         check_train_loaders(self.trainer.train_dataloader, self.device)
         for configuration in self.trainer.lr_scheduler_configs:
             follow_optimizer(configuration.scheduler)
