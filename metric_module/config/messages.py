@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,7 @@ _AMBIGUOUS = "Ambiguous value for argument "
 _ABOUT_THE_CONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
 _NOT_LOGGED = re.compile(r"monitor='(.+?)'.* could not find the monitored key in the returned metrics: \[(.*?)\]")
 _NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation, but you set")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
 
 
@@ -44,6 +46,8 @@ def explain(error: BaseException) -> str | None:
     for cause in chain:
         if isinstance(cause, UserError) or type(cause).__name__ == "MisconfigurationException":
             return _unknown_figure(cause) or one_line(cause)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"cannot write {error.filename or 'a file of the run'} ({error.strerror})"
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, OverrideParseException):
