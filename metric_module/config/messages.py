@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 import traceback
@@ -32,6 +33,7 @@ _NOT_LOGGED = re.compile(
     r"|Early stopping conditioned on metric `(.+?)` which is not available\. .* any of the following: (.*)"
 )
 _NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation, but you set")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
 
 
@@ -50,6 +52,8 @@ def explain(error: BaseException) -> str | None:
             return f"logger: {one_line(cause)}"
         if isinstance(cause, UserError) or _is_from_lightning(cause):
             return _unknown_figure(cause) or one_line(cause)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"cannot write {error.filename or 'a file of the run'} ({error.strerror})"
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, OverrideParseException):

@@ -72,8 +72,10 @@ def _write_encoder(parts: Parts, path: Path) -> None:
 
 
 def _take_best(parts: Parts) -> None:
-    """Load the best checkpoint; without validation, keep the last weights."""
+    """Load the best checkpoint; without validation, or if the file is gone, keep the last weights."""
     savers = [saver for saver in parts.trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
     best = [saver.best_model_path for saver in savers if saver.monitor is not None and saver.best_model_path]
-    if best:
+    if best and not Path(best[0]).is_file():
+        rank_zero_warn(f"checkpoint: {best[0]} is gone, so the figures are those of the last weights")
+    elif best:
         load_weights(parts.module, best[0])

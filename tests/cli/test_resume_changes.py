@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,17 @@ def test_a_checkpoint_of_a_run_on_other_data(
 
 def test_the_log_has_no_lines_about_weights_only(trained: Path) -> None:
     assert "weights_only" not in (trained / "run.log").read_text()
+
+
+@pytest.mark.parametrize("place", ["training_step", "on_validation_epoch_end"])
+def test_a_full_disk_is_one_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    """Whoever writes, such as a logger that comes with Lightning."""
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "events")
+
+    monkeypatch.setattr(f"metric_module.module.TripletModule.{place}", full)
+    assert command(*CONF, *SHORT, "hydra.run.dir=new") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: cannot write events (No space left on device)"

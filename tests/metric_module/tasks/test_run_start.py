@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from metric_module import UserError
 from metric_module.tasks import train
-from metric_module.tasks.run_start import _moved
+from metric_module.tasks.run_start import RunStart, _moved
 
 Compose = Callable[..., DictConfig]
 
@@ -59,6 +61,24 @@ def test_the_record_is_written_when_training_starts(
     monkeypatch.setattr("metric_module.module.TripletModule.training_step", stop)
     with pytest.raises(InterruptedError):
         train(small(*short))
+
+
+def test_a_folder_that_is_removed_while_training(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figures are shown, and written to the folder that is made again."""
+    record = RunStart.record
+
+    def remove(start: RunStart, trainer: Trainer) -> None:
+        if trainer.global_step:
+            shutil.rmtree(tmp_path / "run")
+        record(start, trainer)
+
+    monkeypatch.setattr(RunStart, "record", remove)
+    with pytest.warns(UserWarning, match=r"checkpoint: .*best.ckpt is gone, so the figures are those of the last"):
+        figures = train(small("trainer.max_epochs=1", "report=false", "test=false", "logger=default"))
+    assert 0 < figures["val/map_at_r"] < 1
+    assert (tmp_path / "run/metrics.json").is_file() and "map_at_r" in capsys.readouterr().out
 
 
 def test_a_training_at_its_end_is_recorded_too(small: Compose, tmp_path: Path) -> None:
