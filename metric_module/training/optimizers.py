@@ -53,12 +53,18 @@ def _total_steps(trainer: Trainer) -> int:
     """Number of optimizer steps of the whole training.
 
     Raises:
-        UserError: If the trainer allows no step at all.
+        UserError: If the trainer allows no step at all, or nothing limits the number of steps.
     """
     for name in ("max_steps", "max_epochs"):
         if getattr(trainer, name) == 0:
             raise UserError(f"trainer.{name}: expected an integer >= 1, or -1 for no limit, got 0")
-    return int(trainer.estimated_stepping_batches)
+    steps = trainer.estimated_stepping_batches
+    if not 0 <= steps < math.inf:  # a loader without a length, or training without end
+        raise UserError(
+            "trainer.max_steps: the schedule needs the number of steps, and neither the training loader nor the "
+            "trainer limits it; give trainer.max_steps=1000, say, or scheduler=constant"
+        )
+    return int(steps)
 
 
 def parameter_groups(module: nn.Module, lr_scale: Mapping[str, float]) -> list[dict[str, Any]]:
