@@ -80,6 +80,9 @@ class DataModuleFacts:
     eval_dataloader = Fact[Callable[[str], Any]]()
     """Maps ``train``, ``val``, ``test`` or ``all`` to a loader of every sample of that split once."""
 
+    accept_any_items = Fact[Callable[[], None]]()
+    """Prepares the data module to read every given item, labelled or not, since they are only embedded."""
+
     samples = Fact[Any]()
     """The data set itself; :attr:`splits` and :attr:`labels` are all that is read of it."""
 
