@@ -21,7 +21,7 @@ from datamodules.base import PKDataModule
 from datamodules.checks import check_folder
 from datamodules.messages import listed, shortened
 from datamodules.sampling.dataset import Samples
-from datamodules.sampling.splits import SPLITS, split_samples
+from datamodules.sampling.splits import SPLITS
 from datamodules.sampling.verification_pairs import read_pairs
 from datamodules.sources.images import ImageFiles
 from datamodules.sources.paths import Paths
@@ -62,6 +62,7 @@ class ImageFolderDataModule(PKDataModule):
     pairs_file: str | None = None
     cache_dir: str | None = None
     eval_batch_size: int = 256
+    num_workers: int = 2
     augment: AugmentFunction | None = IMAGE_AUGMENT
 
     @override
@@ -73,13 +74,15 @@ class ImageFolderDataModule(PKDataModule):
         """
         root = Path(self.root)
         given = [name for name in SPLITS if (root / name).is_dir()]
+        if self.any_items and len(given) < len(SPLITS):
+            given = []
         if given and len(given) < len(SPLITS):
             missing = ", ".join(name for name in SPLITS if name not in given)
             raise UserError(f"{root}: expected train, val and test, or a folder for each class; missing: {missing}")
-        lists = {name: list_classes(root / name) for name in given or [""]}
+        lists = {name: list_classes(root / name, every=self.any_items) for name in given or [""]}
         _warn_of_ignored([*lists.values()])
-        names = sorted({name for found in lists.values() for name in found.images})
-        code = {name: label for label, name in enumerate(names)}
+        names = sorted({name for found in lists.values() for name in found.images if name})
+        code = {name: label for label, name in enumerate(names)} | {"": -1}
         rows = [
             (split, code[name], path)
             for split, found in lists.items()
@@ -91,7 +94,7 @@ class ImageFolderDataModule(PKDataModule):
             split_of = np.array([split for split, _, _ in rows])
             splits = {split: torch.from_numpy((split_of == split).nonzero()[0]) for split in SPLITS}
         else:
-            splits = split_samples(labels, names, seed=self.split_seed, fractions=self.fractions)
+            splits = self.own_split(labels, names)
         images = ImageFiles(Paths(path for _, _, path in rows), self.image_size, self.cache_dir)
         pairs = None if self.pairs_file is None else read_pairs(self.pairs_file, _numbered(path for *_, path in rows))
         return Samples(images, labels, splits, class_names=names, listed=pairs)
@@ -126,11 +129,12 @@ class Classes(NamedTuple):
     deeper: list[str]
 
 
-def list_classes(folder: Path) -> Classes:
+def list_classes(folder: Path, every: bool = False) -> Classes:
     """Find the images of each class; hidden files and folders are skipped.
 
     Args:
         folder: Folder with one folder for each class.
+        every: Whether to list all other images as well, as those of a class without a name.
 
     Raises:
         UserError: The folder does not exist, or its folders contain no images.
@@ -144,6 +148,11 @@ def list_classes(folder: Path) -> Classes:
         else:
             found.empty.append(place)
         found.deeper.extend(deeper)
+    if every:
+        direct = sorted(entry.path for entry in os.scandir(folder) if _is_image(entry.name) and entry.is_file())
+        if others := direct + found.deeper:
+            found.images[""] = others
+        found = found._replace(empty=[], deeper=[])
     if not found.images:
         kinds = ", ".join(sorted(SUFFIXES))
         got = f"all {len(found.deeper)} images further down, such as {found.deeper[0]}" if found.deeper else "none"

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from lightning import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
@@ -44,6 +45,8 @@ class ResumableDataModule(LightningDataModule, ABC):
         preflight: Whether to check all samples before the first step, see :meth:`prepare_data`.
         split_seed: Seed of the split, where the data set does not define one.
         fractions: Shares of train, val and test in that split.
+        any_items: Whether any items will do, labelled or not, because they are only embedded: what training requires
+            of them is not checked. Not an argument, see :meth:`accept_any_items`.
 
     Raises:
         UserError: A number is out of range.
@@ -55,6 +58,7 @@ class ResumableDataModule(LightningDataModule, ABC):
     preflight: bool
     split_seed: int
     fractions: Sequence[float]
+    any_items = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -66,7 +70,7 @@ class ResumableDataModule(LightningDataModule, ABC):
             check_given(f"datamodule.{name}", getattr(self, name, None))
         check_split(self.split_seed, self.fractions)
         self._next = (0, 0)
-        self._checked = False
+        self._checked: set[bool] = set()
         self._trained_as: Preprocessing | None = None
 
     def preprocess_as(self, preprocessing: Preprocessing) -> None:
@@ -82,6 +86,16 @@ class ResumableDataModule(LightningDataModule, ABC):
     @abstractmethod
     def find_problems(self) -> list[str]:
         """List everything that would spoil training or its figures, one line for each kind of problem."""
+
+    def accept_any_items(self) -> None:
+        """Read the data set to embed it: every given item, labelled or not."""
+        self.any_items = True
+
+    @property
+    def for_training(self) -> bool:
+        """Whether the samples are for training, so that its requirements apply."""
+        doing = None if self.trainer is None else self.trainer.state.fn
+        return not self.any_items and doing in {None, TrainerFn.FITTING}
 
     @abstractmethod
     def train_sampler(self) -> PKSampler | PairSampler:
@@ -102,12 +116,14 @@ class ResumableDataModule(LightningDataModule, ABC):
         Raises:
             UserError: Lists the problems found.
         """
-        if self._checked or not self.preflight:
+        if not self.preflight or {self.for_training, True} & self._checked:
             return
         problems = self.find_problems()
         if problems:
             raise UserError("data: " + "; ".join(problems))
-        self._checked = True  # training, validation and test each call this; files that break in between are theirs
+        self._checked.add(
+            self.for_training
+        )  # training, validation and test each call this; files that break in between are theirs
 
     @override
     def setup(self, stage: str) -> None:

@@ -89,6 +89,8 @@ class DataModuleFacts:
 
     preprocess_as = Fact[Callable[[Preprocessing], None]]()
     """Makes the data module read its items as a trained encoder needs them."""
+    accept_any_items = Fact[Callable[[], None]]()
+    """Prepares the data module to read every given item, labelled or not, since they are only embedded."""
 
     samples = Fact[Any]()
     """The data set itself; :attr:`splits` and :attr:`labels` are all that is read of it."""

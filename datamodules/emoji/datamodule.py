@@ -20,7 +20,6 @@ from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.grouping import codes
-from datamodules.sampling.splits import split_samples
 from datamodules.sources.images_in_memory import ImagesInMemory
 from metric_module.errors import UserError
 from metric_module.preprocessing.images import ROUNDED_AREA, resize
@@ -62,8 +61,9 @@ class EmojiDataModule(PKDataModule):
         UserError: A number is out of range; in ``load``: the shipped files are missing or damaged.
     """
 
+    classes_per_batch: int | None = 64
     _: KW_ONLY
-    image_size: int = 32
+    image_size: int = 64
     class_turns: float = 0.6
     augment: AugmentFunction | None = AUGMENT
     duplicates: str = "keep"
@@ -77,7 +77,7 @@ class EmojiDataModule(PKDataModule):
         return Samples(
             fetch=ImagesInMemory(images, self.image_size, resize=ROUNDED_AREA),
             labels=labels,
-            splits=split_samples(labels, names, seed=self.split_seed, fractions=self.fractions),
+            splits=self.own_split(labels, names),
             class_names=names,
             groups=torch.tensor([GROUPS[family] for family in families]),
         )

@@ -63,6 +63,7 @@ class EmojiScenesDataModule(PKDataModule):
     image_size: int = 64
     pixels_per_instance: int = 64
     grid: int = 2
+    eval_batch_size: int = 4096
 
     @override
     def __post_init__(self) -> None:

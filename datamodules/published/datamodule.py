@@ -60,6 +60,7 @@ class PublishedDataModule(PKDataModule):
     official: bool = True
     cache_dir: str | None = None
     eval_batch_size: int = 128
+    num_workers: int = 4
     augment: AugmentFunction | None = IMAGE_AUGMENT
     duplicates: str = "keep"  # some data sets have the same photo in training and test; published figures include it
 

@@ -124,11 +124,16 @@ class Samples(NamedTuple):
     listed: ListedPairs | None = None
 
     def class_name(self, label: int) -> str:
-        """Name a class."""
+        """Name a class; a sample without label has the class -1, which has no name."""
+        if label < 0:
+            return ""
         return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
-    def check(self) -> None:
+    def check(self, for_training: bool = True) -> None:
         """Check types, shapes and splits, so that mistakes are found before training.
+
+        Args:
+            for_training: Whether every sample needs a label, and every split samples.
 
         Raises:
             UserError: Labels, groups or queries have another type or shape, a label is negative, a split is missing or
@@ -138,7 +143,7 @@ class Samples(NamedTuple):
         if labels.dtype != torch.int64 or labels.ndim != 1:
             raise UserError(f"expected labels as an int64 tensor of shape (N,), got {_in_words(labels)}")
         below = sorted(set(labels[labels < 0].tolist()))
-        if below:
+        if below and for_training:
             raise UserError(f"expected labels >= 0, got {shortened(below)}; leave such samples out")
         for name, tensor, kind, words in (
             ("groups", self.groups, torch.int64, "an int64"),
@@ -148,7 +153,7 @@ class Samples(NamedTuple):
                 expected = f"{words} tensor of shape {tuple(labels.shape)}"
                 raise UserError(f"expected {name} as {expected}, got {_in_words(tensor)}")
         empty = [name for name in SPLITS if name not in self.splits or not len(self.splits[name])]
-        if empty:
+        if empty and for_training:
             raise UserError(f"splits without samples: {', '.join(empty)}")
         if twice := _in_two([ids for ids in self.splits.values() if len(ids)]):
             raise UserError(f"samples in more than one split, by id: {shortened(twice)}")
@@ -160,7 +165,7 @@ def _in_words(tensor: Tensor) -> str:
 
 def _in_two(splits: Sequence[Tensor]) -> list[int]:
     """Find ids that occur more than once, ascending; a byte per id avoids sorting millions of them."""
-    seen = torch.zeros(max(int(part.max()) for part in splits) + 1, dtype=torch.bool)
+    seen = torch.zeros(max((int(part.max()) for part in splits), default=0) + 1, dtype=torch.bool)
     for part in splits:
         seen[part] = True
     if int(seen.sum()) == sum(map(len, splits)):

@@ -86,8 +86,11 @@ def allowed(got: str, options: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Join the lines of an exception's message, without links, details and control characters."""
-    lines = [line.strip() for line in str(error).split("Config search path:")[0].splitlines()]
+    """Join the lines of an exception's message, without links, details, control characters and a worker's traceback."""
+    text = str(error)
+    if text.startswith("Caught ") and "Original Traceback" in text:  # torch's report, with the message at the end
+        text = text.rstrip().splitlines()[-1].partition(": ")[2]
+    lines = [line.strip() for line in text.split("Config search path:")[0].splitlines()]
     return printable("; ".join(line for line in lines if line and not line.startswith(_DETAILS)))
 
 

@@ -13,7 +13,6 @@ from metric_module.storage.folders import quoted
 from metric_module.storage.run_folder import CONFIG, check_free
 from metric_module.sweeps.ledger import (
     DONE,
-    JOB,
     MISSING,
     Job,
     place_of,
@@ -24,6 +23,7 @@ from metric_module.sweeps.ledger import (
     write_ledger,
 )
 from metric_module.sweeps.process import hold, run_child
+from metric_module.sweeps.records import JOB
 
 # Options of the sweep, which its jobs do not get.
 _OF_THE_SWEEP = (

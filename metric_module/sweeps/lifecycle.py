@@ -22,8 +22,9 @@ from metric_module.errors import printable
 from metric_module.storage.atomic import write_whole
 from metric_module.storage.run_folder import contents, note_missing, remove_empty, remove_new
 from metric_module.sweeps.job import config_dirs
-from metric_module.sweeps.ledger import DONE, FAILED, JOB, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
+from metric_module.sweeps.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
 from metric_module.sweeps.objective import direct, objective_of
+from metric_module.sweeps.records import JOB
 from metric_module.sweeps.settings import resume_command
 
 REFUSED = 2

@@ -75,16 +75,16 @@ def _total_steps(trainer: Trainer) -> int:
     """Number of optimizer steps of the whole training.
 
     Raises:
-        UserError: If the trainer allows no step at all, or its length is only bounded by time.
+        UserError: If the trainer allows no step at all, or its length is unknown.
     """
     for name in ("max_steps", "max_epochs"):
         if getattr(trainer, name) == 0:
             raise UserError(f"trainer.{name}: expected an integer >= 1, or -1 for no limit, got 0")
     steps = trainer.estimated_stepping_batches
-    if math.isinf(steps):
+    if not 0 <= steps < math.inf:  # a loader without a length, or training without end
         raise UserError(
-            "scheduler: expected a training of known length; give trainer.max_epochs or trainer.max_steps beside "
-            "trainer.max_time, or scheduler=constant"
+            "trainer.max_steps: the schedule needs the number of steps, and neither the training loader nor the "
+            "trainer limits it; give trainer.max_steps=1000, say, or scheduler=constant"
         )
     return int(steps)
 

@@ -164,8 +164,9 @@ def test_shared_values_have_one_owner(tmp_path: Path) -> None:
 def test_figures_of_another_kind_bring_the_one_to_monitor(tmp_path: Path, words: list[str], monitor: str) -> None:
     cfg = composed(tmp_path, *words)
     metric = MetricGroup([instantiate(node) for node in cfg.evaluation.values()])
-    resolve_monitor(cfg, metric)
-    assert cfg.monitor == cfg.callbacks.best.monitor == monitor
+    callbacks: Any = OmegaConf.to_container(cfg.callbacks, resolve=True)
+    resolve_monitor(cfg, callbacks, metric)
+    assert cfg.monitor == callbacks["best"]["monitor"] == monitor
     assert all("_target_" in node for node in cfg.evaluation.values())
 
 

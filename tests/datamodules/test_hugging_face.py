@@ -60,7 +60,7 @@ def save(folder: Path, cuts: dict[str, tuple[int, int]] | None = None, **changes
 
 
 def module(path: str, **settings: Any) -> HuggingFaceDataModule:
-    given = {"input": "text", "classes_per_batch": 2, "samples_per_class": 2, "image_size": 8}
+    given = {"input": "text", "classes_per_batch": 2, "samples_per_class": 2, "image_size": 8, "num_workers": 0}
     return HuggingFaceDataModule(path=path, **{**given, **settings})
 
 

@@ -39,7 +39,8 @@ def make(root: Path, classes: int = 10, each: int = 4) -> Path:
 
 
 def module(root: Path, **settings: Any) -> ImageFolderDataModule:
-    given = {"classes_per_batch": 4, "samples_per_class": 2, "image_size": 8, "cache_dir": str(root.parent / "cache")}
+    given: dict[str, Any] = {"classes_per_batch": 4, "samples_per_class": 2, "image_size": 8, "num_workers": 0}
+    given |= {"cache_dir": str(root.parent / "cache")}
     return ImageFolderDataModule(root=str(root), **{**given, **settings})
 
 

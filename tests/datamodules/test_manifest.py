@@ -55,7 +55,7 @@ def write(folder: Path, kind: str = "parquet", **changes: Any) -> str:
 
 
 def module(table: str, **settings: Any) -> ManifestDataModule:
-    given = {"label": "person", "classes_per_batch": 2, "samples_per_class": 2, "image_size": 8}
+    given = {"label": "person", "classes_per_batch": 2, "samples_per_class": 2, "image_size": 8, "num_workers": 0}
     return ManifestDataModule(table=table, **{**given, **settings})
 
 

@@ -16,7 +16,7 @@ from metric_module.datamodule_facts import DataModuleFacts, Fact
 from tests.helpers.small import Clouds
 
 FACTS = {name for name, value in vars(DataModuleFacts).items() if isinstance(value, Fact)}
-OF_RELATIONS = {"sought", "queries", "class_names_of", "preprocessing", "preprocess_as"}
+OF_RELATIONS = {"sought", "queries", "class_names_of", "preprocessing", "preprocess_as", "accept_any_items"}
 
 
 def test_every_fact_is_listed_and_offered_by_our_data_modules() -> None:
@@ -34,6 +34,7 @@ def test_every_fact_is_listed_and_offered_by_our_data_modules() -> None:
         "eval_dataloader",
         "preprocessing",
         "preprocess_as",
+        "accept_any_items",
         "samples",
     } == FACTS
     assert {name for name in FACTS if hasattr(PKDataModule, name)} == FACTS - {"sought"}

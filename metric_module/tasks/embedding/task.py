@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.storage.atomic import beside
 from metric_module.tasks.build import Parts
@@ -77,6 +78,9 @@ def embed_to_file(parts: Parts, split: str, path: Path) -> tuple[int, int]:
             write_file(part, path.suffix[1:], shards, Naming(parts.datamodule, split), about)
         return len(shards.ids), shards.width
 
+    accept_any_items = DataModuleFacts(parts.datamodule).accept_any_items
+    if accept_any_items is not None:
+        accept_any_items()
     try:
         return embed_split(parts, split, path.parent, write)
     except OSError as error:

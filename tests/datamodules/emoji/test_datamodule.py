@@ -21,8 +21,8 @@ from metric_module.preprocessing.images import resize
 
 @pytest.fixture(scope="module")
 def data() -> EmojiDataModule:
-    """Make the data set at its default size."""
-    return EmojiDataModule()
+    """Make the data set at half the size of its tiles."""
+    return EmojiDataModule(image_size=32)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,13 @@ def test_several_labels(tmp_path: Path) -> None:
     path = labelled(tmp_path)
     labels = [set(line.partition(",")[2].split("|")) for line in path.read_text().splitlines()[1:]]
     data = MultiLabelDataModule(
-        path=str(path), image_size=8, queries_per_batch=6, random_references=12, preflight=False
+        path=str(path),
+        image_size=8,
+        queries_per_batch=6,
+        positives_per_query=1,
+        random_references=12,
+        preflight=False,
+        num_workers=0,
     )
     itself = 0
     for batch in data.train_dataloader():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
+from torch.utils.data import DataLoader, IterableDataset
 
 from metric_module import UserError
 from metric_module.config import conf_folder
 from metric_module.config.schema import register
 from metric_module.training.optimizers import build_optimizer, build_scheduler, follow_optimizer, parameter_groups
 from metric_module.training.schedules import warmup_cosine
-from tests.helpers.training import loader, module, trainer
+from tests.helpers.training import Triples, loader, module, trainer
 
 CONF = conf_folder()
 SCHEDULERS = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))
@@ -302,3 +304,14 @@ def test_an_option_that_its_schedule_sets_is_refused(name: str, value: float, ol
         resumed(before, partial(before, **{name: value}), once)
     same, _ = resumed(before, before, once)
     assert same.param_groups[0]["momentum"] != 0.9, "it is cycled"
+
+
+def test_a_loader_without_a_length_needs_max_steps(tmp_path: Path) -> None:
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            yield from Triples().batches
+
+    fit = partial(trainer(tmp_path, max_epochs=1).fit, train_dataloaders=DataLoader(Stream(), batch_size=None))
+    with pytest.raises(UserError, match=r"^trainer.max_steps: the schedule needs the number of steps, .*=constant$"):
+        fit(module(scheduler=warmup_cosine))
+    fit(module())
