@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -271,7 +272,7 @@ def test_no_folder_and_no_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"datamodule.root: no such folder: .*nowhere"):
         module(tmp_path / "nowhere").setup("fit")
     (tmp_path / "empty" / "class").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"empty: expected a folder of images for each class \(.bmp, .* got none"):
+    with pytest.raises(UserError, match=r"empty: expected a folder of images for each class \(.jpg, .* got none"):
         module(tmp_path / "empty").setup("fit")
 
 
@@ -287,7 +288,37 @@ def test_ignored_folders_are_reported(root: Path) -> None:
     assert reported == [
         f"data: 2 folders contain no image directly, and are ignored: {root}/empty, {root}/only deeper",
         f"data: 3 images in subfolders of class folders are ignored: {root}/class_0/old/a.png, ...",
+        f"data: 1 files are no images in a class folder, and are ignored (.txt): {root}/empty/a.txt",
     ]
+
+
+def test_every_kind_of_image_that_pillow_reads_is_used(root: Path) -> None:
+    for suffix in (".pgm", ".ppm", ".jfif", ".webp", ".tga", ".JPE"):
+        Image.open(root / "class_0/0.png").convert("L").save(root / f"class_0/new{suffix}")
+    (root / "class_0/notes.txt").write_text("no image")
+    (root / "class_1/clip.mp4").write_bytes(b"no image")
+    (root / "list").write_text("no image, and in no class folder")
+    with pytest.warns(UserWarning, match="^data: 3 files are no images in a class folder, .*no extension") as warned:
+        samples = module(root).samples
+    assert len(warned) == 1 and len(samples.labels) == 46
+    assert samples.fetch(torch.arange(4, 10)).shape == (6, 3, 8, 8)
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_classes_of_several_folders(root: Path, split: bool) -> None:
+    places = [root.parent / "nested" / name for name in (("train", "val", "test") if split else ("",))]
+    for number, place in enumerate(places):
+        for name in ("a", "b", "c"):
+            for character in ("1", "2"):
+                (place / f"{number}{name}" / character).mkdir(parents=True)
+                shutil.copy(root / "class_0/0.png", place / f"{number}{name}" / character / "x.png")
+    nested = ImageFolderDataModule(root=str(root.parent / "nested"), class_depth=2)
+    names = [*nested.samples.class_names]
+    assert len(names) == (18 if split else 6) and names[:3] == ["0a/1", "0a/2", "0b/1"]
+    with pytest.raises(UserError, match=r"got all .* further down, .* \(datamodule.class_depth=2 makes a class"):
+        ImageFolderDataModule(root=str(root.parent / "nested")).setup("fit")
+    with pytest.raises(UserError, match=r"datamodule\.class_depth: expected an integer >= 1, got 0"):
+        ImageFolderDataModule(root=str(root), class_depth=0)
 
 
 def test_a_root_one_level_too_high(root: Path) -> None:
