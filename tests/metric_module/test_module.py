@@ -334,8 +334,9 @@ def test_a_divergence_is_named(tmp_path: Path, miner: Any) -> None:
 
 
 def test_without_the_refusal_of_nan_the_weights_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module's check is the only one of a step."""
+    """The module's check of embeddings and the criterion's check of distances are the only ones of a step."""
     monkeypatch.setattr(TripletModule, "_refuse", lambda *arguments: None)
+    monkeypatch.setattr("metric_module.criterion.triplet.check_loss_is_finite", lambda *arguments: None)
     batch = Triples().batches[0]
     spoiled = [batch._replace(inputs=batch.inputs.index_fill(0, torch.tensor([3]), math.nan))]
     model = module()
