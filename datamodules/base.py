@@ -244,6 +244,15 @@ class PKDataModule(ResumableDataModule):
             return self.samples.fetch.show(ids)
         return [f"{name}, sample {id}" for name, id in zip(self.class_names_of(ids), ids, strict=True)]
 
+    def names_of(self, ids: Sequence[int]) -> list[str]:
+        """Name each sample, by its file if it has one.
+
+        Args:
+            ids: The samples.
+        """
+        source = self.samples.fetch
+        return source.names(ids) if isinstance(source, Source) else [f"sample {id}" for id in ids]
+
     def classes_trained_on(self, split: str) -> int:
         """Count the classes of a split that the training split has too; 0 where the classes themselves are split."""
         labels, splits = self.samples.labels, self.samples.splits

@@ -72,6 +72,9 @@ class DataModuleFacts:
     class_names_of = Fact[Callable[[Sequence[int]], list[str]]]()
     """Maps ids ``(n,)`` to the class name of each sample."""
 
+    names_of = Fact[Callable[[Sequence[int]], list[str]]]()
+    """Maps ids ``(n,)`` to the name of each sample, such as its file, for people."""
+
     classes_trained_on = Fact[Callable[[str], int]]()
     """Maps a split to the number of its classes that the training split has too."""
 

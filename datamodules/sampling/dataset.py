@@ -80,6 +80,14 @@ class Source(ABC):
             ids: Samples.
         """
 
+    def names(self, ids: Sequence[int]) -> list[str]:
+        """Name each sample, for people; a source of files names them.
+
+        Args:
+            ids: Samples.
+        """
+        return [f"sample {id}" for id in ids]
+
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
         """List samples that cannot be used, one line for each kind of problem.
 

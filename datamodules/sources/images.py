@@ -63,6 +63,15 @@ class DecodedImages(Source):
         return self.preprocessing.inputs(squares)
 
     @override
+    def names(self, ids: Sequence[int]) -> list[str]:
+        """Return the name of each file, with the folder that it lies in.
+
+        Args:
+            ids: Samples.
+        """
+        return ["/".join(Path(self.name_of(row)).parts[-2:]) for row in ids]
+
+    @override
     def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
         """Return the images as pictures; the name of an image that can no longer be read.
 

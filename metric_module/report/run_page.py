@@ -54,7 +54,7 @@ def run_page(run: Run) -> str:
         values |= {
             "chosen": chosen,
             "worst": WORST_QUERIES,
-            "album": album(chosen.ids(run), labels, run.show, run.name),
+            "album": album(chosen.ids(run), labels, run.show, run.name, run.names),
             "separation": _separation(run),
             "phases": phases(run.mined),
             "map": _map(run, chosen),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from metric_module.report.page import Table, render
+from metric_module.report.page import Link, Table, render
 from metric_module.sweeps.ledger import DONE, FAILED, MISSING, Job, Plan, label, swept_keys
 from metric_module.sweeps.objective import Objective
 from metric_module.sweeps.plot import plot_settings
@@ -47,6 +48,7 @@ def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
         "lower": plan.objective.lower,
         "winners": winners,
         "test": _test_figures(found, repetition),
+        "jobs": _jobs(jobs, plan.monitor, folder),
         **_unfinished(jobs),
     }
     if winners:
@@ -108,6 +110,23 @@ def _test_figures(found: Sequence[Setting], repetition: str) -> Table:
     header = ["setting", "figure", f"{repetition}s", "mean", "95 % interval"]
     first = 0 if len(found) > 1 else 1  # a single setting needs no name
     return Table("test", header[first:], [row[first:] for row in rows], numeric=range(2 - first, 5 - first))
+
+
+def _jobs(jobs: Sequence[Job], monitor: str, folder: Path) -> Table:
+    """Return the finished jobs, with a link to the report of each."""
+    keys = swept_keys(jobs)
+    rows = [
+        [str(job.number), label(job, keys), f"{job.figures[monitor]:.4f}" if monitor in job.figures else "", report]
+        for job in jobs
+        if job.status == DONE
+        for report in [_report(job, folder)]
+    ]
+    return Table("jobs", ["job", "setting", monitor or "figure", "report"], rows, numeric=(0, 2))
+
+
+def _report(job: Job, folder: Path) -> str | Link:
+    found = (folder / job.folder / "report.html").is_file()
+    return Link("report", f"{quote(job.folder)}/report.html") if found else "none"
 
 
 def _unfinished(jobs: Sequence[Job]) -> dict[str, Table]:

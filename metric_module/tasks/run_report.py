@@ -91,6 +91,7 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
         trained_on=None if facts.classes_trained_on is None or stage not in STAGES else facts.classes_trained_on(stage),
         show=facts.show,
         name=facts.class_names_of,
+        names=facts.names_of,
         metrics=metrics if metrics.is_file() else None,
         monitor=cfg.monitor,
         steps=trainer.global_step or None,

@@ -213,6 +213,7 @@ def test_by_default_a_batch_has_all_classes_up_to_32() -> None:
 def test_samples_are_shown_by_class_and_id() -> None:
     assert Toy().show([4, 0]) == ["class 1, sample 4", "class 0, sample 0"]
     assert Toy().class_names_of([4, 0]) == ["class 1", "class 0"]
+    assert Toy().names_of([4, 0]) == ["sample 4", "sample 0"]
 
 
 def test_classes_that_were_trained_on() -> None:

@@ -373,3 +373,5 @@ def test_images_are_shown_and_a_lost_file_is_named(root: Path) -> None:
     expected = ImageInput(8).pixels(str(root / "class_0" / "2.png"))
     assert np.array_equal(np.array(picture), expected)
     assert data.class_names_of([0, 4]) == ["class_0", "class_1"]
+    assert [name.partition("/")[0] for name in data.names_of([0, 4])] == ["class_0", "class_1"]
+    assert all(name.endswith(".png") for name in data.names_of([0, 4]))

@@ -28,6 +28,7 @@ def test_every_fact_is_listed_and_offered_by_our_data_modules() -> None:
         "sought",
         "show",
         "class_names_of",
+        "names_of",
         "classes_trained_on",
         "classes_per_batch",
         "samples_per_class",

@@ -126,3 +126,13 @@ def test_a_command_with_control_characters_cannot_be_copied(tmp_path: Path, evil
     page = made(tmp_path)
     assert "Copy</button>" not in page and "has control characters, shown as escapes" in page
     assert re.search(r"<code>[^<]*encoder.name=a\\[^<]*</code></div>", page)
+
+
+def test_a_job_has_a_link_to_its_report(tmp_path: Path) -> None:
+    jobs = grid("margin=0.1,0.2", "seed=1")
+    leave(tmp_path, jobs, [0.5, 0.25])
+    (tmp_path / "0").rename(tmp_path / "a b")
+    (tmp_path / "a b" / "report.html").touch()
+    page = made(tmp_path)
+    assert [attributes["href"] for tag, attributes in Tags(page).seen if tag == "a"] == ["a%20b/report.html"]
+    assert "job setting val/map_at_r report 0 margin=0.1 0.5000 report 1 margin=0.2 0.2500 none" in text_of(page)
