@@ -15,6 +15,11 @@ from metric_module.config.trust import check_found, check_target
 from metric_module.errors import UserError
 
 _OWN = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+_CALL: dict[str, tuple[bool | str, ...]] = {
+    "_partial_": (False, True),
+    "_recursive_": (False, True),
+    "_convert_": ("none", "partial", "object", "all"),
+}
 _PLAIN = (bool, int, float, str, NoneType)
 
 
@@ -48,6 +53,7 @@ def _check_call(path: str, node: Mapping[str, Any]) -> None:
     inherited = inspect.isclass(target) and target.__init__ is nn.Module.__init__  # it takes no arguments
     parameters = {} if inherited else inspect.signature(target).parameters
     given = {key: value for key, value in node.items() if key not in _OWN}
+    _check_own(path, node)
     if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters.values()):
         for key in given:
             if key not in parameters:
@@ -61,6 +67,17 @@ def _check_call(path: str, node: Mapping[str, Any]) -> None:
             named = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
             if named and parameter.default is parameter.empty and key not in given and "_args_" not in node:
                 raise UserError(f"{path}.{key}: {name} needs this argument; give +{path}.{key}=...")
+
+
+def _check_own(path: str, node: Mapping[str, Any]) -> None:
+    """Check the keys that say how a target is called, and that its arguments have names."""
+    for key, value in node.items():
+        if not isinstance(key, str):
+            raise UserError(f"{path}.{key}: expected the name of an argument, got {key!r}")
+        if key in _CALL and (not isinstance(value, bool | str) or value not in _CALL[key]):
+            raise UserError(f"{path}.{key}: expected one of {', '.join(map(str, _CALL[key]))}, got {value!r}")
+    if not isinstance(node.get("_args_", []), list):
+        raise UserError(f"{path}._args_: expected a list, got {node['_args_']!r}")
 
 
 def locate(path: str, target: str) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from metric_module.storage.atomic import write_whole
 from metric_module.storage.folders import remove
-from metric_module.sweeps.job import config_dirs
+from metric_module.sweeps.job import config_dirs, typed_in
 from metric_module.sweeps.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
 from metric_module.sweeps.settings import resume_command
 
@@ -51,7 +51,7 @@ class SweepReport(Callback):
 def plan_of(config: DictConfig) -> Plan:
     """Return the plan of a sweep, with the overrides of every job if Hydra's basic sweeper is used."""
     hydra = config.hydra
-    overrides, hydra_overrides = list(hydra.overrides.task), list(hydra.overrides.hydra)
+    overrides, hydra_overrides = typed_in(hydra.overrides.task), typed_in(hydra.overrides.hydra)
     return Plan(str(config.monitor), overrides, hydra_overrides, config_dirs(hydra), _jobs(hydra, overrides))
 
 

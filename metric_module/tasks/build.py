@@ -12,14 +12,14 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
 from metric_module.callbacks import BeforeTraining, MinedTriplets
 from metric_module.config.arguments import check_arguments
 from metric_module.config.messages import one_line
-from metric_module.config.renamed import rename_targets
-from metric_module.config.trust import check_configuration
+from metric_module.config.plain import plain
 from metric_module.distances import Distance
 from metric_module.encoders import Encoder
 from metric_module.errors import UserError
@@ -82,12 +82,11 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     Raises:
         UserError: If an argument does not fit its part, or a part needs a package that is not installed.
     """
-    rename_targets(cfg)
-    check_configuration(cfg)
+    cfg = plain(cfg)
     for message in _IGNORED:
         warnings.filterwarnings("ignore", message)
     for group in GROUPS:
-        check_arguments(group, OmegaConf.to_container(cfg[group], resolve=True))
+        check_arguments(group, OmegaConf.to_container(cfg[group]))
     # Otherwise trainer.deterministic also fills every new tensor with NaN first, a tenth of the time on CPUs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -96,7 +95,7 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     optimizer = _build(cfg, "optimizer")
     _try_out(optimizer)
     encoder: Encoder = _build(cfg, "encoder")
-    settings: Any = OmegaConf.to_container(cfg.module, resolve=True)
+    settings: Any = OmegaConf.to_container(cfg.module)
     weights = settings.pop("encoder_weights")
     if weights is not None and encoder_weights:
         load_encoder(encoder, weights)
@@ -122,7 +121,24 @@ def _trainer(cfg: DictConfig) -> Trainer:
     callbacks = [callback for callback in _build(cfg, "callbacks").values() if _has_use(callback, cfg, loggers)]
     plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]
     trainer: Trainer = _build(cfg, "trainer", logger=loggers, callbacks=callbacks, plugins=plugins)
+    check_reader(trainer.strategy)
     return trainer
+
+
+def check_reader(strategy: Strategy) -> None:
+    """Reject a strategy that reads checkpoints itself: FSDP, DeepSpeed and the model-parallel one unpickle anything.
+
+    Args:
+        strategy: The trainer's strategy.
+
+    Raises:
+        UserError: If it does not read through the checkpoint plugin, which takes plain values and tensors alone.
+    """
+    if type(strategy).load_checkpoint is not Strategy.load_checkpoint:
+        raise UserError(
+            f"trainer.strategy: {type(strategy).__name__} has a reader of checkpoints that can run code in them; "
+            "give trainer.strategy=ddp"
+        )
 
 
 def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool:

@@ -13,15 +13,12 @@ from metric_module.storage.atomic import write_whole
 
 
 def write_config(cfg: DictConfig) -> None:
-    """Write ``config.yaml`` to the folder of a run; every interpolation in it resolves without Hydra.
+    """Write ``config.yaml`` to the folder of a run.
 
     Args:
-        cfg: The composed configuration.
+        cfg: The configuration, resolved.
     """
-    folder = cfg.output_dir
-    own = cfg.copy()
-    own.output_dir = str(folder)
-    write_whole(Path(folder) / "config.yaml", OmegaConf.to_yaml(own))
+    write_whole(Path(cfg.output_dir) / "config.yaml", OmegaConf.to_yaml(cfg))
 
 
 def write_metrics(folder: Path, figures: Mapping[str, Mapping[str, float]]) -> None:

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 
 from metric_module.config.checks import check
+from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.storage.weights import NAME, save_encoder
@@ -33,6 +34,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the configuration or the data is wrong.
     """
+    cfg = plain(cfg)
     check(cfg)
     path = find_checkpoint(cfg)
     parts = build(cfg, encoder_weights=path is None)
