@@ -19,19 +19,21 @@ import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from metric_module.cli.interrupt import interruptible
 from metric_module.cli.resume import with_resume
 from metric_module.cli.trained_parts import with_trained_parts
 from metric_module.config import conf_folder
+from metric_module.config.arguments import locate
 from metric_module.config.checks import checked
+from metric_module.config.hydra_options import check_composed, check_words
 from metric_module.config.inheritance import import_from, passed_on
 from metric_module.config.messages import explain, one_line
+from metric_module.config.plain import no_nodes_from_text, plain
 from metric_module.config.renamed import rename_targets
 from metric_module.config.schema import register
-from metric_module.config.trust import check_configuration, check_found, check_task, check_words, remember
+from metric_module.config.trust import check_found, remember
 from metric_module.config.words import readable
 from metric_module.errors import UserError
 from metric_module.storage.run_folder import claim, remove_empty
@@ -42,6 +44,7 @@ from metric_module.sweeps.resume import with_resume_sweep
 
 REFUSED = 2
 _CONFIG_PATH = ("--config-path", "-cp")
+_RERUN = "--experimental-rerun"
 
 
 def main() -> int:
@@ -74,8 +77,9 @@ def run(main: Callable[[], Any]) -> int:
 def _run(main: Callable[[], Any]) -> int:
     refused = False
     try:
+        _check_options(sys.argv[1:])
         sys.argv[1:] = _with_config_path(with_trained_parts(with_resume(with_resume_sweep(sys.argv[1:]))))
-        with _checked_composition():
+        with no_nodes_from_text(), _checked_composition():
             main()
         return finish_sweep()
     except Exception as error:
@@ -88,6 +92,13 @@ def _run(main: Callable[[], Any]) -> int:
     finally:
         leave_sweep(refused)
         remove_empty()
+
+
+def _check_options(words: list[str]) -> None:
+    """Reject Hydra's option that unpickles a file; argparse reads abbreviations of it too."""
+    for flag in (word.partition("=")[0] for word in words):
+        if len(flag) > len("--") and _RERUN.startswith(flag):
+            raise UserError(f"{_RERUN}: a pickle can run any code; give resume=<run>, or the options of the run")
 
 
 def _with_config_path(words: list[str]) -> list[str]:
@@ -114,11 +125,11 @@ def _checked_composition() -> Iterator[None]:
     def checked(*arguments: Any, **options: Any) -> DictConfig:
         """Check the overrides, compose, and check the result."""
         call = signature(compose).bind(*arguments, **options)
-        call.arguments["overrides"] = readable(call.arguments["overrides"])
-        check_words(call.arguments["overrides"])
+        words = call.arguments["overrides"] = readable(call.arguments["overrides"])
+        check_words(words)
         cfg = compose(*call.args, **call.kwargs)
         rename_targets(cfg)
-        check_configuration(cfg)
+        check_composed(cfg, words)
         if OmegaConf.select(cfg, "hydra.job.chdir"):
             raise UserError("hydra.job.chdir: the program stays in the folder where it was started; leave this out")
         return cfg
@@ -146,9 +157,9 @@ def job(cfg: DictConfig) -> float | None:
     if settings.mode == RunMode.MULTIRUN:
         return run_apart(cfg, settings)
     try:
+        cfg = plain(cfg)
         with claim(Path(cfg.output_dir), _continues(cfg)), checked(cfg):
-            check_task(cfg.task._target_)
-            task = get_method(cfg.task._target_)
+            task = locate("task._target_", cfg.task._target_)
             check_found("task._target_", cfg.task._target_, task)
             logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and store its messages
             figures: Mapping[str, float] = task(cfg)

@@ -14,7 +14,12 @@ from metric_module.config.messages import allowed
 from metric_module.config.trust import check_found, check_target
 from metric_module.errors import UserError
 
-_HYDRA: dict[str, type] = {"_target_": str, "_partial_": bool, "_convert_": str, "_recursive_": bool, "_args_": list}
+_OWN = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+_CALL: dict[str, tuple[bool | str, ...]] = {
+    "_partial_": (False, True),
+    "_recursive_": (False, True),
+    "_convert_": ("none", "partial", "object", "all"),
+}
 _PLAIN = (bool, int, float, str, NoneType)
 _SEQUENCES = (list, tuple, set, Sequence, Iterable, Collection)
 _MAPPINGS = (dict, Mapping)
@@ -44,14 +49,14 @@ def check_arguments(path: str, node: Any, later: Sequence[str] | None = None) ->
 
 
 def _check_call(path: str, node: Mapping[str, Any], later: Sequence[str] | None) -> None:
-    _check_instructions(path, node)
+    _check_own(path, node)
     check_target(f"{path}._target_", node["_target_"])
     target = locate(f"{path}._target_", node["_target_"])
     check_found(f"{path}._target_", node["_target_"], target)
     name = getattr(target, "__name__", str(target))
     inherited = inspect.isclass(target) and target.__init__ is nn.Module.__init__  # it takes no arguments
     parameters = {} if inherited else inspect.signature(target).parameters
-    given = {key: value for key, value in node.items() if key not in _HYDRA}
+    given = {key: value for key, value in node.items() if key not in _OWN}
     if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters.values()):
         for key in given:
             if key not in parameters:
@@ -68,11 +73,15 @@ def _check_call(path: str, node: Mapping[str, Any], later: Sequence[str] | None)
                 raise UserError(f"{path}.{key}: {name} needs this argument; give +{path}.{key}=...")
 
 
-def _check_instructions(path: str, node: Mapping[str, Any]) -> None:
-    """Check the types of the keys that tell Hydra how to build a node."""
-    for key, kind in _HYDRA.items():
-        if not isinstance(node.get(key, kind()), kind):
-            raise UserError(f"{path}.{key}: expected {kind.__name__}, got {node[key]!r}")
+def _check_own(path: str, node: Mapping[str, Any]) -> None:
+    """Check the keys that say how a target is called, and that its arguments have names."""
+    for key, value in node.items():
+        if not isinstance(key, str):
+            raise UserError(f"{path}.{key}: expected the name of an argument, got {key!r}")
+        if key in _CALL and (not isinstance(value, bool | str) or value not in _CALL[key]):
+            raise UserError(f"{path}.{key}: expected one of {', '.join(map(str, _CALL[key]))}, got {value!r}")
+    if not isinstance(node.get("_args_", []), list):
+        raise UserError(f"{path}._args_: expected a list, got {node['_args_']!r}")
 
 
 def locate(path: str, target: str) -> Callable[..., Any]:

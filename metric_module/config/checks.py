@@ -49,7 +49,7 @@ def check(cfg: DictConfig) -> None:
     """
     if any(cfg is done for done in _checked):
         return
-    _check_keys(cfg)
+    check_keys(cfg)
     _check_task(cfg)
     _check_missing(cfg)
     _check_margin(cfg)
@@ -59,7 +59,15 @@ def check(cfg: DictConfig) -> None:
     _check_checkpoint(cfg)
 
 
-def _check_keys(cfg: DictConfig) -> None:
+def check_keys(cfg: Mapping[Any, Any]) -> None:
+    """Check that the schema has every key of a configuration.
+
+    Args:
+        cfg: The configuration, as a node or as plain values.
+
+    Raises:
+        UserError: If there is an unknown key.
+    """
     from metric_module.config.schema import Config
 
     known = list(Config.__dataclass_fields__)
@@ -84,7 +92,7 @@ def _check_task(cfg: DictConfig) -> None:
 
 
 def _check_missing(cfg: DictConfig) -> None:
-    for key in sorted(OmegaConf.missing_keys(cfg)):
+    for key in sorted(OmegaConf.missing_keys(cfg), key=lambda key: (key.count("."), key)):
         example = "my_encoders.Tiny" if key == "encoder._target_" else "..."
         raise UserError(f"{key}: expected a value, got none; give {key}={example}")
     if cfg.output_dir is None:

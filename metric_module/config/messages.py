@@ -161,7 +161,7 @@ def _bad_value(error: ConfigCompositionException, cause: BaseException) -> str:
         return _unknown_key(cause)
     if isinstance(cause, ValidationError):
         return _wrong_type(error, cause)
-    return one_line(error)
+    return one_line(error) or one_line(cause)
 
 
 def _unknown_key(error: Any) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from metric_module.config.hydra_options import check_words
 from metric_module.config.inheritance import CHILD
 from metric_module.errors import UserError
 from metric_module.storage.folders import quoted
@@ -57,15 +58,16 @@ def run_apart(cfg: DictConfig, hydra: Any) -> float | None:
             check_free(folder)
         if job is None or job.status != DONE:
             job = _run(cfg, hydra, sweep, held)
-    if not same_job(job, hydra.overrides.task):
-        had, asks = " ".join(job.overrides), " ".join(hydra.overrides.task)
+    words = typed_in(hydra.overrides.task)
+    if not same_job(job, words):
+        had, asks = " ".join(job.overrides), " ".join(words)
         raise UserError(f"resume_sweep: job {job.number} was run with {had}, and the sweeper now asks for {asks}")
     return job.figures.get(_monitor(cfg, sweep)) if job.status == DONE else float("nan")
 
 
 def _run(cfg: DictConfig, hydra: Any, sweep: Path, held: list[int]) -> Job:
     """Run the process of a job, and record its start and its end."""
-    folder, number, words = Path(hydra.runtime.output_dir), hydra.job.num, tuple(hydra.overrides.task)
+    folder, number, words = Path(hydra.runtime.output_dir), hydra.job.num, tuple(typed_in(hydra.overrides.task))
     new = not (folder / JOB).is_file()
     place = place_of(folder, sweep)
     write_job(folder, Job(number, place, words, MISSING))
@@ -101,15 +103,29 @@ def child_command(cfg: DictConfig, hydra: Any) -> list[str]:
 
     Returns:
         Program and arguments.
+
+    Raises:
+        UserError: If an override of the job is an option of the command line.
     """
     folder = Path(hydra.runtime.output_dir)
-    words = list(hydra.overrides.task)
+    words = typed_in(hydra.overrides.task)
     if hydra.callbacks.report.resume and any(folder.glob("checkpoints/*.ckpt")):
         words = [*(word for word in words if not word.startswith("ckpt_path=")), "ckpt_path=last"]
+    check_words([*words, *typed_in(hydra.overrides.hydra)])
     command = [*CHILD, *config_dirs(hydra), *words]
-    command.extend(word for word in hydra.overrides.hydra if not word.lstrip("+~").startswith(_OF_THE_SWEEP))
+    command.extend(word for word in typed_in(hydra.overrides.hydra) if not word.lstrip("+~").startswith(_OF_THE_SWEEP))
     command.append(f"hydra.run.dir={quoted(folder)}")
     return command if cfg.test is not None else [*command, "test=false"]
+
+
+def typed_in(overrides: ListConfig) -> list[str]:
+    """Return overrides as they were typed: an interpolation in one is for the job to resolve.
+
+    Args:
+        overrides: ``hydra.overrides.task`` or ``hydra.overrides.hydra``.
+    """
+    words: Any = OmegaConf.to_container(overrides)
+    return list(words)
 
 
 def config_dirs(hydra: Any) -> list[str]:

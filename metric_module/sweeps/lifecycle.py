@@ -21,7 +21,7 @@ from typing_extensions import override
 from metric_module.errors import printable
 from metric_module.storage.atomic import write_whole
 from metric_module.storage.run_folder import contents, note_missing, remove_empty, remove_new
-from metric_module.sweeps.job import config_dirs
+from metric_module.sweeps.job import config_dirs, typed_in
 from metric_module.sweeps.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
 from metric_module.sweeps.objective import direct, objective_of
 from metric_module.sweeps.records import JOB
@@ -72,7 +72,7 @@ class SweepReport(Callback):
 def plan_of(config: DictConfig) -> Plan:
     """Return the plan of a sweep, with the overrides of every job if Hydra's basic sweeper is used."""
     hydra = config.hydra
-    overrides, hydra_overrides = list(hydra.overrides.task), list(hydra.overrides.hydra)
+    overrides, hydra_overrides = typed_in(hydra.overrides.task), typed_in(hydra.overrides.hydra)
     monitor, lower = objective_of(config)
     return Plan(monitor, overrides, hydra_overrides, config_dirs(hydra), _jobs(hydra, overrides), lower)
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from metric_module.config.monitor import is_error
+from metric_module.config.trust import leaves
+from metric_module.errors import UserError
 
 
 class Objective(NamedTuple):
@@ -32,8 +34,11 @@ def objective_of(config: DictConfig) -> Objective:
 
     monitor = config.monitor
     with suppress(Exception):  # each job explains what is wrong with its evaluation
-        check_arguments("evaluation", OmegaConf.to_container(config.evaluation, resolve=True))
-        metric = MetricGroup([instantiate(node, _convert_="all") for node in config.evaluation.values()])
+        values: Any = OmegaConf.to_container(config.evaluation, resolve=True)
+        check_arguments("evaluation", values)
+        if any("${" in str(value) for *_, value in leaves("evaluation", values)):
+            raise UserError("evaluation: expected plain values")  # it would be resolved again
+        metric = MetricGroup([instantiate(node, _convert_="all") for node in values.values()])
         if monitor is None and metric.main_figure is not None:
             monitor = f"val/{metric.main_figure}"
         if monitor is not None:

@@ -10,12 +10,12 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig, OmegaConf
 
 from metric_module.callbacks import BeforeTraining, CheckFigures, MinedTriplets
-from metric_module.config.renamed import rename_targets
+from metric_module.config.plain import plain
 from metric_module.config.schema import KEPT
-from metric_module.config.trust import check_configuration
 from metric_module.criterion import TripletCriterion
 from metric_module.encoders import Encoder
 from metric_module.errors import UserError
@@ -66,29 +66,29 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     Raises:
         UserError: If an argument does not fit its part, or a part needs a package that is not installed.
     """
-    rename_targets(cfg)
-    check_configuration(cfg)
+    cfg = plain(cfg)
     for message in _IGNORED:
         warnings.filterwarnings("ignore", message)
-    plain: dict[str, Any] = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in GROUPS}
-    for name, node in plain.items():
+    whole: Any = OmegaConf.to_container(cfg)
+    nodes: dict[str, Any] = {name: OmegaConf.to_container(cfg[name]) for name in GROUPS}
+    for name, node in nodes.items():
         check_group(name, node)
     # Otherwise trainer.deterministic also fills every new tensor with NaN first, a tenth of the time on CPUs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule: LightningDataModule = build_group("datamodule", plain["datamodule"])
-    criterion: TripletCriterion = build_group("criterion", plain["criterion"])
-    optimizer = build_group("optimizer", plain["optimizer"])
-    scheduler = build_group("scheduler", plain["scheduler"])
+    datamodule: LightningDataModule = build_group("datamodule", nodes["datamodule"])
+    criterion: TripletCriterion = build_group("criterion", nodes["criterion"])
+    optimizer = build_group("optimizer", nodes["optimizer"])
+    scheduler = build_group("scheduler", nodes["scheduler"])
     try_out(optimizer, scheduler)
-    encoder: Encoder = build_group("encoder", plain["encoder"])
-    settings: Any = OmegaConf.to_container(cfg.module, resolve=True)
+    encoder: Encoder = build_group("encoder", nodes["encoder"])
+    settings: Any = OmegaConf.to_container(cfg.module)
     weights = settings.pop("encoder_weights")
     if weights is not None and encoder_weights:
         load_encoder(encoder, weights)
         for_training(encoder)
-    metric = MetricGroup([*build_group("evaluation", plain["evaluation"], distance=criterion.distance).values()])
-    resolve_monitor(cfg, plain["callbacks"], metric)
+    metric = MetricGroup([*build_group("evaluation", nodes["evaluation"], distance=criterion.distance).values()])
+    resolve_monitor(cfg, nodes["callbacks"], metric)
     module = TripletModule(
         encoder=encoder,
         criterion=criterion,
@@ -98,18 +98,34 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
         memory=_memory(cfg, encoder),
         **settings,
     )
-    whole: Any = OmegaConf.to_container(cfg)
     module.config = {key: whole[key] for key in (*KEPT, *COMPARED)}
-    return Parts(module, datamodule, _trainer(cfg, plain))
+    return Parts(module, datamodule, _trainer(cfg, nodes))
 
 
-def _trainer(cfg: DictConfig, plain: dict[str, Any]) -> Trainer:
-    loggers: list[Logger] = [*build_group("logger", plain["logger"]).values()]
-    callbacks = [one for one in build_group("callbacks", plain["callbacks"]).values() if _has_use(one, cfg, loggers)]
+def _trainer(cfg: DictConfig, nodes: dict[str, Any]) -> Trainer:
+    loggers: list[Logger] = [*build_group("logger", nodes["logger"]).values()]
+    callbacks = [one for one in build_group("callbacks", nodes["callbacks"]).values() if _has_use(one, cfg, loggers)]
     callbacks.append(CheckFigures(cfg.monitor, test=cfg.test is not False))
     plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]
-    trainer: Trainer = build_group("trainer", plain["trainer"], logger=loggers, callbacks=callbacks, plugins=plugins)
+    trainer: Trainer = build_group("trainer", nodes["trainer"], logger=loggers, callbacks=callbacks, plugins=plugins)
+    check_reader(trainer.strategy)
     return trainer
+
+
+def check_reader(strategy: Strategy) -> None:
+    """Reject a strategy that reads checkpoints itself: FSDP, DeepSpeed and the model-parallel one unpickle anything.
+
+    Args:
+        strategy: The trainer's strategy.
+
+    Raises:
+        UserError: If it does not read through the checkpoint plugin, which takes plain values and tensors alone.
+    """
+    if type(strategy).load_checkpoint is not Strategy.load_checkpoint:
+        raise UserError(
+            f"trainer.strategy: {type(strategy).__name__} has a reader of checkpoints that can run code in them; "
+            "give trainer.strategy=ddp"
+        )
 
 
 def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool:

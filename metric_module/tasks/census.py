@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from metric_module.callbacks.before_training import margins_around
+from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.evaluation import Separation, separation
@@ -44,6 +45,7 @@ def census(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the configuration or the data is wrong.
     """
+    cfg = plain(cfg)
     listed = _margins(cfg)
     cfg.logger = {}  # there is nothing to log
     cfg, parts, weights = restore(cfg)

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from metric_module.config.checks import check
+from metric_module.config.messages import one_line
+from metric_module.config.plain import check_size, plain
 from metric_module.config.renamed import rename_targets
 from metric_module.config.schema import KEPT
-from metric_module.config.trust import check_configuration
+from metric_module.config.trust import leaves
 from metric_module.errors import UserError
 from metric_module.module import TripletModule
 from metric_module.preprocessing import from_json
@@ -24,6 +27,10 @@ from metric_module.tasks.trained_inputs import read_as_trained
 
 _TRAINING_ONLY = ("memory.", "criterion.miner.")
 """State that an evaluation does without: a checkpoint can be evaluated with another miner, and without its memory."""
+
+
+_LINKS = ("${distance}", "${miner}", "${margin}", "${seed}", "${module.gather}", "${..user.embedding_dim}")
+"""The only interpolations in a checkpoint: those of our yaml files, which older versions kept."""
 
 
 class Restored(NamedTuple):
@@ -55,6 +62,7 @@ def restore(cfg: DictConfig) -> Restored:
     Raises:
         UserError: If the configuration is wrong, there is no checkpoint, or it does not fit the encoder.
     """
+    cfg = plain(cfg)
     path = find_checkpoint(cfg)
     if path is None and cfg.ckpt_path is not None:
         raise UserError(f"ckpt_path={cfg.ckpt_path}: no checkpoint in {cfg.output_dir}/checkpoints")
@@ -100,24 +108,47 @@ def as_trained(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
     kept, typed = checkpoint.get("config"), typed_keys()
     if not isinstance(kept, dict) or typed is None:
         return cfg
-    merged = cfg.copy()
-    with open_dict(merged):
-        for key in (key for key in KEPT if key in kept and key not in typed):
-            merged[key] = kept[key]
+    taken = [key for key in KEPT if key in kept and key not in typed]
+    _check_kept({key: kept[key] for key in taken})
+    values: Any = OmegaConf.to_container(cfg)
+    try:
+        merged = OmegaConf.create(values | {key: kept[key] for key in taken})
         for key in typed:
-            if key.split(".")[0] in kept and "." in key and key.split(".")[0] not in typed:
+            if key.split(".")[0] in taken and "." in key:
                 OmegaConf.update(merged, key, OmegaConf.select(cfg, key))
+        _link(merged, kept)
+    except OmegaConfBaseException as error:
+        raise UserError(f"ckpt_path: the configuration in the checkpoint cannot be read ({one_line(error)})") from error
+    whole: Any = OmegaConf.to_container(merged)
+    for path, _, value in leaves("", {key: whole[key] for key in taken}):
+        if "${" in str(value) and value not in _LINKS:
+            raise UserError(f"{path}: expected a plain value in the checkpoint, got {value!r}; type {path}=...")
     rename_targets(merged)
-    check_configuration(merged)
-    return merged
+    return plain(merged)
+
+
+def _check_kept(kept: dict[str, Any]) -> None:
+    """Check the shape of a configuration from a checkpoint: groups are dicts, the margin is a number."""
+    check_size("ckpt_path: the configuration in the checkpoint", kept)
+    for key, value in kept.items():
+        if not isinstance(value, float | int if key == "margin" else dict):
+            expected = "a number" if key == "margin" else "a group with a _target_"
+            raise UserError(f"{key}: expected {expected} in the configuration of the checkpoint, got {value!r}")
+
+
+def _link(merged: DictConfig, kept: dict[str, Any]) -> None:
+    """Let the criterion follow the options that it shares, if it did so in training: they may be typed now."""
+    for key in ("distance", "miner", "margin"):
+        if key in kept and kept[key] == kept.get("criterion", {}).get(key):
+            OmegaConf.update(merged, f"criterion.{key}", f"${{{key}}}", merge=False)
 
 
 def typed_keys() -> list[str] | None:
     """Return the keys and groups that the command line names; None if Hydra did not start this process."""
     if not HydraConfig.initialized():
         return None
-    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    return [override.key_or_group for override in overrides]
+    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+    return [override.key_or_group for override in OverridesParser.create().parse_overrides(words)]
 
 
 def _kept_options(checkpoint: dict[str, Any] | None) -> Mapping[str, Any]:

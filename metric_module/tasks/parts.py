@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from metric_module.config.arguments import check_arguments, locate
 from metric_module.config.messages import one_line
-from metric_module.config.trust import PARTS, check_target, targets
+from metric_module.config.trust import PARTS, check_target, leaves
 from metric_module.criterion import TripletCriterion
 from metric_module.distances import Distance
 from metric_module.errors import UserError
@@ -184,7 +184,8 @@ def _explained(path: str, node: Any, cause: BaseException) -> BaseException:
         return cause
     if isinstance(cause, ModuleNotFoundError):
         return UserError(f"{path}: a package is missing ({str(cause).splitlines()[0]})")
-    return UserError(f"{path}: {_reason(cause)}") if all(map(PARTS.fullmatch, targets(node))) else cause
+    shipped = all(PARTS.fullmatch(str(value)) for _, key, value in leaves(path, node) if key == "_target_")
+    return UserError(f"{path}: {_reason(cause)}") if shipped else cause
 
 
 def _reason(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 
 from metric_module.config.checks import check
+from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.storage.weights import NAME, save_encoder
@@ -35,6 +36,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the configuration or the data is wrong.
     """
+    cfg = plain(cfg)
     check(cfg)
     path = find_checkpoint(cfg)
     start = RunStart(cfg, [] if path is None else resume_options(cfg, path))

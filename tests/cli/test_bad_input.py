@@ -75,7 +75,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         (["task=embed", "+task.splits=test"], "unknown key 'splits' in task: did you mean 'split'? allowed: split, "),
         (["task=embed", "task.splits=test"], "unknown key 'splits' in task: did you mean 'split'? allowed: split, "),
         (["ckpt_path=nowhere.ckpt"], "ckpt_path: no such file: nowhere.ckpt"),
-        (["datamodule.seed=${nothing}"], "Interpolation key 'nothing' not found; full_key: datamodule.seed"),
+        (["trainer.profiler='${oc.env:X,\\'a\\'}'"], "mismatched input"),
+        (["datamodule.seed=${nothing}"], "datamodule.seed: Interpolation key 'nothing' not found"),
         (
             ["--config-name", "nothing"],
             "Cannot find primary config 'nothing'. Check that it's in your config search path.",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.storage.atomic import beside
@@ -35,6 +36,7 @@ def embed(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the configuration or the data is wrong, an embedding is not finite, or the file cannot be written.
     """
+    cfg = plain(cfg)
     if cfg.task.format not in FORMATS:
         raise UserError(f"task.format: expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {cfg.task.format!r}")
     cfg.logger = {}  # there is nothing to log

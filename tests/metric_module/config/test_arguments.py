@@ -134,3 +134,16 @@ def test_an_argument_without_a_default_is_asked_for() -> None:
         UserError, match=r"datamodule.root: ImageFolderDataModule needs this argument; give \+datamodule.root"
     ):
         check_arguments("datamodule", {"_target_": "datamodules.ImageFolderDataModule"})
+
+
+def test_keys_that_say_how_a_target_is_called() -> None:
+    target = {"_target_": "metric_module.miners.All"}
+    for node, told in (
+        ({"_partial_": "yes"}, r"^x._partial_: expected one of False, True, got 'yes'$"),
+        ({"_recursive_": [1]}, r"^x._recursive_: expected one of False, True, got \[1\]$"),
+        ({"_convert_": "most"}, r"^x._convert_: expected one of none, partial, object, all, got 'most'$"),
+        ({"_args_": 3}, r"^x._args_: expected a list, got 3$"),
+        ({0: 1}, r"^x.0: expected the name of an argument, got 0$"),
+    ):
+        with pytest.raises(UserError, match=told):
+            check_arguments("x", target | node)
