@@ -32,7 +32,7 @@ _TEXT = 1_000_000  # most characters of all interpolated texts together
 _TOO_LARGE = f"expected at most {LIMIT:,} values, with every alias and reference written out"
 _MAKERS: dict[str, Callable[..., Any]] = {"oc.create": oc.create, "oc.decode": oc.decode}
 
-_last: list[weakref.ref[DictConfig]] = []
+_last: list[tuple[weakref.ref[DictConfig], frozenset[str]]] = []
 
 
 def plain(cfg: DictConfig) -> DictConfig:
@@ -48,7 +48,7 @@ def plain(cfg: DictConfig) -> DictConfig:
         UserError: If a value cannot be resolved, is still an interpolation, or has the wrong type; if there are too
             many values; if a ``_target_`` is not allowed.
     """
-    if _last and _last[0]() is cfg:
+    if _last and _last[0][0]() is cfg:
         return cfg
     try:
         with no_nodes_from_text(), _bounded_texts():
@@ -65,8 +65,22 @@ def plain(cfg: DictConfig) -> DictConfig:
         raise UserError("configuration: expected no value that contains or refers to itself") from None
     rename_targets(made)
     check_names(OmegaConf.to_container(made))
-    _last[:] = [weakref.ref(made)]
+    _last[:] = [(weakref.ref(made), references(cfg))]
     return made
+
+
+def references(cfg: DictConfig) -> frozenset[str]:
+    """List the places at which a configuration refers to others, or did so before :func:`plain` resolved it.
+
+    Args:
+        cfg: A configuration.
+
+    Returns:
+        Their keys, such as ``criterion.margin``.
+    """
+    if _last and _last[0][0]() is cfg:
+        return _last[0][1]
+    return frozenset(path for path, _, value in leaves("", OmegaConf.to_container(cfg)) if "${" in str(value))
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def note_missing(folder: Path) -> None:
         folder: Folder of a run or a sweep.
     """
     path = folder.resolve()
-    missing = [part for part in (path, *path.parents) if not part.exists()]
+    missing = [part for part in (path, *path.parents) if not os.path.exists(part)]  # noqa: PTH110  # no error for long names
     if missing:
         _missing[path] = missing[-1]
 

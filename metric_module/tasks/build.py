@@ -88,7 +88,8 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
         load_encoder(encoder, weights)
         for_training(encoder)
     metric = MetricGroup([*build_group("evaluation", nodes["evaluation"], distance=criterion.distance).values()])
-    resolve_monitor(cfg, nodes["callbacks"], metric)
+    resolve_monitor(cfg, metric)
+    nodes["callbacks"] = OmegaConf.to_container(cfg.callbacks)
     module = TripletModule(
         encoder=encoder,
         criterion=criterion,

@@ -11,6 +11,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from metric_module.config.plain import references
 from metric_module.config.renamed import RENAMED
 from metric_module.errors import UserError
 from metric_module.storage.checkpoints import map_checkpoint
@@ -135,10 +136,10 @@ def _changes(cfg: DictConfig, run: Path, record: Mapping[str, Any]) -> Iterator[
     raw: Any = OmegaConf.to_container(cfg, resolve=False)
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     groups = {key.split(".")[0] for key in ON_RESUME} & set(record)
-    references = {place for place, value in _leaves((), raw) if isinstance(value, str) and "${" in value}
+    linked = {tuple(key.split(".")) for key in references(cfg)}
     words = _changed_words(run)
     for place in dict.fromkeys([*_leaves_of(raw), *_leaves_of(record)]):
-        if not groups.intersection(place[:1]) or any(place[:end] in references for end in range(1, len(place) + 1)):
+        if not groups.intersection(place[:1]) or any(place[:end] in linked for end in range(1, len(place) + 1)):
             continue
         old, new = _at(record, record, place), _at(plain, plain, place)
         if _ABSENT in (old, new) and not _is_named(".".join(place), words):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from omegaconf import DictConfig
 from torch import Tensor
 
 from metric_module.config.monitor import is_error
+from metric_module.config.plain import references
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric
 
@@ -19,24 +18,24 @@ _OUR_CODE = ("metric_module.", "lightning.")
 _NOT_OF_A_VALIDATION = re.compile(r"epoch|step|(train/|lr-).*")
 
 
-def resolve_monitor(cfg: DictConfig, callbacks: Mapping[str, Any], metric: EmbeddingMetric) -> None:
+def resolve_monitor(cfg: DictConfig, metric: EmbeddingMetric) -> None:
     """Replace ``monitor: null`` by the main figure of the evaluation, and ``mode: auto`` of callbacks by a direction.
 
     ``monitor`` stays null if no metric names a main figure.
 
     Args:
-        cfg: The composed configuration; its ``monitor`` is changed.
-        callbacks: The nodes of the callbacks, plain and resolved; they are changed.
+        cfg: The resolved configuration; ``monitor`` is changed, and what referred to it.
         metric: The metric of ``cfg.evaluation``.
     """
+    linked = references(cfg)
     if cfg.monitor is None and metric.main_figure is not None:
         cfg.monitor = f"{_STAGE}{metric.main_figure}"
-    for node in filter(None, callbacks.values()):
-        if "monitor" in node and node["monitor"] is None:
-            node["monitor"] = cfg.monitor
-        if node.get("mode") == "auto":
+    for name, node in cfg.callbacks.items():
+        if f"callbacks.{name}.monitor" in linked:
+            node.monitor = cfg.monitor
+        if node is not None and node.get("mode") == "auto":
             followed = node.get("monitor")
-            node["mode"] = "min" if followed is not None and lower_is_better(str(followed), metric) else "max"
+            node.mode = "min" if followed is not None and lower_is_better(str(followed), metric) else "max"
 
 
 def lower_is_better(monitor: str, metric: EmbeddingMetric) -> bool:

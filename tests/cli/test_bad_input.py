@@ -69,8 +69,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         (["task.split=test"], "unknown key 'split' in task: allowed: none"),
         (["+task.split=test"], "unknown key 'split' in task: allowed: none; this is task=train"),
         (
-            ["task=evaluate", "+task.split=test", "ckpt_path=nowhere.ckpt"],
-            "unknown key 'split' in task: allowed: none; this is task=evaluate",
+            ["task=evaluate", "+task.splits=test"],
+            "unknown key 'splits' in task: did you mean 'split'? allowed: split; this is task=evaluate",
         ),
         (["task=embed", "+task.splits=test"], "unknown key 'splits' in task: did you mean 'split'? allowed: split, "),
         (["task=embed", "task.splits=test"], "unknown key 'splits' in task: did you mean 'split'? allowed: split, "),
@@ -129,7 +129,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         (["~encoder._target_"], "encoder: expected what to build, with its _target_, got {"),
         (["optimizer._partial_=false"], "optimizer._partial_: expected true, as optimizer is built later, with params"),
         (["optimizer._partial_=maybe"], "optimizer._partial_: expected true, as optimizer is built later, with params"),
-        (["+scheduler._convert_=7"], "scheduler._convert_: expected str, got 7"),
+        (["+scheduler._convert_=7"], "scheduler._convert_: expected one of none, partial, object, all, got 7"),
         (
             ["~scheduler.warmup_fraction", "scheduler._target_=torch.optim.lr_scheduler.StepLR"],
             "scheduler.step_size: StepLR needs this argument; give +scheduler.step_size=...",

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from metric_module import distances, encoders, miners
 from metric_module.config import conf_folder
 from metric_module.config.arguments import check_arguments, locate
+from metric_module.config.plain import plain
 from metric_module.config.schema import Config, TrainerConfig, register
 from metric_module.config.trust import vouch_for
 from metric_module.evaluation import MetricGroup
@@ -164,9 +165,9 @@ def test_shared_values_have_one_owner(tmp_path: Path) -> None:
 def test_figures_of_another_kind_bring_the_one_to_monitor(tmp_path: Path, words: list[str], monitor: str) -> None:
     cfg = composed(tmp_path, *words)
     metric = MetricGroup([instantiate(node) for node in cfg.evaluation.values()])
-    callbacks: Any = OmegaConf.to_container(cfg.callbacks, resolve=True)
-    resolve_monitor(cfg, callbacks, metric)
-    assert cfg.monitor == callbacks["best"]["monitor"] == monitor
+    cfg = plain(cfg)
+    resolve_monitor(cfg, metric)
+    assert cfg.monitor == cfg.callbacks.best.monitor == monitor
     assert all("_target_" in node for node in cfg.evaluation.values())
 
 

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
 from metric_module import UserError
+from metric_module.config.plain import plain
 from metric_module.evaluation import (
     ClusteringMetric,
     EmbeddingMetric,
@@ -61,7 +62,7 @@ def saver_of(cfg: DictConfig) -> ModelCheckpoint:
     ],
 )
 def test_the_monitor_follows_the_evaluation(small: Compose, words: list[str], monitor: str | None, mode: str) -> None:
-    cfg = small(*words)
+    cfg = plain(small(*words))
     saver = saver_of(cfg)
     assert (saver.monitor, saver.mode) == (monitor, mode)
     assert monitor is None or cfg.monitor == monitor, "config.yaml shows it"
