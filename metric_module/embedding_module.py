@@ -151,8 +151,8 @@ class EmbeddingModule(LightningModule, ABC):
         return embeddings
 
     def _warn_of_training_mode(self) -> None:
-        """Warn, once, that embeddings depend on dropout and on the other samples of their batch."""
-        if self.encoder.training and not self._warned:
+        """Warn, once and outside a training, that embeddings depend on dropout and on the rest of their batch."""
+        if self.encoder.training and not self._warned and not (self._trainer and self._trainer.training):
             self._warned = True
             rank_zero_warn(
                 f"{type(self.encoder).__name__} embeds in training mode, so that dropout and BatchNorm change the "

@@ -110,6 +110,7 @@ class TripletModule(EmbeddingModule):
         check_lr_scale(self, self.lr_scale)
         self.both_ways = both_ways
         self.health: Health | None = None
+        self._is_first = True
         self._optimizer = optimizer or partial(AdamW, lr=1e-3)
         self._scheduler = scheduler
 
@@ -146,11 +147,6 @@ class TripletModule(EmbeddingModule):
         """Encode, gather, mine, and return the loss of one global batch."""
         take_census = self.criterion.census and self._logs_this_step()
         loss, census = self.mine(batch, take_census)
-        if self.global_step == 0 and batch_idx == 0 and int(census.anchors) == 0:
-            rank_zero_warn(
-                "train: no sample of the first batch has both a positive and a negative; "
-                "use batches of P classes x K samples, as datamodules.PKSampler draws them"
-            )
         if not self.trainer.barebones:
             self.log("train/loss", loss, prog_bar=True)
         if take_census:
@@ -170,6 +166,12 @@ class TripletModule(EmbeddingModule):
         whole = self._pairs(check_pair_batch(batch)) if isinstance(batch, PairBatch) else self._samples(batch)
         output = self.criterion.mine(whole.given, census)
         self.health = health(self.criterion, output, whole.embeddings)
+        if self._is_first and self.memory is None and int(output.census.lone_anchors) > int(output.census.anchors) == 0:
+            rank_zero_warn(
+                "train: no sample of the first batch has both a positive and a negative; "
+                "use batches of P classes x K samples, as datamodules.PKSampler draws them"
+            )
+        self._is_first = False
         return output
 
     def _samples(self, batch: Any) -> GlobalBatch:

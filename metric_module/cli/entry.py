@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.cli.interrupt import interruptible
+from metric_module.cli.interrupt import interrupted, interruptible
 from metric_module.cli.resume import with_resume
 from metric_module.cli.trained_parts import with_trained_parts
 from metric_module.config import conf_folder
@@ -83,6 +83,8 @@ def _run(main: Callable[[], Any]) -> int:
             main()
         return finish_sweep()
     except Exception as error:
+        if interrupted():
+            raise
         refused = True
         message = explain(error)
         if _wants_traces() or (message is None and _is_from_a_job(error)):
@@ -164,6 +166,8 @@ def job(cfg: DictConfig) -> float | None:
             logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and store its messages
             figures: Mapping[str, float] = task(cfg)
     except Exception as error:
+        if interrupted():
+            raise KeyboardInterrupt from None  # Hydra passes this on without a word
         message = explain(error)
         if message is None or cfg.debug:
             raise

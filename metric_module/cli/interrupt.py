@@ -12,6 +12,8 @@ from typing import NoReturn
 
 from metric_module.storage.run_folder import is_first_process
 
+_received: list[int] = []
+
 
 @contextmanager
 def interruptible() -> Iterator[None]:
@@ -26,22 +28,21 @@ def interruptible() -> Iterator[None]:
     if ignored or threading.current_thread() is not threading.main_thread():
         yield
         return
-    received: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        """Remember the signal, because Lightning and Hydra turn the exception into others."""
-        received.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
+    _received.clear()
+    before = signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     except BaseException:
-        if received:
+        if interrupted():
             leave()
         raise
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def interrupted() -> bool:
+    """Return whether Ctrl-C was pressed, since Lightning and Hydra turn the exception into others."""
+    return bool(_received)
 
 
 def leave() -> NoReturn:
@@ -53,3 +54,9 @@ def leave() -> NoReturn:
     if is_first_process():
         print("stopped by SIGINT", file=sys.stderr)
     raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Remember the signal and unwind the stack."""
+    _received.append(number)
+    raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -99,6 +100,7 @@ def claim(folder: Path, continues: bool) -> Iterator[None]:
             yield
         except BaseException:
             if _version(folder) == started:
+                _close_logs(folder)
                 remove_new(folder, before)
             raise
 
@@ -134,6 +136,14 @@ def _lock(stack: ExitStack, folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         print(f"warning: cannot lock {folder} ({reason}); start no second run there", file=sys.stderr, flush=True)
+
+
+def _close_logs(folder: Path) -> None:
+    """Close the log files in a folder, so that later messages do not look for them."""
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).is_relative_to(folder.resolve()):
+            logging.root.removeHandler(handler)
+            handler.close()
 
 
 def _version(folder: Path) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -59,6 +60,23 @@ def test_before_training(
     assert lines == ["stopped by SIGINT"]
     assert not list(tmp_path.iterdir())
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_that_another_error_hides(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hide(*_: Any) -> None:
+        try:
+            press()
+        except KeyboardInterrupt:
+            logging.getLogger().info("the first line of run.log")
+            raise ValueError("something else") from None
+
+    monkeypatch.setattr("metric_module.config.checks._check_margin", hide)
+    assert command("hydra.run.dir=new") == 130
+    logging.getLogger().info("a line after the folder was removed")
+    assert capsys.readouterr().err == "stopped by SIGINT\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_while_the_program_is_imported(tmp_path: Path) -> None:

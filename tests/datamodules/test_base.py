@@ -264,6 +264,7 @@ def test_a_training_class_of_one_sample_is_found_before_the_first_step() -> None
 @pytest.mark.parametrize("part", [Augment(), *(kind() for kind in (CUB, Cars, InShop, LFW, Market, Omniglot, SOP))])
 def test_lightning_copies_a_data_module_field_by_field(part: Any) -> None:
     """As the launcher of ``strategy="ddp_spawn"`` and LightningCLI do, with all dataclasses inside."""
-    data = Toy(augment=part)
+    data = Toy()
+    data.augment = part  # any dataclass that a data module may hold
     copied = apply_to_collection((data,), torch.nn.Module, lambda module: module)[0]
     assert copied is not data and copied.augment == part

@@ -50,7 +50,7 @@ FOLDERS: list[tuple[list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:data. 1 images in subfolders")
+@pytest.mark.filterwarnings("ignore:data. 1 images in subfolders", "ignore:data. 1 files are no images")
 @pytest.mark.parametrize(("files", "names"), FOLDERS)
 def test_any_folder(files: list[str], names: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError):

@@ -33,12 +33,12 @@ CHANNELS = "; channels come before height and width: inputs.permute(0, 3, 1, 2)"
         (
             TimmEncoder("test_resnet"),
             ("a", "b"),
-            f"TimmEncoder: expected a float tensor of shape [B, C, H, W], got a tuple of str{TEXTS}",
+            f"TimmEncoder: expected a float tensor of shape [B, 3, H, W] (encoder.in_channels=3), got a tuple of str{TEXTS}",
         ),
         (
             TimmEncoder("test_resnet"),
             torch.zeros(2, 3, 32, 32).long(),
-            "TimmEncoder: expected a float tensor of shape [B, C, H, W], got torch.int64 [2, 3, 32, 32]",
+            "TimmEncoder: expected a float tensor of shape [B, 3, H, W] (encoder.in_channels=3), got torch.int64 [2, 3, 32, 32]",
         ),
         (MLP(3), ["a"], f"MLP: expected a float tensor of shape [B, ...], got a list of str{TEXTS}"),
         (MLP(3), torch.zeros(3), "MLP: expected a float tensor of shape [B, ...], got torch.float32 [3]"),
