@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from metric_module.config.checks import check
 from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
+from metric_module.distributed import check_shares
 from metric_module.errors import UserError
 from metric_module.storage.weights import NAME, save_encoder
 from metric_module.tasks.build import Parts, build
@@ -41,7 +42,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     path = find_checkpoint(cfg)
     start = RunStart(cfg, [] if path is None else resume_options(cfg, path))
     parts = build(cfg, encoder_weights=path is None)
-    _check_positives(parts)
+    _check_batches(parts)
     parts.trainer.callbacks.append(start)  # type: ignore[attr-defined]
     check_has_monitor(cfg)
     if path is None and cfg.ckpt_path is not None:
@@ -56,9 +57,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     return figures
 
 
-def _check_positives(parts: Parts) -> None:
-    """Reject batches in which no anchor has a positive, unless a memory may have one."""
-    if DataModuleFacts(parts.datamodule).samples_per_class == 1 and parts.module.memory is None:
+def _check_batches(parts: Parts) -> None:
+    """Reject batches without positives, unless a memory may have them, and those that processes cannot share evenly.
+
+    The second is found here, before there are other processes, so that it is said once.
+    """
+    facts = DataModuleFacts(parts.datamodule)
+    if facts.classes_per_batch is not None:
+        check_shares("datamodule.classes_per_batch", facts.classes_per_batch, parts.trainer.world_size)
+    if facts.samples_per_class == 1 and parts.module.memory is None:
         raise UserError(
             "datamodule.samples_per_class: expected at least 2, or a memory (memory.size=8192, say), got 1: an anchor "
             "has no positive"
