@@ -19,6 +19,6 @@ class Spread(EmbeddingMetric):
 
 
 class MainSpread(Spread):
-    """The same with a main figure."""
+    """Spread that names its main figure."""
 
     main_figure = "spread"
