@@ -25,7 +25,6 @@ from metric_module.cli.interrupt import interrupted, interruptible
 from metric_module.cli.resume import with_resume
 from metric_module.cli.trained_parts import with_trained_parts
 from metric_module.config import conf_folder
-from metric_module.config.arguments import locate
 from metric_module.config.checks import checked
 from metric_module.config.hydra_options import check_composed, check_words
 from metric_module.config.inheritance import import_from, passed_on
@@ -161,6 +160,8 @@ def job(cfg: DictConfig) -> float | None:
     try:
         cfg = plain(cfg)
         with claim(Path(cfg.output_dir), _continues(cfg)), checked(cfg):
+            from metric_module.config.arguments import locate  # imported late: it imports torch
+
             task = locate("task._target_", cfg.task._target_)
             check_found("task._target_", cfg.task._target_, task)
             logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and store its messages

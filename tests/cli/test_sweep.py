@@ -55,6 +55,7 @@ def steps(job: Path) -> list[int]:
         return [int(row["step"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_and_killed_is_resumed(tmp_path: Path) -> None:
     sweep = tmp_path / "mine"
     words = ("trainer.max_epochs=60", "trainer.check_val_every_n_epoch=60", "trainer.log_every_n_steps=1")
@@ -86,9 +87,8 @@ def test_a_sweep_that_is_stopped_and_killed_is_resumed(tmp_path: Path) -> None:
         assert "Restored all states from the checkpoint" in (sweep / job / "run.log").read_text()
 
 
-@pytest.mark.parametrize(
-    "ranks", [pytest.param("1", id="fails"), pytest.param("1,9", id="fails-or-not", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", ["1", "1,9"], ids=["fails", "fails-or-not"])
 def test_one_rank_of_one_job_fails(tmp_path: Path, ranks: str) -> None:
     """Pitfall 9: each job has the number of ranks that it asked for, its own folder and its own line."""
     fail = ("+callbacks.fail._target_=tests.helpers.small.FailOnRank", f"+callbacks.fail.rank={ranks}")

@@ -30,8 +30,8 @@ def test_mutations_change_one_place_each() -> None:
     assert "a number" not in made, "a number stays a number"
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=str)
-def test_one_mutation_of_each_yaml(path: Path, command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", YAMLS[::2], ids=str)
+def test_one_mutation_of_every_second_yaml(path: Path, command: Command, tmp_path: Path) -> None:
     conf, made = copy_of(CONF, tmp_path), list(mutations((CONF / path).read_text()))
     one = made[zlib.crc32(str(path).encode()) % len(made)]
     trace = trace_of(command, conf, conf / path, one, words_for(path))

@@ -324,7 +324,7 @@ class Slow(clouds.Clouds):
     def load(self):
         samples = super().load()
         def fetch(ids):
-            time.sleep(0.3)
+            time.sleep(0.8)
             return samples.fetch(ids)
         return samples._replace(fetch=fetch)
 

@@ -89,6 +89,7 @@ def test_the_users_own_modules_come_last(called: Path, monkeypatch: pytest.Monke
     assert sys.path == [str(ROOT), str(other), here], "as if the project were not installed"
 
 
+@pytest.mark.integration
 def test_jobs_do_not_run_another_package_in_the_current_folder(tmp_path: Path) -> None:
     """Sweep with the path of run.py from a folder with packages of the same names."""
     package(tmp_path, "metric_module")
