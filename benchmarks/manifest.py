@@ -31,6 +31,7 @@ from pyarrow import csv, parquet
 
 from benchmarks.common import markdown, peak_megabytes, proportional_megabytes
 from datamodules import ManifestDataModule
+from metric_module.preprocessing import ImageInput
 
 
 class Measured(NamedTuple):
@@ -83,7 +84,7 @@ def measure(path: str, column_of_splits: bool, workers: int, batches: int, image
     data.prepare_data()
     data.setup("fit")
     setup, processor = time.perf_counter() - start, time.process_time() - busy
-    with patch("datamodules.sources.images.read_image", empty_image):
+    with patch.object(ImageInput, "pixels", empty_image):
         iterator = iter(data.train_dataloader())
         next(iterator)
         first = time.perf_counter() - start
@@ -93,9 +94,9 @@ def measure(path: str, column_of_splits: bool, workers: int, batches: int, image
     return Measured(Path(path).stat().st_size / 1e6, setup, processor, first, after - before, peak_megabytes())
 
 
-def empty_image(path: str, size: int, box: None) -> npt.NDArray[np.uint8]:
+def empty_image(reading: ImageInput, path: str, box: None) -> npt.NDArray[np.uint8]:
     """Return a stand-in for a picture, after its path was built."""
-    return np.full((size, size, 3), len(path), dtype=np.uint8)
+    return np.full((reading.size, reading.size, 3), len(path), dtype=np.uint8)
 
 
 def measure_apart(path: Path, given: argparse.Namespace) -> Measured:

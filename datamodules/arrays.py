@@ -21,14 +21,16 @@ from datamodules.base import PKDataModule
 from datamodules.manifest import read_splits
 from datamodules.messages import reason_of, shortened
 from datamodules.sampling.dataset import Samples
-from datamodules.sampling.splits import SPLITS, split_ranked
-from datamodules.sources.columns import Strings, encode, encode_labels
+from datamodules.sampling.splits import SPLITS
+from datamodules.sources.columns import Strings, encode, encode_labels, unlabelled
 from datamodules.sources.vectors import Arrays
 from metric_module.errors import UserError
 
 NAMES = ("inputs", "labels", "split", "groups", "queries", "class_names")
 KINDS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 """Types of inputs that are allowed in addition to floats."""
+DAMAGED = (OSError, ValueError, zipfile.BadZipFile, EOFError, MemoryError)
+"""What numpy raises for a damaged file; a header may claim any size."""
 
 
 @dataclass(eq=False, repr=False)
@@ -84,14 +86,15 @@ class ArraysDataModule(PKDataModule):
             UserError: An array is missing or unknown, or has another shape or type.
         """
         found = read_arrays(self.path) if self.path is not None else dict(self.arrays or {})
-        _check_names(found, self.path or "arrays")
+        _check_names(found, self.path or "arrays", ("inputs",) if self.any_items else ("inputs", "labels"))
         inputs = _inputs(found["inputs"])
         _check_shapes(found, len(inputs) if inputs.ndim > 1 else -1, tuple(inputs.shape))
-        labels, values = encode_labels(_column(found["labels"]), "labels")
+        given = "labels" in found
+        labels, values = encode_labels(_column(found["labels"]), "labels") if given else unlabelled(len(inputs))
         if "split" in found:
-            splits = read_splits(_split_names(found["split"]), "split")
+            splits = read_splits(_split_names(found["split"]), "split", complete=not self.any_items)
         else:
-            splits = split_ranked(labels, len(values), seed=self.split_seed, fractions=self.fractions)
+            splits = self.own_split(labels)
         return Samples(
             fetch=Arrays(inputs),
             labels=labels,
@@ -123,7 +126,7 @@ def read_arrays(path: str) -> dict[str, Any]:
 
         return dict(load_file(path))
     except Exception as error:  # safetensors raises its own kind
-        if not isinstance(error, OSError | ValueError | zipfile.BadZipFile | EOFError) and suffix == ".npz":
+        if suffix == ".npz" and not isinstance(error, DAMAGED):
             raise
         raise UserError(f"datamodule.path: cannot read {path} ({reason_of(error)})") from None
 
@@ -136,9 +139,9 @@ def _read_npz(path: str) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def _check_names(found: Mapping[str, Any], where: str) -> None:
+def _check_names(found: Mapping[str, Any], where: str, required: Sequence[str]) -> None:
     unknown = sorted(set(found) - set(NAMES))
-    missing = [name for name in ("inputs", "labels") if name not in found]
+    missing = [name for name in required if name not in found]
     if unknown or missing:
         got = f"no {' and no '.join(missing)}" if missing else f"{', '.join(unknown)}"
         raise UserError(f"{where}: expected arrays inputs and labels, perhaps {', '.join(NAMES[2:])}, got {got}")
@@ -172,7 +175,12 @@ def _numbers(array: Any, name: str) -> Tensor:
 
 def _column(array: Any) -> pa.ChunkedArray:
     """Convert a one-dimensional array to a column of a table."""
-    values = array.detach().cpu().numpy() if isinstance(array, Tensor) else _native(array)
+    if isinstance(array, Tensor):
+        return pa.chunked_array([pa.array(array.detach().cpu().numpy())])
+    texts = not isinstance(array, np.ndarray) and len(array) > 0 and all(isinstance(value, str) for value in array)
+    values = array if texts else _native(array)
+    if texts or values.dtype.kind == "U":  # Arrow cuts numpy's strings at their first NUL, numpy drops those at the end
+        return pa.chunked_array([pa.array(list(values) if texts else values.tolist(), pa.string())])
     return pa.chunked_array([pa.array(values)])
 
 

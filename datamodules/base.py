@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any
@@ -20,15 +21,25 @@ from datamodules.augmentation.pixels import AugmentFunction
 from datamodules.checks import check_choice
 from datamodules.messages import listed
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling.dataset import SampleDataset, Samples, Source, copy_numbers, int64_ids
+from datamodules.sampling.dataset import SampleDataset, Samples, Source, copy_numbers, fingerprint, int64_ids
 from datamodules.sampling.loaders import place
 from datamodules.sampling.pk_sampler import PKSampler
-from datamodules.sampling.splits import FRACTIONS, fold_samples
+from datamodules.sampling.splits import (
+    FRACTIONS,
+    TooFewClassesError,
+    fold_samples,
+    split_ranked,
+    split_samples,
+    split_within,
+)
+from datamodules.sources.duplicates import report_duplicates, without_duplicates
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
+from metric_module.preprocessing import Preprocessing
 
 AUGMENTATION = 3
+WRAP = "a transform of torchvision takes the inputs alone, docs/data.md shows how to give it keys"
 
 
 @dataclass(eq=False, repr=False)
@@ -56,6 +67,11 @@ class PKDataModule(ResumableDataModule):
             :class:`datamodules.SampleDataset`. In evaluation it is always an error.
         split_seed: Seed of the split of the classes and of the folds.
         fractions: Shares of the classes for train, val and test, where the data set does not define a split.
+        duplicates: What to do with samples of equal content: ``error`` if they have several labels or are in several
+            splits, and a warning if they repeat a sample of their class; ``drop`` keeps the first of each content, and
+            none of a content with several labels, since nothing says which is right; ``keep`` uses all.
+        split_by: Unit of that split: ``class``, or ``sample`` to divide the samples of each class, for data of few
+            classes; val and test then contain classes that are trained on.
         fold: Fold of the train and val classes to use as val, see :func:`datamodules.fold_samples`; None: the split as
             loaded.
         folds: Number of folds.
@@ -73,10 +89,12 @@ class PKDataModule(ResumableDataModule):
     preflight: bool = True
     split_seed: int = 0
     fractions: Sequence[float] = FRACTIONS
+    split_by: str = "class"
     augment: AugmentFunction | None = None
     class_turns: float = 0.0
     short_classes: str = "repeat"
     on_bad_sample: str = "error"
+    duplicates: str = "error"
     fold: int | None = None
     folds: int = 4
 
@@ -86,6 +104,9 @@ class PKDataModule(ResumableDataModule):
         if not 0 <= self.class_turns <= 1:
             raise UserError(f"datamodule.class_turns: expected 0 <= class_turns <= 1, got {self.class_turns}")
         check_choice("datamodule.on_bad_sample", self.on_bad_sample, ("error", "replace"))
+        _check_augment(self.augment)
+        check_choice("datamodule.split_by", self.split_by, ("class", "sample"))
+        check_choice("datamodule.duplicates", self.duplicates, ("error", "drop", "keep"))
         self._train_set: SampleDataset | None = None
 
     @property
@@ -110,14 +131,60 @@ class PKDataModule(ResumableDataModule):
     def samples(self) -> Samples:
         """The data set, read and checked on first use."""
         samples = self.load()
-        samples.check()
-        if self.fold is None:
-            return samples
+        samples.check(for_training=not self.any_items)
+        if self._trained_as is not None and isinstance(samples.fetch, Source):
+            samples.fetch.preprocess_as(self._trained_as)
+        if self.fold is not None and samples.splits:
+            samples = samples._replace(splits=self._folded(samples, self.fold))
+        return without_duplicates(samples) if self.duplicates == "drop" and not self.any_items else samples
+
+    def _folded(self, samples: Samples, fold: int) -> Mapping[str, Tensor]:
+        """Use a fold of the training and validation classes as val."""
         units, names = self.fold_units(samples)
-        folds, seed = self.folds, self.split_seed
-        return samples._replace(
-            splits=fold_samples(samples.splits, units, names, fold=self.fold, folds=folds, seed=seed)
-        )
+        try:
+            return fold_samples(samples.splits, units, names, fold=fold, folds=self.folds, seed=self.split_seed)
+        except TooFewClassesError:
+            if self.any_items:
+                return samples.splits
+            raise
+
+    def own_split(self, labels: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Split samples that come without a split, by ``split_by``, ``split_seed`` and ``fractions``.
+
+        Args:
+            labels: Class of each sample, int64 ``(N,)``; -1 for a sample without label, if any items will do.
+            names: Name of each class, which order the classes; None: they are in order of their labels.
+
+        Returns:
+            Int64 ids of ``train``, ``val`` and ``test``; none if the items are only embedded and have too few classes.
+
+        Raises:
+            UserError: There are too few classes.
+        """
+        if self.split_by == "sample":
+            return split_within(labels, seed=self.split_seed, fractions=self.fractions)
+        known = (labels >= 0).nonzero()[:, 0]  # (n,)
+        of, classes = labels[known], 1 + int(labels.max()) if len(labels) else 0
+        try:
+            if names is None:
+                splits = split_ranked(of, classes, seed=self.split_seed, fractions=self.fractions)
+            else:
+                splits = split_samples(of, names, seed=self.split_seed, fractions=self.fractions)
+        except TooFewClassesError as error:
+            if self.any_items:
+                return {}
+            raise UserError(
+                f"{error}; change datamodule.fractions, or give +datamodule.split_by=sample to split the samples of "
+                "each class (val and test then contain classes that are trained on)"
+            ) from None
+        return {split: known[ids] for split, ids in splits.items()}
+
+    @cached_property
+    @override
+    def fingerprint(self) -> str:
+        """Hash of labels, class names and splits."""
+        samples = self.samples
+        return fingerprint(samples.labels, *samples.splits.values(), names=samples.class_names)
 
     def fold_units(self, samples: Samples) -> tuple[Tensor, Sequence[str]]:
         """Say what a fold holds out together: by default each class.
@@ -129,6 +196,11 @@ class PKDataModule(ResumableDataModule):
             Unit of each sample, int64 ``(N,)``, and the name of each unit.
         """
         return samples.labels, samples.class_names
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How a single item becomes an encoder input; None if the source of this data does not define it."""
+        return self.samples.fetch.preprocessing if isinstance(self.samples.fetch, Source) else None
 
     @property
     def groups(self) -> Tensor | None:
@@ -172,6 +244,15 @@ class PKDataModule(ResumableDataModule):
             return self.samples.fetch.show(ids)
         return [f"{name}, sample {id}" for name, id in zip(self.class_names_of(ids), ids, strict=True)]
 
+    def names_of(self, ids: Sequence[int]) -> list[str]:
+        """Name each sample, by its file if it has one.
+
+        Args:
+            ids: The samples.
+        """
+        source = self.samples.fetch
+        return source.names(ids) if isinstance(source, Source) else [f"sample {id}" for id in ids]
+
     def classes_trained_on(self, split: str) -> int:
         """Count the classes of a split that the training split has too; 0 where the classes themselves are split."""
         labels, splits = self.samples.labels, self.samples.splits
@@ -179,8 +260,11 @@ class PKDataModule(ResumableDataModule):
 
     @override
     def find_problems(self) -> list[str]:
-        """List the samples that cannot be used, as their source reports them, and training classes of one sample."""
+        """List samples that cannot be used, as their source reports them, equal ones, and training classes of one."""
         samples, splits = self.samples, dict(self.samples.splits)
+        if self.any_items:
+            everything = {"all": torch.arange(len(samples.labels))}
+            return samples.fetch.problems(everything) if isinstance(samples.fetch, Source) else []
         count = samples.labels[splits["train"]].bincount()  # (C,)
         if self.short_classes == "drop":
             splits["train"] = splits["train"][count[samples.labels[splits["train"]]] > 1]
@@ -188,7 +272,11 @@ class PKDataModule(ResumableDataModule):
         single = [samples.class_name(label) for label in (count == 1).nonzero()[:, 0].tolist()]
         return [
             *(samples.fetch.problems(splits) if isinstance(samples.fetch, Source) else []),
-            *listed("training classes of a single sample (short_classes=drop leaves them out)", single),
+            *report_duplicates(samples, refuse=self.duplicates == "error"),
+            *listed(
+                "training classes of a single sample (short_classes=drop leaves them out)",
+                single if self.for_training else [],
+            ),
         ]
 
     @override
@@ -200,7 +288,7 @@ class PKDataModule(ResumableDataModule):
         """
         super().setup(stage)
         self.samples  # noqa: B018  # reads the data set here instead of in the first batch
-        if stage == "fit":
+        if stage == "fit" and not self.any_items:
             sampler = self.train_sampler()
             if self.classes_per_batch is None:
                 shape = f"{sampler.classes_per_batch} classes x {self.samples_per_class} samples"
@@ -245,7 +333,7 @@ class PKDataModule(ResumableDataModule):
         them by id.
 
         Args:
-            split: ``train``, ``val``, ``test``, or ``all`` of them.
+            split: ``train``, ``val``, ``test``, or ``all`` of them; if any items will do, ``all`` is every item.
 
         Raises:
             UserError: The split does not exist.
@@ -253,7 +341,12 @@ class PKDataModule(ResumableDataModule):
         splits = self.samples.splits
         if split not in {*splits, "all"}:
             raise UserError(f"unknown split {split!r}: expected one of {', '.join([*splits, 'all'])}")
-        ids = torch.cat(list(splits.values())).sort().values if split == "all" else splits[split]
+        if split != "all":
+            ids = splits[split]
+        elif self.any_items:
+            ids = torch.arange(len(self.samples.labels))
+        else:
+            ids = torch.cat(list(splits.values())).sort().values
         return self.sharded_loader(self.samples, ids)
 
     def augment_batch(self, batch: Batch, epoch: int) -> Batch:
@@ -269,7 +362,11 @@ class PKDataModule(ResumableDataModule):
         if self.augment is None:
             return batch
         keys = combine(self.seed, AUGMENTATION, epoch, batch.index, copy_numbers(batch.index))  # (B,)
-        return batch._replace(inputs=self.augment(batch.inputs, keys))
+        inputs = self.augment(batch.inputs, keys)
+        if isinstance(inputs, tuple | list):
+            got = f"a {type(inputs).__name__} of {len(inputs)}"
+            raise UserError(f"{_takes_two(self.augment)}, which returned {got}; {WRAP}")
+        return batch._replace(inputs=inputs)
 
     @override
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -277,3 +374,20 @@ class PKDataModule(ResumableDataModule):
         if self.trainer is None or not self.trainer.training:
             return batch
         return self.augment_batch(batch, self.trainer.current_epoch)
+
+
+def _check_augment(augment: AugmentFunction | None) -> None:
+    """Accept a function of two arguments; of a torch module, it is ``forward`` that takes them."""
+    if augment is None:
+        return
+    function = getattr(augment, "forward", augment)
+    try:
+        inspect.signature(function).bind(None, None)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{_takes_two(augment)}, which cannot be called with two ({error}); {WRAP}") from None
+
+
+def _takes_two(augment: Any) -> str:
+    """Begin the message about a function of other arguments."""
+    name = getattr(augment, "__name__", type(augment).__name__)
+    return f"datamodule.augment: expected a function of inputs and keys, got {name}"

@@ -21,8 +21,16 @@ from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.messages import reason_of
 from datamodules.sampling.dataset import Samples, Source
-from datamodules.sampling.splits import SPLITS, split_ranked
-from datamodules.sources.columns import Strings, encode, encode_labels, is_text, refuse_missing
+from datamodules.sampling.splits import SPLITS
+from datamodules.sources.columns import (
+    Strings,
+    encode,
+    encode_known,
+    encode_labels,
+    is_text,
+    refuse_missing,
+    unlabelled,
+)
 from datamodules.sources.images import StoredImages
 from datamodules.sources.texts import Texts
 from datamodules.sources.vectors import Vectors
@@ -46,7 +54,8 @@ class HuggingFaceDataModule(PKDataModule):
         path: Folder or name of the data set.
         input: Column of inputs.
         label: Column of classes: ``ClassLabel``, integers or strings. If the splits name their
-            ``ClassLabel`` differently, classes are matched by name, not by number.
+            ``ClassLabel`` differently, classes are matched by name, not by number. None, or a data set without the
+            default column, only where the samples are embedded.
         class_disjoint: Whether splits must not share classes.
         group: Column of groups such as cameras, integers or strings.
         name: Configuration of the data set, if it has several.
@@ -63,12 +72,13 @@ class HuggingFaceDataModule(PKDataModule):
     _: KW_ONLY
     path: str
     input: str
-    label: str = "label"
+    label: str | None = "label"
     class_disjoint: bool = True
     group: str | None = None
     name: str | None = None
     image_size: int = 64
     eval_batch_size: int = 256
+    num_workers: int = 2
     augment: AugmentFunction | None = IMAGE_AUGMENT
 
     @override
@@ -78,7 +88,10 @@ class HuggingFaceDataModule(PKDataModule):
         Raises:
             UserError: The package, the data set, a column or a split is missing, or has another type.
         """
-        tables = read_columns(self.path, self.name, [self.input, self.label, *([self.group] if self.group else [])])
+        required = [self.input, *([self.group] if self.group else [])]
+        optional = ["label"] if self.any_items and self.label == "label" else []
+        columns = [*required, *([self.label] if self.label and not optional else [])]
+        tables = read_columns(self.path, self.name, columns, optional)
         labels, names = self._labels(tables)
         splits = self._splits({name: len(part) for name, part in tables.items()}, labels, len(names))
         groups = None if self.group is None else encode(*self._column(tables, self.group)).codes
@@ -90,12 +103,22 @@ class HuggingFaceDataModule(PKDataModule):
         return _joined(tables, name, where), where
 
     def _labels(self, tables: Mapping[str, Any]) -> tuple[Tensor, Sequence[str]]:
+        first = next(iter(tables.values()))
+        if self.label is None or self.label not in first.column_names:
+            if not self.any_items:
+                raise UserError(
+                    "datamodule.label: expected the column of classes, got null; only task=embed needs none"
+                )
+            codes, values = unlabelled(sum(map(len, tables.values())))
+            return codes, Strings(values)
         column, where = self._column(tables, self.label)
-        labels, values = encode_labels(column, where)
-        feature = next(iter(tables.values())).features[self.label]
+        labels, values = (encode_known if self.any_items else encode_labels)(column, where)
+        feature = first.features[self.label]
         if not hasattr(feature, "int2str") or is_text(values.type):
             return labels, Strings(values)
         if values[0].as_py() < 0:
+            if self.any_items:
+                return (labels - 1).clamp(min=-1), [feature.int2str(value) for value in values.to_pylist()[1:]]
             rows = int((labels == 0).sum())
             raise UserError(f"{where}: {rows} samples have no class ({values[0].as_py()})")
         return labels, [feature.int2str(value) for value in values.to_pylist()]
@@ -105,20 +128,21 @@ class HuggingFaceDataModule(PKDataModule):
         own = own_splits(sizes)
         reason = f"has no {', '.join(name for name in SPLITS if name not in own)}" if len(own) < 3 else ""
         if not reason:
-            has = torch.stack([labels[ids].bincount(minlength=classes) > 0 for ids in own.values()])  # (3, C)
+            known = [labels[ids][labels[ids] >= 0] for ids in own.values()]
+            has = torch.stack([part.bincount(minlength=classes) > 0 for part in known])  # (3, C)
             shared = int((has.sum(dim=0) > 1).sum())
             reason = f"shares {shared} of {classes} classes among its splits" if shared else ""
         if not reason:
             return own
         if not self.class_disjoint:
-            if len(own) < 3:
+            if len(own) < 3 and not self.any_items:
                 raise UserError(f"datamodule.class_disjoint=false: {self.path} {reason}, only {', '.join(sizes)}")
             return own
         if len(sizes) > 1:
             rank_zero_warn(
                 f"data: {self.path} {reason}; samples are split anew by class; class_disjoint=false keeps its splits"
             )
-        return split_ranked(labels, classes, seed=self.split_seed, fractions=self.fractions)
+        return self.own_split(labels)
 
     def _source(self, tables: Mapping[str, Any]) -> Source:
         column, where = self._column(tables, self.input)
@@ -131,13 +155,14 @@ class HuggingFaceDataModule(PKDataModule):
         return Texts(Strings(column)) if is_text(column.type) else Vectors(column, where)
 
 
-def read_columns(path: str, name: str | None, columns: Sequence[str]) -> dict[str, Any]:
+def read_columns(path: str, name: str | None, columns: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
     """Read some columns of a data set, for each of its splits.
 
     Args:
         path: Folder or name of the data set.
         name: Configuration of the data set.
         columns: Columns to read.
+        optional: Columns to read as well, if every split has them.
 
     Raises:
         UserError: The package or the data set is missing, or a column.
@@ -154,6 +179,7 @@ def read_columns(path: str, name: str | None, columns: Sequence[str]) -> dict[st
             raise UserError(f"datamodule.path: {path} has no rows, or a split without any") from None
         raise UserError(f"datamodule.path: cannot read {path} ({reason_of(error)})") from None
     tables = dict(found) if isinstance(found, dict) else {"train": found}
+    columns = [*columns, *(name for name in optional if all(name in part.column_names for part in tables.values()))]
     for part, content in tables.items():
         missing = [column for column in columns if column not in content.column_names]
         if missing:

@@ -20,7 +20,6 @@ from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.checks import check_at_least, check_choice, check_folder
 from datamodules.sampling.dataset import Samples, copy_numbers
-from datamodules.sampling.splits import split_samples
 from datamodules.sources.images_in_memory import ImagesInMemory
 from metric_module.errors import UserError
 
@@ -61,6 +60,7 @@ class IDXDataModule(PKDataModule):
     class_names: Sequence[str] = ()
     eval_per_class: int = 1000
     augment: AugmentFunction | None = AUGMENT
+    duplicates: str = "keep"  # as published
 
     @override
     def __post_init__(self) -> None:
@@ -79,10 +79,10 @@ class IDXDataModule(PKDataModule):
                 f"got {len(self.class_names)}"
             )
         names = [self.class_names[value] if len(self.class_names) else str(value) for value in values.tolist()]
-        splits = split_samples(labels, names, seed=self.split_seed, fractions=self.fractions)
-        for split in ("val", "test"):
+        splits = self.own_split(labels, names)
+        for split in splits.keys() & {"val", "test"}:
             splits[split] = first_of_each(splits[split], labels, self.eval_per_class)
-        source = ImagesInMemory(images[:, None], self.image_size, self.channels)
+        source = ImagesInMemory(images[:, None], self.image_size, self.channels, background=0)
         return Samples(source, labels, splits, class_names=names)
 
 

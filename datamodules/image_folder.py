@@ -18,16 +18,15 @@ from typing_extensions import override
 
 from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.checks import check_folder
-from datamodules.messages import listed
+from datamodules.checks import check_at_least, check_folder
+from datamodules.messages import listed, shortened
 from datamodules.sampling.dataset import Samples
-from datamodules.sampling.splits import SPLITS, split_samples
+from datamodules.sampling.splits import SPLITS
 from datamodules.sampling.verification_pairs import read_pairs
 from datamodules.sources.images import ImageFiles
 from datamodules.sources.paths import Paths
 from metric_module.errors import UserError
-
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+from metric_module.preprocessing.reading import image_suffixes
 
 
 @dataclass(eq=False, repr=False)
@@ -39,11 +38,14 @@ class ImageFolderDataModule(PKDataModule):
 
     Before the first step every file is read once, in parallel, and again only if its size or time of change differs.
     Files that cannot be used are listed, and so are classes of a single sample and files whose content is in two
-    splits. Folders without images, and images deeper than ``root/class``, are ignored with a warning.
+    splits. Files that Pillow does not read, folders without images, and images deeper than ``root/class``, are ignored
+    with a warning.
 
     Args:
         root: The folder.
         image_size: S.
+        class_depth: Number of folders that make a class: with 2, ``root/alphabet/character/*.png`` is an image of class
+            ``alphabet/character``.
         pairs_file: LFW's ``pairs.txt`` with the pairs that verification compares: ``name 1`` is
             ``root/name/name_0001.*``.
         cache_dir: Folder in which the preflight remembers files it has read; None: ``lightning-triplets`` in the user's
@@ -59,10 +61,17 @@ class ImageFolderDataModule(PKDataModule):
     _: KW_ONLY
     root: str
     image_size: int = 64
+    class_depth: int = 1
     pairs_file: str | None = None
     cache_dir: str | None = None
     eval_batch_size: int = 256
+    num_workers: int = 2
     augment: AugmentFunction | None = IMAGE_AUGMENT
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("datamodule.class_depth", self.class_depth, 1)
 
     @override
     def load(self) -> Samples:
@@ -73,13 +82,15 @@ class ImageFolderDataModule(PKDataModule):
         """
         root = Path(self.root)
         given = [name for name in SPLITS if (root / name).is_dir()]
+        if self.any_items and len(given) < len(SPLITS):
+            given = []
         if given and len(given) < len(SPLITS):
             missing = ", ".join(name for name in SPLITS if name not in given)
             raise UserError(f"{root}: expected train, val and test, or a folder for each class; missing: {missing}")
-        lists = {name: list_classes(root / name) for name in given or [""]}
+        lists = {name: list_classes(root / name, self.class_depth, every=self.any_items) for name in given or [""]}
         _warn_of_ignored([*lists.values()])
-        names = sorted({name for found in lists.values() for name in found.images})
-        code = {name: label for label, name in enumerate(names)}
+        names = sorted({name for found in lists.values() for name in found.images if name})
+        code = {name: label for label, name in enumerate(names)} | {"": -1}
         rows = [
             (split, code[name], path)
             for split, found in lists.items()
@@ -91,7 +102,7 @@ class ImageFolderDataModule(PKDataModule):
             split_of = np.array([split for split, _, _ in rows])
             splits = {split: torch.from_numpy((split_of == split).nonzero()[0]) for split in SPLITS}
         else:
-            splits = split_samples(labels, names, seed=self.split_seed, fractions=self.fractions)
+            splits = self.own_split(labels, names)
         images = ImageFiles(Paths(path for _, _, path in rows), self.image_size, self.cache_dir)
         pairs = None if self.pairs_file is None else read_pairs(self.pairs_file, _numbered(path for *_, path in rows))
         return Samples(images, labels, splits, class_names=names, listed=pairs)
@@ -109,58 +120,83 @@ def _numbered(paths: Iterable[str]) -> dict[tuple[str, int], int]:
 
 def _is_image(name: str) -> bool:
     """Decide by the suffix; hidden files such as ``._1.jpg`` are leftovers of operating systems."""
-    return name[0] != "." and Path(name).suffix.lower() in SUFFIXES
+    return name[0] != "." and Path(name).suffix.lower() in image_suffixes()
 
 
 class Classes(NamedTuple):
     """Images in a folder of classes.
 
     Attributes:
-        images: Sorted paths of the images of each class, by the name of its folder.
+        images: Sorted paths of the images of each class, by the name of its folder, or of its folders joined by ``/``.
         empty: Folders that contain no image directly.
         deeper: Images in subfolders of the class folders.
+        others: Other files in the folders.
     """
 
     images: dict[str, list[str]]
     empty: list[str]
     deeper: list[str]
+    others: list[str]
 
 
-def list_classes(folder: Path) -> Classes:
+def list_classes(folder: Path, depth: int = 1, every: bool = False) -> Classes:
     """Find the images of each class; hidden files and folders are skipped.
 
     Args:
         folder: Folder with one folder for each class.
+        depth: Number of folders that make a class.
+        every: Whether to list all other images as well, as those of a class without a name.
 
     Raises:
         UserError: The folder does not exist, or its folders contain no images.
     """
     check_folder(folder, "datamodule.root")
-    found = Classes({}, [], [])
-    for place in sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != "."):
-        images, deeper = _list_images(place)
+    found = Classes({}, [], [], [])
+    for place in _folders_at(str(folder), depth, found.others):
+        images, deeper = _list_images(place, found.others)
         if images:
-            found.images[Path(place).name] = images
+            found.images[Path(place).relative_to(folder).as_posix()] = images
         else:
             found.empty.append(place)
         found.deeper.extend(deeper)
+    if every:
+        loose = sorted(path for path in found.others if _is_image(Path(path).name))
+        if loose or found.deeper:
+            found.images[""] = loose + found.deeper
+        others = [path for path in found.others if not _is_image(Path(path).name)]
+        found = found._replace(empty=[], deeper=[], others=others)
     if not found.images:
-        kinds = ", ".join(sorted(SUFFIXES))
+        kinds = ".jpg, .png and all others that Pillow reads"
         got = f"all {len(found.deeper)} images further down, such as {found.deeper[0]}" if found.deeper else "none"
+        if found.deeper:
+            got += f" (datamodule.class_depth={depth + 1} makes a class of {depth + 1} folders)"
         raise UserError(f"datamodule.root: {folder}: expected a folder of images for each class ({kinds}), got {got}")
     return found
 
 
-def _list_images(place: str) -> tuple[list[str], list[str]]:
-    """List the images in a folder, and those in its subfolders at any depth, sorted."""
+def _folders_at(folder: str, depth: int, others: list[str]) -> list[str]:
+    """List the folders at a depth, sorted; files on the way to them are added to the others."""
+    with os.scandir(folder) as entries:
+        seen = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.path)
+    others += [entry.path for entry in seen if not entry.is_dir()]
+    inside = [entry.path for entry in seen if entry.is_dir()]
+    return inside if depth == 1 else [below for path in inside for below in _folders_at(path, depth - 1, others)]
+
+
+def _list_images(place: str, others: list[str]) -> tuple[list[str], list[str]]:
+    """List the images in a folder, and those in its subfolders at any depth, sorted; add other files to the others."""
     with os.scandir(place) as entries:
         seen = [entry for entry in entries if entry.name[0] != "."]
     images = sorted(entry.path for entry in seen if _is_image(entry.name))
     deeper = []
     for entry in seen:
-        if not _is_image(entry.name) and entry.is_dir(follow_symlinks=False):
-            direct, further = _list_images(entry.path)
+        if _is_image(entry.name):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            direct, further = _list_images(entry.path, others)
             deeper += direct + further
+        else:
+            others.append(entry.path)
     return images, sorted(deeper)
 
 
@@ -171,3 +207,10 @@ def _warn_of_ignored(lists: list[Classes]) -> None:
         rank_zero_warn(f"data: {line}")
     if deeper:
         rank_zero_warn(f"data: {len(deeper)} images in subfolders of class folders are ignored: {deeper[0]}, ...")
+    others = [path for found in lists for path in found.others]
+    if others:
+        kinds = sorted({Path(path).suffix.lower() or "no extension" for path in others})
+        rank_zero_warn(
+            f"data: {len(others)} files are no images in a class folder, and are ignored "
+            f"({shortened(kinds)}): {shortened(sorted(others), 3)}"
+        )

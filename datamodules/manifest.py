@@ -20,8 +20,18 @@ from datamodules.base import PKDataModule
 from datamodules.checks import check_folder
 from datamodules.messages import rows_in_words, shortened
 from datamodules.sampling.dataset import Samples, Source
-from datamodules.sampling.splits import SPLITS, split_ranked
-from datamodules.sources.columns import Strings, encode, encode_labels, is_text, refuse_missing, value_type
+from datamodules.sampling.splits import SPLITS
+from datamodules.sources.columns import (
+    Encoded,
+    Strings,
+    encode,
+    encode_known,
+    encode_labels,
+    is_text,
+    refuse_missing,
+    unlabelled,
+    value_type,
+)
 from datamodules.sources.images import ImageFiles
 from datamodules.sources.tables import SEPARATORS, read_table
 from datamodules.sources.texts import Texts
@@ -46,7 +56,7 @@ class ManifestDataModule(PKDataModule):
         image: Column of paths, relative to ``root``.
         text: Column of texts.
         array: Column of lists of numbers.
-        label: Column of classes.
+        label: Column of classes; None, or a table without the default column, only where the samples are embedded.
         split: Column of ``train``, ``val`` and ``test``.
         role: Column of ``query`` and ``gallery``, for evaluation; ignored in training rows.
         group: Column of groups such as cameras, strings or integers: retrieval is then also measured across groups.
@@ -68,7 +78,7 @@ class ManifestDataModule(PKDataModule):
     image: str | None = None
     text: str | None = None
     array: str | None = None
-    label: str = "label"
+    label: str | None = "label"
     split: str | None = None
     role: str | None = None
     group: str | None = None
@@ -76,6 +86,7 @@ class ManifestDataModule(PKDataModule):
     image_size: int = 64
     cache_dir: str | None = None
     eval_batch_size: int = 256
+    num_workers: int = 2
     augment: AugmentFunction | None = IMAGE_AUGMENT
 
     @override
@@ -96,18 +107,28 @@ class ManifestDataModule(PKDataModule):
         """Read the columns; image files are not opened yet."""
         words = [name for name in (self.label, self.split, self.role, self.group) if name is not None]
         column = self.image or self.text or self.array or ""
-        table = read_table(self.table, words, [column])
+        optional = ["label"] if self.any_items and self.label == "label" else []
+        table = read_table(self.table, words, [column], optional=optional)
         source = self._source(table[column], self._where(column))
-        labels, classes = encode_labels(table[self.label], self._where(self.label))
+        labels, classes = self._labels(table)
         if self.split is None:
-            splits = split_ranked(labels, len(classes), seed=self.split_seed, fractions=self.fractions)
+            splits = self.own_split(labels)
         else:
-            splits = read_splits(table[self.split], self._where(self.split))
+            splits = read_splits(table[self.split], self._where(self.split), complete=not self.any_items)
         groups = None if self.group is None else encode(table[self.group], self._where(self.group)).codes
-        queries = None if self.role is None else read_roles(table[self.role], splits, self._where(self.role))
+        role = None if self.any_items else self.role
+        queries = None if role is None else read_roles(table[role], splits, self._where(role))
         del table
         pa.default_memory_pool().release_unused()  # a third of the memory of reading, which would count for each worker
         return Samples(source, labels, splits, Strings(classes), groups=groups, queries=queries)
+
+    def _labels(self, table: pa.Table) -> Encoded:
+        if self.label is not None and self.label in table.column_names:
+            read = encode_known if self.any_items else encode_labels
+            return read(table[self.label], self._where(self.label))
+        if not self.any_items:
+            raise UserError("datamodule.label: expected the column of classes, got null; only task=embed needs none")
+        return unlabelled(len(table))
 
     def _where(self, column: str) -> str:
         """Name a column for messages."""
@@ -127,12 +148,13 @@ class ManifestDataModule(PKDataModule):
         return ImageFiles(Strings(column, folder), self.image_size, self.cache_dir)
 
 
-def read_splits(column: pa.ChunkedArray, where: str) -> dict[str, Tensor]:
+def read_splits(column: pa.ChunkedArray, where: str, complete: bool = True) -> dict[str, Tensor]:
     """Read the ids of each split, int64, ascending.
 
     Args:
         column: ``train``, ``val`` or ``test`` for each sample, N.
         where: Name of the column, for messages.
+        complete: Whether every split needs rows.
 
     Raises:
         UserError: The column has other values, or a split has no rows.
@@ -141,9 +163,9 @@ def read_splits(column: pa.ChunkedArray, where: str) -> dict[str, Tensor]:
     names = [str(value) for value in values.to_pylist()]
     _refuse_others(names, SPLITS, where)
     missing = [name for name in SPLITS if name not in names]
-    if missing:
+    if missing and complete:
         raise UserError(f"{where}: no row of {', '.join(missing)}; without this setting the classes are split")
-    return {name: (codes == names.index(name)).nonzero()[:, 0] for name in SPLITS}
+    return {name: (codes == names.index(name)).nonzero()[:, 0] for name in SPLITS if name in names}
 
 
 def read_roles(column: pa.ChunkedArray, splits: Mapping[str, Tensor], where: str) -> Tensor:

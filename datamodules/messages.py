@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from metric_module.errors import printable
+
 SHOWN = 20
 LISTED = 1000
 
 
 def shortened(items: Sequence[object], most: int = SHOWN) -> str:
-    """Join the first items by commas, and count the rest.
+    """Join the first items by commas, with control characters as escapes, and count the rest.
 
     Args:
         items: What to list.
@@ -25,7 +27,7 @@ def shortened(items: Sequence[object], most: int = SHOWN) -> str:
         '3, 1 and 1 more'
     """
     more = f" and {len(items) - most:,} more" if len(items) > most else ""
-    return ", ".join(map(str, items[:most])) + more
+    return ", ".join(printable(str(item)) for item in items[:most]) + more
 
 
 def listed(title: str, names: Sequence[str]) -> list[str]:
@@ -49,4 +51,4 @@ def rows_in_words(rows: npt.NDArray[np.integer[Any]] | Tensor) -> str:
 
 def reason_of(error: Exception) -> str:
     """Return the first line of an exception's message, or its type if it has none."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return printable(str(error).splitlines()[0]) if str(error) else type(error).__name__

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from lightning import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
@@ -19,6 +21,7 @@ from datamodules.sampling.relation_sampler import PairSampler
 from datamodules.sampling.splits import check_split
 from metric_module.batch import Batch
 from metric_module.errors import UserError
+from metric_module.preprocessing import Preprocessing
 
 MINIMUM = {"eval_batch_size": 1, "num_workers": 0, "image_size": 1}
 PATHS = ("path", "root", "table", "fonts")
@@ -42,6 +45,8 @@ class ResumableDataModule(LightningDataModule, ABC):
         preflight: Whether to check all samples before the first step, see :meth:`prepare_data`.
         split_seed: Seed of the split, where the data set does not define one.
         fractions: Shares of train, val and test in that split.
+        any_items: Whether any items will do, labelled or not, because they are only embedded: what training requires
+            of them is not checked. Not an argument, see :meth:`accept_any_items`.
 
     Raises:
         UserError: A number is out of range.
@@ -53,6 +58,7 @@ class ResumableDataModule(LightningDataModule, ABC):
     preflight: bool
     split_seed: int
     fractions: Sequence[float]
+    any_items = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -64,10 +70,32 @@ class ResumableDataModule(LightningDataModule, ABC):
             check_given(f"datamodule.{name}", getattr(self, name, None))
         check_split(self.split_seed, self.fractions)
         self._next = (0, 0)
+        self._checked: set[bool] = set()
+        self._trained_as: Preprocessing | None = None
+
+    def preprocess_as(self, preprocessing: Preprocessing) -> None:
+        """Read images as a trained encoder needs them, in place of this data module's own settings.
+
+        Call it before the data is read.
+
+        Args:
+            preprocessing: That of the encoder, as its checkpoint keeps it.
+        """
+        self._trained_as = preprocessing
 
     @abstractmethod
     def find_problems(self) -> list[str]:
         """List everything that would spoil training or its figures, one line for each kind of problem."""
+
+    def accept_any_items(self) -> None:
+        """Read the data set to embed it: every given item, labelled or not."""
+        self.any_items = True
+
+    @property
+    def for_training(self) -> bool:
+        """Whether the samples are for training, so that its requirements apply."""
+        doing = None if self.trainer is None else self.trainer.state.fn
+        return not self.any_items and doing in {None, TrainerFn.FITTING}
 
     @abstractmethod
     def train_sampler(self) -> PKSampler | PairSampler:
@@ -83,14 +111,19 @@ class ResumableDataModule(LightningDataModule, ABC):
 
     @override
     def prepare_data(self) -> None:
-        """Check all samples before the first step, on one process of each machine.
+        """Check all samples before the first step, once for this object, on one process of each machine.
 
         Raises:
             UserError: Lists the problems found.
         """
-        problems = self.find_problems() if self.preflight else []
+        if not self.preflight or {self.for_training, True} & self._checked:
+            return
+        problems = self.find_problems()
         if problems:
             raise UserError("data: " + "; ".join(problems))
+        self._checked.add(
+            self.for_training
+        )  # training, validation and test each call this; files that break in between are theirs
 
     @override
     def setup(self, stage: str) -> None:
@@ -144,17 +177,33 @@ class ResumableDataModule(LightningDataModule, ABC):
         sampler = ShardedSampler(len(ids), *place(self.trainer))
         return make_loader(Loader, SampleDataset(samples, ids), sampler, self.eval_batch_size, self.num_workers)
 
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """Hash that another data set, or another split of this one, does not have; None: not known."""
+        return None
+
     @override
-    def state_dict(self) -> dict[str, int]:
-        """Return the position of the next training batch, independent of the number of processes.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position of the next training batch, independent of the number of processes, and the data's hash.
 
         Returns:
-            ``{"epoch": ..., "step": ...}``.
+            ``{"epoch": ..., "step": ..., "fingerprint": ...}``.
         """
         epoch, step = next_place(self.trainer)
-        return {"epoch": epoch, "step": step}
+        return {"epoch": epoch, "step": step, "fingerprint": self.fingerprint}
 
     @override
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Start the next training at a position from :meth:`state_dict`."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Start the next training at a position from :meth:`state_dict`.
+
+        Raises:
+            UserError: The state comes from training on other data, whose samples have other ids.
+        """
+        known = state_dict.get("fingerprint")  # absent in checkpoints of earlier versions
+        if known is not None and known != self.fingerprint:
+            raise UserError(
+                "ckpt_path: the checkpoint was trained on other data, or on another split of it (labels, class names "
+                "or splits differ), so it cannot be continued here; to start from its weights, leave out ckpt_path and "
+                "give module.encoder_weights=<its run>/encoder.safetensors"
+            )
         self._next = (state_dict["epoch"], state_dict["step"])

@@ -17,7 +17,6 @@ from datamodules.base import PKDataModule
 from datamodules.checks import check_choice
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.grouping import codes
-from datamodules.sampling.splits import split_samples
 from datamodules.sources.texts import Texts
 from metric_module.errors import UserError
 
@@ -63,6 +62,8 @@ class TerritoriesDataModule(PKDataModule):
         UserError: An argument is out of range; in ``load``: babel is missing.
     """
 
+    classes_per_batch: int | None = 32
+    samples_per_class: int = 8
     _: KW_ONLY
     group_by: str = "script"
 
@@ -80,7 +81,7 @@ class TerritoriesDataModule(PKDataModule):
         return Samples(
             fetch=Texts([name.text for name in names]),
             labels=labels,
-            splits=split_samples(labels, territories, seed=self.split_seed, fractions=self.fractions),
+            splits=self.own_split(labels, territories),
             class_names=[f"{code} {english(code)}" for code in territories],
             groups=codes(groups)[0],
         )

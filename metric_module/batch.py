@@ -113,7 +113,11 @@ def unpack(batch: Any, first: int = 0) -> Batch:
     if not isinstance(batch, tuple | list) or len(batch) not in {2, 3}:
         raise UserError(f"batch: expected (inputs, labels) or (inputs, labels, index), got {type(batch).__name__}")
     inputs, labels = batch[0], batch[1]
-    labels = check_labels("labels", labels, len(labels) if isinstance(labels, Tensor) and labels.ndim else -1)
+    if not isinstance(labels, Tensor):
+        item = f" of {type(labels[0]).__name__}" if isinstance(labels, list | tuple) and labels else ""
+        got = f"{type(labels).__name__}{item}"
+        raise UserError(f"labels: expected a tensor of integers, got {got}; let the data set give each class a number")
+    labels = check_labels("labels", labels, len(labels) if labels.ndim else -1)
     if len(batch) == 3:
         return Batch(inputs, labels, check_labels("index", batch[2], len(labels)))
     return Batch(inputs, labels, torch.arange(first, first + len(labels), device=labels.device))

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 
 from metric_module.evaluation import Sought
+from metric_module.preprocessing import Preprocessing
 
 T = TypeVar("T")
 
@@ -71,8 +72,14 @@ class DataModuleFacts:
     class_names_of = Fact[Callable[[Sequence[int]], list[str]]]()
     """Maps ids ``(n,)`` to the class name of each sample."""
 
+    names_of = Fact[Callable[[Sequence[int]], list[str]]]()
+    """Maps ids ``(n,)`` to the name of each sample, such as its file, for people."""
+
     classes_trained_on = Fact[Callable[[str], int]]()
     """Maps a split to the number of its classes that the training split has too."""
+
+    classes_per_batch = Fact[int]()
+    """Classes in a training batch, over all processes together."""
 
     samples_per_class = Fact[int]()
     """Samples of each class in a training batch."""
@@ -80,8 +87,16 @@ class DataModuleFacts:
     eval_dataloader = Fact[Callable[[str], Any]]()
     """Maps ``train``, ``val``, ``test`` or ``all`` to a loader of every sample of that split once."""
 
+    preprocessing = Fact[Preprocessing]()
+    """How one item becomes an encoder input; checkpoints keep it."""
+
+    preprocess_as = Fact[Callable[[Preprocessing], None]]()
+    """Makes the data module read its items as a trained encoder needs them."""
+    accept_any_items = Fact[Callable[[], None]]()
+    """Prepares the data module to read every given item, labelled or not, since they are only embedded."""
+
     samples = Fact[Any]()
-    """The data set itself; :attr:`splits` is all that is read of it."""
+    """The data set itself; :attr:`splits` and :attr:`labels` are all that is read of it."""
 
     def __init__(self, datamodule: LightningDataModule | None) -> None:
         self.datamodule = datamodule
@@ -92,6 +107,26 @@ class DataModuleFacts:
         return cls(getattr(trainer, "datamodule", None))
 
     @property
+    def batch_shape(self) -> tuple[int, int]:
+        """Classes and samples per class of a training batch; 32 and 4 where the data module does not say."""
+        return self.classes_per_batch or 32, self.samples_per_class or 4
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether the data module lists anything by the id of a sample."""
+        return any(fact is not None for fact in (self.groups, self.queries, self.pairs, self.sought))
+
+    @property
+    def in_one_set(self) -> bool:
+        """Whether all loaders of a stage are one retrieval task: queries and what they search."""
+        return self.queries is not None or self.sought is not None
+
+    @property
     def splits(self) -> Mapping[str, Tensor] | None:
         """Ids of each split, int64; from ``samples.splits`` of the data module."""
         return getattr(self.samples, "splits", None)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Class of each sample, int64 ``(N,)``; from ``samples.labels`` of the data module."""
+        return getattr(self.samples, "labels", None)

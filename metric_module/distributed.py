@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
+from metric_module.errors import UserError
+
 
 class Together(NamedTuple):
     """The batch of all processes, in order of rank.
@@ -122,3 +124,19 @@ class _Gather(torch.autograd.Function):
         total = grad_outputs[0].contiguous().clone()
         dist.all_reduce(total)
         return torch.split(total, ctx.sizes)[dist.get_rank()], None
+
+
+def check_shares(name: str, batch: int, world_size: int) -> None:
+    """Accept a size of a global batch that divides evenly among the processes.
+
+    Args:
+        name: Name of the argument, for the message.
+        batch: Size of the global batch.
+        world_size: Number of processes.
+
+    Raises:
+        UserError: If it does not.
+    """
+    if batch % world_size:
+        fewer = max(1, batch // world_size) * world_size
+        raise UserError(f"{name}: expected a multiple of {world_size} processes, for example {fewer}, got {batch}")

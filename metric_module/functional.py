@@ -42,7 +42,7 @@ def unit(vectors: Tensor) -> Tensor:
     """Scale each row to length one, in float32 or better.
 
     ``unit(x) = x / |x|``; a row shorter than 1e-12 becomes zero with zero gradient, so that neither the value nor the
-    gradient is ever infinite.
+    gradient is ever infinite. A row whose length overflows becomes NaN, for later checks.
 
     Args:
         vectors: Rows to scale, ``(..., D)``. float16 and bfloat16 come back as float32.
@@ -56,6 +56,7 @@ def unit(vectors: Tensor) -> Tensor:
     """
     vectors = at_least_float32(vectors)
     norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)  # (..., 1)
+    norm = norm.masked_fill(norm.isinf(), torch.nan)  # it overflowed: not a zero, which later checks would let pass
     usable = ~(norm <= 1e-12)  # a NaN remains a NaN, for later checks
     return torch.where(usable, vectors / torch.where(usable, norm, 1.0), 0.0)
 

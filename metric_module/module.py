@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
@@ -16,18 +17,29 @@ from typing_extensions import override
 from metric_module.batch import PairBatch, check_pair_batch, unpack
 from metric_module.criterion import CriterionOutput, TripletCriterion
 from metric_module.criterion.census import shares
+from metric_module.criterion.inputs import MiningInput
+from metric_module.datamodule_facts import DataModuleFacts
+from metric_module.distributed import shard, sum_over_ranks
 from metric_module.embedding_module import EmbeddingModule
 from metric_module.encoders.base import Encoder, embed
 from metric_module.encoders.batch_norm import refuse_batch_norm, warn_of_local_statistics
 from metric_module.encoders.chunks import check_size, encode_in_chunks
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered, RetrievalMetric
-from metric_module.functional import nonfinite_rows
+from metric_module.functional import move, nonfinite_rows
 from metric_module.miners import Scheduled
-from metric_module.training.global_batch import GlobalBatch, pairs_among_all, samples_among_all, set_among_all
+from metric_module.training.global_batch import GlobalBatch, pairs_among_all, samples_among_all
 from metric_module.training.health import Health, health
 from metric_module.training.memory import CrossBatchMemory
-from metric_module.training.optimizers import OptimizerFactory, check_length, check_lr_scale, configured
+from metric_module.training.optimizers import (
+    OptimizerFactory,
+    check_length,
+    check_lr_scale,
+    configured,
+    follow_optimizer,
+)
+from metric_module.training.train_loaders import check_train_loaders
+from metric_module.training.validation_batches import validation_batches
 
 
 class TripletModule(EmbeddingModule):
@@ -35,7 +47,10 @@ class TripletModule(EmbeddingModule):
 
     Batches are :class:`Batch`, ``(inputs, labels)`` or :class:`PairBatch`. Logged: ``train/loss``, the shares
     ``train/easy``, ``train/semihard`` and ``train/hard`` of triplets in [0, 1], and over the whole validation and test
-    sets ``val/loss``, ``val/recall_at_1``, ``val/map_at_r`` and so on. Attributes of the data module add figures:
+    sets ``val/recall_at_1``, ``val/map_at_r`` and so on; ``val/loss`` is the mean over batches of the shape of training
+    batches that are drawn from the set. Several loaders have their figures apart, as ``val/loss/dataloader_idx_1``.
+    Samples without an id are numbered by :class:`metric_module.sample_ids.SampleIds`. Attributes of the data module add
+    figures:
     ``groups``, int64 ``(N,)`` by sample id, retrieval across groups; ``queries``, bool ``(N,)``, retrieval of these
     queries in a gallery of the other samples; ``pairs`` and ``pair_folds``, verification of these pairs of ids;
     ``sought``, by stage, retrieval of pairs, without ``val/loss``, as pairs have no labels.
@@ -95,6 +110,7 @@ class TripletModule(EmbeddingModule):
         check_lr_scale(self, self.lr_scale)
         self.both_ways = both_ways
         self.health: Health | None = None
+        self._is_first = True
         self._optimizer = optimizer or partial(AdamW, lr=1e-3)
         self._scheduler = scheduler
 
@@ -104,6 +120,13 @@ class TripletModule(EmbeddingModule):
         super().on_fit_start()
         if self.trainer.world_size > 1:
             warn_of_local_statistics(self.encoder, self.device.type)
+
+    @override
+    def on_train_start(self) -> None:
+        """Check the loaders as Lightning has changed them, and let restored schedules take the current rates."""
+        check_train_loaders(self.trainer.train_dataloader, self.device)
+        for configuration in self.trainer.lr_scheduler_configs:
+            follow_optimizer(configuration.scheduler)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -124,7 +147,8 @@ class TripletModule(EmbeddingModule):
         """Encode, gather, mine, and return the loss of one global batch."""
         take_census = self.criterion.census and self._logs_this_step()
         loss, census = self.mine(batch, take_census)
-        self.log("train/loss", loss, prog_bar=True)
+        if not self.trainer.barebones:
+            self.log("train/loss", loss, prog_bar=True)
         if take_census:
             self.log_dict(shares(census), prog_bar=True)
         return loss
@@ -142,6 +166,12 @@ class TripletModule(EmbeddingModule):
         whole = self._pairs(check_pair_batch(batch)) if isinstance(batch, PairBatch) else self._samples(batch)
         output = self.criterion.mine(whole.given, census)
         self.health = health(self.criterion, output, whole.embeddings)
+        if self._is_first and self.memory is None and int(output.census.lone_anchors) > int(output.census.anchors) == 0:
+            rank_zero_warn(
+                "train: no sample of the first batch has both a positive and a negative; "
+                "use batches of P classes x K samples, as datamodules.PKSampler draws them"
+            )
+        self._is_first = False
         return output
 
     def _samples(self, batch: Any) -> GlobalBatch:
@@ -168,13 +198,24 @@ class TripletModule(EmbeddingModule):
             name = type(self.encoder).__name__
             raise UserError(f"{name}: expected floating point embeddings, got {embeddings.dtype}")
         bad = nonfinite_rows(embeddings.detach())
-        self._refuse(ids[bad[bad < len(ids)]], len(embeddings), names)
+        self._refuse(ids[bad[bad < len(ids)]], len(embeddings), embeddings.dtype, names)
         return embeddings
 
     @override
     def loss_of_set(self, samples: Gathered) -> Tensor:
-        """Compute the criterion's loss of the samples of all processes as one batch, ``()``."""
-        return self.criterion.mine(set_among_all(samples.embeddings, samples.labels), census=False).loss
+        """Compute the mean loss of batches of a set, of the shape of training batches, ``()``; each process a shard.
+
+        See :func:`metric_module.training.validation_batches.validation_batches`.
+        """
+        shape = DataModuleFacts.of(self.trainer).batch_shape
+        batches = validation_batches(samples.labels, samples.ids, *shape)
+        losses = samples.embeddings.new_zeros(len(batches))  # (T,)
+        rank, processes = shard()
+        for number in range(rank, len(batches), processes):
+            rows = batches[number]
+            given = MiningInput(samples.embeddings.index_select(0, rows), samples.labels[rows])
+            losses[number] = self.criterion.mine(given, census=False).loss
+        return sum_over_ranks(move(losses, self.device)).mean()
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -184,7 +225,7 @@ class TripletModule(EmbeddingModule):
     def _logs_this_step(self) -> bool:
         """Whether the logger writes this step; the first counts too, so that the progress bar is complete at once."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return self.global_step == 0 or (self.global_step + 1) % every == 0
+        return every > 0 and (self.global_step == 0 or (self.global_step + 1) % every == 0)  # 0: never
 
     def _embed(self, inputs: Any) -> Tensor:
         """Embeddings ``(B, D)``; in training chunk by chunk if ``encode_chunk_size`` is set."""

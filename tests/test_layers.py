@@ -27,7 +27,13 @@ LAYERS = (
         "metric_module.serving",
     ),
     ("metric_module.criterion", "metric_module.encoders", "datamodules"),
-    ("metric_module.miners", "metric_module.evaluation", "metric_module.batch", "metric_module.loggers"),
+    (
+        "metric_module.miners",
+        "metric_module.evaluation",
+        "metric_module.batch",
+        "metric_module.sample_ids",
+        "metric_module.loggers",
+    ),
     (
         "metric_module.distances",
         "metric_module.config",

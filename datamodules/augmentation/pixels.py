@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metric_module.errors import UserError
+from metric_module.functional import at_least_float32
 from metric_module.keyed_random import keyed_uniform
 
 DRAWS = 16
@@ -23,7 +24,7 @@ LARGEST = {"rotation": 180.0, "scale": math.inf, "shear": 60.0, "hue": 180.0}
 AugmentFunction = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)  # not frozen: ddp_spawn copies a data module field by field, and would reject it
 class Augment:
     """Random affine map, colour change and erased rectangle for each image of a batch.
 
@@ -92,7 +93,7 @@ class Augment:
             keys: Int64 ``(B,)``; see :func:`metric_module.keyed_random.combine`.
 
         Returns:
-            New images, ``(B, C, H, W)``.
+            New images, ``(B, C, H, W)``, in the type of the images; computed in float32 or float64.
 
         Raises:
             UserError: The images have another shape or type, or ``hue`` is set and they do not have three channels.
@@ -102,13 +103,14 @@ class Augment:
             raise UserError(f"expected float images of shape (B, C, H, W), got {images.dtype} of shape {shape}")
         if self.hue and images.shape[1] != 3:
             raise UserError(f"hue={self.hue} needs images of 3 channels, got {images.shape[1]}")
-        draws = keyed_uniform(keys, DRAWS).to(images.dtype)  # (B, 16)
-        grid = self._grid(draws, *images.shape[2:])
+        pixels = at_least_float32(images)  # (B, C, H, W)
+        draws = keyed_uniform(keys, DRAWS).to(pixels.dtype)  # (B, 16)
+        grid = self._grid(draws, *pixels.shape[2:])
         # Zeros from outside of the image become ``fill``, which the colour offset adds back.
-        moved = F.grid_sample(images - self.fill, grid, padding_mode="zeros", align_corners=False)  # (B, C, H, W)
+        moved = F.grid_sample(pixels - self.fill, grid, padding_mode="zeros", align_corners=False)  # (B, C, H, W)
         matrix, offset = self._colours(draws, images.shape[1])
         coloured = torch.baddbmm(offset, matrix, moved.flatten(2)).view_as(moved)  # (B, C, H, W)
-        return self._erase(coloured.clamp_(self.low, self.high), draws)
+        return self._erase(coloured.clamp_(self.low, self.high), draws).to(images.dtype)
 
     def _grid(self, draws: Tensor, height: int, width: int) -> Tensor:
         """Compute the source position of each pixel, in coordinates from -1 to 1: ``(B, H, W, 2)``."""

@@ -20,10 +20,9 @@ from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.grouping import codes
-from datamodules.sampling.splits import split_samples
 from datamodules.sources.images_in_memory import ImagesInMemory
-from datamodules.sources.pictures import resize
 from metric_module.errors import UserError
+from metric_module.preprocessing.images import ROUNDED_AREA, resize
 
 FOLDER = Path(__file__).parent / "data"
 GROUPS = {
@@ -48,7 +47,7 @@ class EmojiDataModule(PKDataModule):
     ignores drawings of the query's own family and of its sibling (noto and noto-v1, fluent-emoji and
     fluent-emoji-flat). Inputs are float32 ``(B, 3, S, S)`` in [-1, 1], normalised with mean and standard deviation 0.5.
     A few drawings serve for two emoji (``up-button`` and ``upwards-button``, ``cricket`` and ``cricket-game``), as
-    published by their families.
+    published by their families; they are kept.
 
     Args:
         image_size: S. Sizes that divide 64 are area averages; others are resized bilinearly with antialiasing.
@@ -62,20 +61,23 @@ class EmojiDataModule(PKDataModule):
         UserError: A number is out of range; in ``load``: the shipped files are missing or damaged.
     """
 
+    classes_per_batch: int | None = 64
     _: KW_ONLY
-    image_size: int = 32
+    image_size: int = 64
     class_turns: float = 0.6
     augment: AugmentFunction | None = AUGMENT
+    duplicates: str = "keep"
 
     @override
     def load(self) -> Samples:
         """Decode the sheet and split the classes."""
         classes, families = read_index(FOLDER)
         labels, names = codes(classes)  # (N,)
+        images = read_images(FOLDER, len(labels), min(self.image_size, TILE))
         return Samples(
-            fetch=ImagesInMemory(read_images(FOLDER, len(labels), min(self.image_size, TILE)), self.image_size),
+            fetch=ImagesInMemory(images, self.image_size, resize=ROUNDED_AREA),
             labels=labels,
-            splits=split_samples(labels, names, seed=self.split_seed, fractions=self.fractions),
+            splits=self.own_split(labels, names),
             class_names=names,
             groups=torch.tensor([GROUPS[family] for family in families]),
         )

@@ -21,9 +21,10 @@ from datamodules.emoji.scenes import Scenes, compose, cut_out
 from datamodules.sampling.dataset import Samples, Source, copy_numbers, int64_ids
 from datamodules.sampling.grouping import codes
 from datamodules.sampling.splits import SPLITS, split_samples
-from datamodules.sources.pictures import as_inputs, as_pictures
+from datamodules.sources.pictures import as_pictures
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
+from metric_module.preprocessing.arrays import scaled
 
 TILE = 32
 PIXELS = 7
@@ -62,6 +63,7 @@ class EmojiScenesDataModule(PKDataModule):
     image_size: int = 64
     pixels_per_instance: int = 64
     grid: int = 2
+    eval_batch_size: int = 4096
 
     @override
     def __post_init__(self) -> None:
@@ -140,7 +142,7 @@ class ScenePixels(Source):
         """Return scenes ``(S, 3, H, H)``, each once, and pixels ``(B, 3)`` for int64 ids ``(B,)``."""
         where = self.where[ids]  # (B, 3)
         scene, which = torch.unique(where[:, 0], return_inverse=True)  # (S,), (B,)
-        images = as_inputs(self.scenes.images[scene])  # (S, 3, H, H)
+        images = scaled(self.scenes.images[scene])  # (S, 3, H, H)
         return {"images": images, "pixels": torch.cat([which[:, None], where[:, 1:]], dim=1)}
 
     @override
@@ -155,6 +157,6 @@ class ScenePixels(Source):
             picture = self.scenes.images[scene].clone()  # (3, H, H)
             picture[:, row, column] = torch.tensor([255, 0, 0], dtype=torch.uint8)
             top, left = (min(max(0, at - CROP // 2), picture.shape[-1] - CROP) for at in (row, column))
-            (crop,) = as_pictures(as_inputs(picture[None, :, top : top + CROP, left : left + CROP]))
+            (crop,) = as_pictures(scaled(picture[None, :, top : top + CROP, left : left + CROP]))
             shown.append(crop.resize((2 * CROP, 2 * CROP), Image.Resampling.NEAREST))
         return shown

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
@@ -18,6 +19,7 @@ from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.checks import check_choice
 from datamodules.glyphs.fonts import Face, Pixels, find_lookalikes, list_faces, render, script_of
+from datamodules.messages import listed, reason_of
 from datamodules.sampling.dataset import Samples
 from datamodules.sampling.splits import SPLITS, check_no_fractions
 from datamodules.sources.images_in_memory import ImagesInMemory
@@ -34,9 +36,10 @@ class GlyphDataModule(PKDataModule):
     """Letters as classes, each drawn by several font families; train, val and test contain different scripts.
 
     Only the plainest face of each family is used. Letters that look exactly like an earlier one in half of the fonts
-    (Latin A, Greek Alpha) are removed, and so are equal images of one letter. The default scripts of val and test share
-    no letters with each other or with another split. Inputs are float32 ``(B, C, S, S)`` in [-1, 1], black on white, in
-    memory, so ``num_workers=0`` is fast enough. Needs ``pip install 'lightning-triplets[fonts]'``.
+    (Latin A, Greek Alpha) are removed, and so are equal images of one letter; letters that look alike in fewer fonts
+    are kept. The default scripts of val and test share no letters with each other or with another split. Inputs are
+    float32 ``(B, C, S, S)`` in [-1, 1], black on white, in memory, so ``num_workers=0`` is fast enough. Needs
+    ``pip install 'lightning-triplets[fonts]'``.
 
     Args:
         fonts: Folder of the fonts, at any depth.
@@ -55,6 +58,7 @@ class GlyphDataModule(PKDataModule):
             enough families draw.
     """
 
+    classes_per_batch: int | None = 32
     _: KW_ONLY
     fonts: str = "/usr/share/fonts"
     train: Sequence[str] = TRAIN
@@ -65,6 +69,7 @@ class GlyphDataModule(PKDataModule):
     image_size: int = 32
     channels: int = 1
     augment: AugmentFunction | None = AUGMENT
+    duplicates: str = "keep"
 
     @override
     def __post_init__(self) -> None:
@@ -125,6 +130,8 @@ class GlyphDataModule(PKDataModule):
 def render_letters(faces: Sequence[Face], size: int, least: int, most: int) -> Mapping[str, list[Pixels]]:
     """Render every letter that enough faces have, without lookalikes of other letters and without equal images.
 
+    A font that cannot be rendered is skipped with a warning.
+
     Args:
         faces: The faces, in the order in which images of a letter are chosen.
         size: S.
@@ -135,7 +142,14 @@ def render_letters(faces: Sequence[Face], size: int, least: int, most: int) -> M
         Images of each letter, uint8 ``(S, S)``.
     """
     order = sorted({char for face in faces for char in face.letters})
-    fonts = [render(face.path, sorted(face.letters), size) for face in faces]
+    fonts, refused = [], list[str]()
+    for face in faces:
+        try:
+            fonts.append(render(face.path, sorted(face.letters), size))
+        except OSError as error:  # FreeType refuses some files that fontTools reads
+            refused.append(f"{face.path} ({reason_of(error)})")
+    for line in listed("fonts cannot be rendered, and are skipped", refused):
+        rank_zero_warn(f"data: {line}")
     lookalikes = find_lookalikes(fonts, order)
     found: dict[str, list[Pixels]] = {}
     for char in order:

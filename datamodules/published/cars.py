@@ -19,7 +19,7 @@ TRAINING_CLASSES = 98
 BOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Cars(Reader):
     """16,185 cars of 196 models, in either published form; needs ``pip install 'lightning-triplets[cars]'``.
 

@@ -17,7 +17,7 @@ from metric_module.errors import UserError
 TRAINING_CLASSES = 100
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class CUB(Reader):
     """11,788 birds of 200 species: ``images.txt``, ``image_class_labels.txt``, ``classes.txt``, ``images/``.
 

@@ -60,7 +60,9 @@ class PublishedDataModule(PKDataModule):
     official: bool = True
     cache_dir: str | None = None
     eval_batch_size: int = 128
+    num_workers: int = 4
     augment: AugmentFunction | None = IMAGE_AUGMENT
+    duplicates: str = "keep"  # some data sets have the same photo in training and test; published figures include it
 
     @override
     def __post_init__(self) -> None:
@@ -80,10 +82,8 @@ class PublishedDataModule(PKDataModule):
         check_complete(self.read, root, listing, self.official)
         self._units = listing.units
         paths = Paths(str(root / path) for path in listing.paths)
-        # Some data sets contain the same photo in training and test; published figures include it.
-        images = ImageFiles(paths, self.image_size, self.cache_dir, listing.boxes, same_in_two_splits=True)
         return Samples(
-            fetch=images,
+            fetch=ImageFiles(paths, self.image_size, self.cache_dir, listing.boxes),
             labels=listing.labels,
             splits=split_official(listing, self.val_fraction, self.split_seed),
             class_names=listing.class_names,

@@ -17,7 +17,7 @@ from metric_module.errors import UserError
 STATUSES = ("train", "query", "gallery")
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class InShop(Reader):
     """52,712 photos of 7,982 items of clothing: ``Eval/list_eval_partition.txt`` and ``Img/img/``, or ``img/``.
 

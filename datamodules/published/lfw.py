@@ -20,7 +20,7 @@ ALL = {"images": 13233, "classes": 5749}
 VIEW_1 = {"training images": 9525, "training classes": 4038, "test images": 3708, "test classes": 1711}
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class LFW(Reader):
     """13,233 photos of 5,749 people: ``lfw/<name>/<name>_0001.jpg``, and the lists of pairs and people.
 

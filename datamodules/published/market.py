@@ -21,7 +21,7 @@ NAME = re.compile(r"(-1|\d{4})_c(\d)s\d_")
 JUNK, DISTRACTOR = "-1", "0000"
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Market(Reader):
     """32,668 boxes around 1,501 people: ``bounding_box_train/``, ``query/``, ``bounding_box_test/``.
 

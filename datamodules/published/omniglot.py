@@ -17,7 +17,7 @@ from datamodules.sampling.grouping import codes
 FOLDERS = ("images_background", "images_evaluation")
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Omniglot(Reader):
     """32,460 drawings of 1,623 letters: ``images_background/`` (30 alphabets), ``images_evaluation/`` (20).
 

@@ -14,7 +14,7 @@ from datamodules.published.listing import Listing, Reader, read_table, whole
 from datamodules.sampling.grouping import codes
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class SOP(Reader):
     """120,053 photos of 22,634 products: ``Ebay_train.txt``, ``Ebay_test.txt``, ``bicycle_final/``, ...
 

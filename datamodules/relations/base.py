@@ -15,12 +15,13 @@ from typing_extensions import override
 
 from datamodules.relations.data import PairData, PairDataset
 from datamodules.resumable import ResumableDataModule
-from datamodules.sampling.dataset import Source
+from datamodules.sampling.dataset import Source, fingerprint
 from datamodules.sampling.loaders import place
 from datamodules.sampling.relation_sampler import PairSampler
 from datamodules.sampling.splits import FRACTIONS
 from metric_module.batch import Batch
 from metric_module.evaluation import Sought
+from metric_module.preprocessing import Preprocessing
 
 
 @dataclass(eq=False, repr=False)
@@ -69,7 +70,23 @@ class PairDataModule(ResumableDataModule):
         """The data set, read and checked on first use."""
         data = self.load()
         data.check()
+        if self._trained_as is not None and data.reference is None and isinstance(data.query.fetch, Source):
+            data.query.fetch.preprocess_as(self._trained_as)
         return data
+
+    @cached_property
+    @override
+    def fingerprint(self) -> str:
+        """Hash of the training queries and references, and of the positives of the first thousand queries."""
+        anchors = self.data.anchors
+        some = self.data.positives.lists(anchors[:1000])
+        return fingerprint(anchors, self.data.candidates, some.starts, some.columns)
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How a single item becomes an encoder input; None if queries and references are of two kinds."""
+        fetch = self.data.query.fetch
+        return fetch.preprocessing if self.data.reference is None and isinstance(fetch, Source) else None
 
     @property
     def sought(self) -> Mapping[str, Sought]:

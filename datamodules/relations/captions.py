@@ -51,6 +51,7 @@ class CaptionsDataModule(PairDataModule):
     text: str = "caption"
     image_size: int = 64
     cache_dir: str | None = None
+    num_workers: int = 2
 
     @override
     def load(self) -> PairData:

@@ -68,6 +68,7 @@ class InteractionsDataModule(PairDataModule):
         UserError: An argument is out of range; in ``load``: the file or a column is missing.
     """
 
+    positives_per_query: int = 4
     _: KW_ONLY
     path: str
     user: str = "user_id"
@@ -75,6 +76,7 @@ class InteractionsDataModule(PairDataModule):
     rating: str | None = "rating"
     time: str | None = "timestamp"
     liked_from: float = 4.0
+    random_references: int | None = None
 
     @override
     def load(self) -> PairData:

@@ -54,6 +54,7 @@ class MultiLabelDataModule(PairDataModule):
             an image is named twice or has no label; in ``prepare_data``: images cannot be read.
     """
 
+    positives_per_query: int = 2
     _: KW_ONLY
     path: str
     image: str = "image"
@@ -61,6 +62,7 @@ class MultiLabelDataModule(PairDataModule):
     separator: str = "|"
     image_size: int = 64
     cache_dir: str | None = None
+    num_workers: int = 2
 
     @override
     def __post_init__(self) -> None:
@@ -135,8 +137,19 @@ def read_labels(column: pa.ChunkedArray, separator: str, where: str) -> tuple[Te
     if len(without):
         raise UserError(f"{where}: no label in {rows_in_words(without)}")
     if is_text(column.type) and count == len(column) > 1:
-        rank_zero_warn(f"data: {where}: no row has the separator {separator!r}, so each image has a single label")
+        single = f"no row has the separator {separator!r}, so each image has a single label"
+        rank_zero_warn(f"data: {where}: {single}{_other(column)}")
     return row, encode(pa.chunked_array(labels), where)
+
+
+def _other(column: pa.ChunkedArray) -> str:
+    """Suggest the separator that the labels seem to have."""
+    counts = {mark: pc.sum(pc.match_substring(column, mark)).as_py() for mark in (",", ";", "|", "/")}
+    mark = max(counts, key=counts.__getitem__)
+    if not counts[mark]:
+        return ""
+    found = f"{mark!r} is in {counts[mark]:,} of {len(column):,} rows"
+    return f"; {found}: to split there give datamodule.separator='\"{mark}\"'"
 
 
 def _as_lists(chunk: pa.Array, separator: str) -> pa.Array:

@@ -5,10 +5,13 @@ Legend: N = samples, B = samples in a batch, C = classes.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -20,6 +23,7 @@ from datamodules.sampling.splits import SPLITS
 from datamodules.sampling.verification_pairs import ListedPairs
 from metric_module.batch import Batch
 from metric_module.errors import UserError
+from metric_module.preprocessing import ImageInput, Preprocessing
 
 
 class BadSampleError(Exception):
@@ -37,7 +41,22 @@ class BadSampleError(Exception):
 
 
 class Source(ABC):
-    """Source of inputs by id, which can also check its samples and show them to people."""
+    """Source of inputs by id, which can also check its samples and show them to people.
+
+    Attributes:
+        preprocessing: How a single item becomes an input of this source; None: undefined.
+    """
+
+    preprocessing: Preprocessing | None = None
+
+    def preprocess_as(self, preprocessing: Preprocessing) -> None:
+        """Read images as an encoder was trained to; other inputs stay as they are, for the encoder to check.
+
+        Args:
+            preprocessing: That of the encoder.
+        """
+        if isinstance(self.preprocessing, ImageInput) and isinstance(preprocessing, ImageInput):
+            self.preprocessing = preprocessing
 
     @abstractmethod
     def __call__(self, ids: Tensor) -> Any:
@@ -61,6 +80,14 @@ class Source(ABC):
             ids: Samples.
         """
 
+    def names(self, ids: Sequence[int]) -> list[str]:
+        """Name each sample, for people; a source of files names them.
+
+        Args:
+            ids: Samples.
+        """
+        return [f"sample {id}" for id in ids]
+
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
         """List samples that cannot be used, one line for each kind of problem.
 
@@ -68,6 +95,18 @@ class Source(ABC):
             splits: Ids of the samples in each split that will be used, int64.
         """
         return []
+
+    def contents(self) -> npt.NDArray[np.int64] | None:
+        """Hash the content of every sample, so that samples of equal content are found.
+
+        Returns:
+            Int64 ``(N,)``, 0 for a sample whose content is unknown; None: equal content is not looked for.
+        """
+        return None
+
+    def name_of(self, row: int) -> str:
+        """Name one sample, for messages."""
+        return f"sample {row}"
 
 
 class Samples(NamedTuple):
@@ -93,11 +132,16 @@ class Samples(NamedTuple):
     listed: ListedPairs | None = None
 
     def class_name(self, label: int) -> str:
-        """Name a class."""
+        """Name a class; a sample without label has the class -1, which has no name."""
+        if label < 0:
+            return ""
         return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
-    def check(self) -> None:
+    def check(self, for_training: bool = True) -> None:
         """Check types, shapes and splits, so that mistakes are found before training.
+
+        Args:
+            for_training: Whether every sample needs a label, and every split samples.
 
         Raises:
             UserError: Labels, groups or queries have another type or shape, a label is negative, a split is missing or
@@ -107,7 +151,7 @@ class Samples(NamedTuple):
         if labels.dtype != torch.int64 or labels.ndim != 1:
             raise UserError(f"expected labels as an int64 tensor of shape (N,), got {_in_words(labels)}")
         below = sorted(set(labels[labels < 0].tolist()))
-        if below:
+        if below and for_training:
             raise UserError(f"expected labels >= 0, got {shortened(below)}; leave such samples out")
         for name, tensor, kind, words in (
             ("groups", self.groups, torch.int64, "an int64"),
@@ -117,7 +161,7 @@ class Samples(NamedTuple):
                 expected = f"{words} tensor of shape {tuple(labels.shape)}"
                 raise UserError(f"expected {name} as {expected}, got {_in_words(tensor)}")
         empty = [name for name in SPLITS if name not in self.splits or not len(self.splits[name])]
-        if empty:
+        if empty and for_training:
             raise UserError(f"splits without samples: {', '.join(empty)}")
         if twice := _in_two([ids for ids in self.splits.values() if len(ids)]):
             raise UserError(f"samples in more than one split, by id: {shortened(twice)}")
@@ -129,7 +173,7 @@ def _in_words(tensor: Tensor) -> str:
 
 def _in_two(splits: Sequence[Tensor]) -> list[int]:
     """Find ids that occur more than once, ascending; a byte per id avoids sorting millions of them."""
-    seen = torch.zeros(max(int(part.max()) for part in splits) + 1, dtype=torch.bool)
+    seen = torch.zeros(max((int(part.max()) for part in splits), default=0) + 1, dtype=torch.bool)
     for part in splits:
         seen[part] = True
     if int(seen.sum()) == sum(map(len, splits)):
@@ -219,6 +263,25 @@ class SampleDataset(Dataset[Batch]):
 def as_it_is(batch: Any) -> Any:
     """Collate nothing: the data set already returns batches."""
     return batch
+
+
+def fingerprint(*numbers: Tensor, names: Sequence[str] = ()) -> str:
+    """Hash the numbers and names that identify a data set; ten million samples take a fraction of a second.
+
+    Args:
+        numbers: Integers of any shape.
+        names: Any texts.
+
+    Example:
+        >>> fingerprint(torch.tensor([1, 2]), names=["a"]) == fingerprint(torch.tensor([1]), torch.tensor([2]))
+        False
+    """
+    found = hashlib.blake2b(digest_size=16)
+    for part in numbers:
+        found.update(f"{len(part)};".encode())
+        found.update(part.contiguous().numpy().data)
+    found.update("\0".join(names).encode(errors="surrogateescape"))
+    return found.hexdigest()
 
 
 def int64_ids(ids: Sequence[int]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import pickle
 import signal
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
@@ -14,6 +15,7 @@ from lightning import Trainer
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
+from datamodules.messages import reason_of
 from datamodules.sampling.dataset import as_it_is
 from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
 from datamodules.sampling.relation_sampler import PairSampler
@@ -37,7 +39,15 @@ class Loader(DataLoader[Any]):
     def __iter__(self) -> Any:
         """Iterate over the batches, and keep track of the workers."""
         before = set(active_children())
-        iterator = super().__iter__()
+        try:
+            iterator = super().__iter__()
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            if not self.num_workers or "pickle" not in str(error):
+                raise
+            raise UserError(
+                f"datamodule.num_workers={self.num_workers}: the data cannot be sent to worker processes "
+                f"({reason_of(error)}): define its functions at the top of a module, or give datamodule.num_workers=0"
+            ) from None
         now = set(active_children())
         _workers.intersection_update(now)
         _workers.update(now - before)

@@ -16,6 +16,7 @@ from typing_extensions import override
 from datamodules.checks import check_at_least
 from datamodules.sampling.grouping import Labels, group_by_class, without_short
 from datamodules.sampling.permutation import keyed_permutation
+from metric_module.distributed import check_shares
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
 
@@ -123,10 +124,7 @@ class PKSampler(EpochSampler):
         used = without_short(found, samples_per_class, short_classes)
         if classes_per_batch is None:  # independent of the number of processes, which must not change training
             classes_per_batch = max(2, min(MOST_CLASSES, len(used.sizes)))
-        if classes_per_batch % world_size:
-            raise UserError(
-                f"datamodule.classes_per_batch: expected a multiple of {world_size} processes, got {classes_per_batch}"
-            )
+        check_shares("datamodule.classes_per_batch", classes_per_batch, world_size)
         self.classes_per_batch = classes_per_batch
         self.samples_per_class = samples_per_class
         self.seed = seed

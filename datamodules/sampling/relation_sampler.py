@@ -16,6 +16,7 @@ from typing_extensions import override
 from datamodules.checks import check_at_least
 from datamodules.sampling.permutation import keyed_permutation
 from datamodules.sampling.pk_sampler import EpochSampler
+from metric_module.distributed import check_shares
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
 from metric_module.relations import Relation
@@ -90,10 +91,7 @@ class PairSampler(EpochSampler):
         if queries_per_batch > len(anchors):
             expected = f"at most the {len(anchors)} training queries"
             raise UserError(f"datamodule.queries_per_batch: expected {expected}, got {queries_per_batch}")
-        if queries_per_batch % world_size:
-            raise UserError(
-                f"datamodule.queries_per_batch: expected a multiple of {world_size} processes, got {queries_per_batch}"
-            )
+        check_shares("datamodule.queries_per_batch", queries_per_batch, world_size)
         self.anchors, self.positives, self.candidates = anchors, positives, candidates
         self.queries_per_batch, self.positives_per_query, self.extra = queries_per_batch, positives_per_query, extra
         self.seed, self.rank, self.world_size, self.gather = seed, rank, world_size, gather

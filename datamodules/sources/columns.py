@@ -144,6 +144,36 @@ def encode_labels(column: pa.ChunkedArray, where: str) -> Encoded:
     return Encoded(codes, values)
 
 
+def unlabelled(count: int) -> Encoded:
+    """Return the codes of samples that have no label, all -1."""
+    return Encoded(torch.full((count,), -1), pa.array([], pa.string()))
+
+
+def encode_known(column: pa.ChunkedArray, where: str) -> Encoded:
+    """Number the distinct labels of a column as :func:`encode` does, with -1 for a missing or empty label.
+
+    Args:
+        column: Strings or integers, of any width, N.
+        where: Name of the column, for messages.
+
+    Raises:
+        UserError: The column has another type.
+
+    Example:
+        >>> encode_known(pa.chunked_array([["b", None, "a", ""]]), "label").codes.tolist()
+        [1, -1, 0, -1]
+    """
+    plain = column.cast(value_type(column.type))
+    known = pc.is_valid(plain)
+    if is_text(plain.type):
+        known = pc.and_(known, pc.fill_null(pc.not_equal(plain, ""), False))
+    rows = torch.from_numpy(known.to_numpy(zero_copy_only=False) if isinstance(known, pa.Array) else known.to_numpy())
+    codes, values = unlabelled(len(plain))
+    if rows.any():
+        codes[rows], values = encode(plain.filter(known), where)
+    return Encoded(codes, values)
+
+
 def numbers(column: pa.ChunkedArray, where: str) -> npt.NDArray[np.float64]:
     """Convert a column to float64 ``(N,)``.
 

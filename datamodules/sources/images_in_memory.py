@@ -6,13 +6,17 @@ Legend: N = images, T = side in pixels as stored, B = images in a batch, C = cha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
 from datamodules.sampling.dataset import Source, int64_ids
-from datamodules.sources.pictures import as_inputs, as_pictures, resize
+from datamodules.sources.duplicates import Hashes, hash_rows
+from datamodules.sources.pictures import as_pictures
+from metric_module.preprocessing import ImageInput
+from metric_module.preprocessing.images import AREA
 
 
 class ImagesInMemory(Source):
@@ -22,6 +26,8 @@ class ImagesInMemory(Source):
         images: Uint8 ``(N, 1, T, T)`` (grey) or ``(N, 3, T, T)``.
         image_size: S.
         channels: C, 1 or 3; a grey image is repeated for encoders that were trained on colour images.
+        resize: See :class:`metric_module.preprocessing.ImageInput`.
+        background: Grey value of the background of these images, for transparent images that are read alike.
 
     Example:
         >>> import torch
@@ -30,10 +36,14 @@ class ImagesInMemory(Source):
         torch.Size([1, 3, 14, 14])
     """
 
-    def __init__(self, images: Tensor, image_size: int, channels: int = 3) -> None:
+    preprocessing: ImageInput
+
+    def __init__(
+        self, images: Tensor, image_size: int, channels: int = 3, resize: str = AREA, background: int = 255
+    ) -> None:
         self.images = images
-        self.image_size = image_size
-        self.channels = channels
+        grey = images.shape[1] == 1
+        self.preprocessing = ImageInput(index(image_size), channels, grey, resize, background)
 
     @override
     def __call__(self, ids: Tensor) -> Tensor:
@@ -42,8 +52,12 @@ class ImagesInMemory(Source):
         Args:
             ids: Samples, int64 ``(B,)``.
         """
-        images = resize(as_inputs(self.images[ids]), self.image_size)  # (B, 1 or C, S, S)
-        return images.repeat(1, self.channels // images.shape[1], 1, 1)
+        return self.preprocessing.inputs_of_tensor(self.images[ids])
+
+    @override
+    def contents(self) -> Hashes:
+        """Hash the stored pixels of every image."""
+        return hash_rows(self.images)
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image.Image | str]:

@@ -9,11 +9,13 @@ import hashlib
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from rich.progress import track
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from datamodules.messages import listed, reason_of
 from datamodules.sources.paths import ManyPaths
-from metric_module.errors import UserError
+from metric_module.preprocessing.reading import refuse_unknown_range
 
 
 class State(NamedTuple):
@@ -54,20 +56,6 @@ def inspect_image(path: str) -> State:
     return State("", hashlib.sha256(content).hexdigest())
 
 
-def refuse_unknown_range(image: Image.Image) -> None:
-    """Accept an image whose mode defines the value of white.
-
-    Args:
-        image: The image as opened, with its format.
-
-    Raises:
-        UserError: Pixels are floats or integers of 32 bits.
-    """
-    sixteen_bits = image.mode == "I" and image.format in {"PNG", "PPM"}  # Pillow's mode for 16 bits in these formats
-    if image.mode == "F" or (image.mode == "I" and not sixteen_bits):
-        raise UserError(f"expected pixels of 8 or 16 bits, got Pillow's mode {image.mode}: convert the image")
-
-
 def inspect_images(paths: ManyPaths, cache: Path | None, workers: int = 8) -> list[State]:
     """Read many image files in parallel, and report the state of each; unchanged good files are not read again.
 
@@ -94,46 +82,21 @@ def inspect_images(paths: ManyPaths, cache: Path | None, workers: int = 8) -> li
     return [(found.get(path) or cached[path])[1] for path in every]
 
 
-def bad_images(paths: ManyPaths, splits: Mapping[str, Tensor], cache: Path | None) -> list[str]:
-    """Find every file that would spoil training or its figures.
+def check_images(paths: ManyPaths, cache: Path | None) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Read every file, find those that would spoil training, and hash the others.
 
     Args:
         paths: The image of each sample, N.
-        splits: Ids of the samples in each split, int64.
         cache: See :func:`inspect_images`.
 
     Returns:
-        A line that lists the files that cannot be read, and one that lists files with the same content in two splits.
+        A line that lists the files that cannot be read, or none, and the hash of the content of each file, int64
+        ``(N,)``, 0 for those.
     """
     states = inspect_images(paths, cache)
     bad = [f"{paths[row]} ({state.reason})" for row, state in enumerate(states) if state.reason]
-    names = ["", *splits]
-    found = [
-        (states[row].digest, paths[row], names[number])
-        for row, number in enumerate(split_numbers(splits, len(paths)).tolist())
-        if number
-    ]
-    return [
-        *listed("files that cannot be read", bad),
-        *listed("files with the same content in two splits", same_content(found)),
-    ]
-
-
-def same_content(found: Iterable[tuple[str, str, str]]) -> list[str]:
-    """Name the files of each content that occurs in two splits or more: ``a.png (train) = b.png (val)``.
-
-    Args:
-        found: Digest of the content (empty: unknown), name and split of each file.
-    """
-    by_digest: dict[str, list[tuple[str, str]]] = {}
-    for digest, name, split in found:
-        if digest:
-            by_digest.setdefault(digest, []).append((name, split))
-    return [
-        " = ".join(f"{name} ({split})" for name, split in files)
-        for files in by_digest.values()
-        if len({split for _, split in files}) > 1
-    ]
+    hashes = np.array([int(state.digest[:15] or "0", 16) for state in states], dtype=np.int64)
+    return listed("files that cannot be read", bad), hashes
 
 
 def split_numbers(splits: Mapping[str, Tensor], count: int) -> Tensor:

@@ -25,6 +25,7 @@ def read_table(
     words: Sequence[str],
     others: Sequence[str] = (),
     *,
+    optional: Sequence[str] = (),
     names: Sequence[str] | None = None,
     setting: str = "datamodule.table",
 ) -> pa.Table:
@@ -34,6 +35,7 @@ def read_table(
         path: The file.
         words: Columns of values that repeat; each distinct value is stored once.
         others: More columns.
+        optional: Those among ``words`` that the table may lack.
         names: Column names of a text file without a header.
         setting: Setting that names the file, for messages.
 
@@ -49,9 +51,11 @@ def read_table(
     words, others = list(dict.fromkeys(words)), [name for name in dict.fromkeys(others) if name not in words]
     try:
         if suffix in PARQUET:
+            words = _without(words, optional, parquet.read_schema(path).names)
             table = _read_parquet(path, words, others, f"{setting}: {path}")
         else:
-            table = _read_csv(path, words, others, names, f"{setting}: {path}")
+            header = _header(path, SEPARATORS[suffix]) if optional else []
+            table = _read_csv(path, _without(words, optional, header), others, names, f"{setting}: {path}")
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
         reason = reason_of(error)
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in reason:
@@ -60,6 +64,11 @@ def read_table(
     if not len(table):
         raise UserError(f"{setting}: {path} has no rows")
     return table
+
+
+def _without(words: Sequence[str], optional: Sequence[str], found: Sequence[str]) -> list[str]:
+    """Remove the optional columns that a table lacks."""
+    return [name for name in words if name in found or name not in optional]
 
 
 def _header(path: Path, separator: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Source of texts.
 
-Legend: N = texts, n = texts in the splits, B = texts in a batch, g = groups of equal hashes.
+Legend: N = texts, B = texts in a batch.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -16,10 +15,11 @@ from typing_extensions import override
 
 from datamodules.messages import listed
 from datamodules.sampling.dataset import Source
+from datamodules.sources.duplicates import Hashes
 from datamodules.sources.paths import Paths
+from metric_module.preprocessing import TextInput
 
 LONGEST = 200
-CHUNK = 1 << 16
 
 
 class Texts(Source):
@@ -32,6 +32,8 @@ class Texts(Source):
         >>> Texts(["eins", "zwei"])(torch.tensor([1, 0]))
         ['zwei', 'eins']
     """
+
+    preprocessing = TextInput()
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = Paths(texts) if isinstance(texts, list | tuple) else texts
@@ -52,42 +54,23 @@ class Texts(Source):
 
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """List empty texts (white space only), and equal texts in two splits.
+        """List empty texts (white space only).
 
         Args:
             splits: Ids of the samples in each split, int64.
         """
-        rows = torch.cat(list(splits.values()))  # (n,)
-        hashes, empty = self._hash(rows)
-        order = np.argsort(hashes, kind="stable")  # (n,), puts equal texts next to each other
-        split = np.repeat(np.arange(len(splits), dtype=np.int8), [len(ids) for ids in splits.values()])[order]  # (n,)
-        starts = np.flatnonzero(
-            np.r_[True, np.diff(hashes[order]) != 0]
-        )  # (g,), where each group of equal hashes starts
-        mixed = np.minimum.reduceat(split, starts) != np.maximum.reduceat(split, starts)  # (g,)
-        ends = np.r_[starts[1:], len(order)]
-        names, shared = list(splits), dict[str, set[int]]()
-        for start, end in zip(starts[mixed].tolist(), ends[mixed].tolist(), strict=True):
-            for place in range(start, end):
-                shared.setdefault(self.texts[int(rows[order[place]])], set()).add(int(split[place]))
-        twice = [
-            f"{cut(text, 60)!r} ({', '.join(names[number] for number in sorted(found))})"
-            for text, found in shared.items()
-            if len(found) > 1
-        ]
-        return [*listed("texts are empty", empty), *listed("texts are in two splits", twice)]
+        rows = torch.cat(list(splits.values())).tolist()
+        return listed("texts are empty", [f"row {row}" for row in rows if not self.texts[row].strip()])
 
-    def _hash(self, rows: Tensor) -> tuple[npt.NDArray[np.int64], list[str]]:
-        """Hash each text, int64 ``(n,)``, and name the empty ones, reading every text once."""
-        hashes = np.empty(len(rows), dtype=np.int64)
-        empty = []
-        for start in range(0, len(rows), CHUNK):
-            for place, row in enumerate(rows[start : start + CHUNK].tolist(), start=start):
-                text = self.texts[row]
-                hashes[place] = hash(text)
-                if not text.strip():
-                    empty.append(f"row {row}")
-        return hashes, empty
+    @override
+    def contents(self) -> Hashes:
+        """Hash every text."""
+        return np.fromiter((hash(self.texts[row]) for row in range(len(self.texts))), np.int64, len(self.texts))
+
+    @override
+    def name_of(self, row: int) -> str:
+        """Return the row and the beginning of a text."""
+        return f"row {row} {cut(self.texts[row], 60)!r}"
 
 
 def cut(text: str, most: int = LONGEST) -> str:

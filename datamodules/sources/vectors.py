@@ -18,9 +18,13 @@ from typing_extensions import override
 from datamodules.messages import listed
 from datamodules.sampling.dataset import BadSampleError, Source, int64_ids
 from datamodules.sources.columns import is_list
-from datamodules.sources.pictures import as_inputs, as_pictures
+from datamodules.sources.duplicates import Hashes, hash_rows
+from datamodules.sources.pictures import as_pictures
 from datamodules.sources.preflight import split_numbers
 from metric_module.errors import UserError
+from metric_module.preprocessing import ImageInput, SeriesInput, VectorInput
+from metric_module.preprocessing.arrays import PIXELS
+from metric_module.preprocessing.images import AREA
 
 CHUNK = 1 << 14
 
@@ -46,6 +50,7 @@ class Vectors(Source):
             raise UserError(f"{where}: expected lists of numbers, got {kind}")
         self.column = column
         self.size = len(column[0].values)  # D
+        self.preprocessing = VectorInput(self.size)
 
     @override
     def __call__(self, ids: Tensor) -> Tensor:
@@ -99,6 +104,12 @@ class Vectors(Source):
             ),
         ]
 
+    @override
+    def contents(self) -> Hashes:
+        """Hash the numbers of every row."""
+        rows = (row.values.to_numpy(zero_copy_only=False).tobytes() for row in self.column)
+        return np.fromiter(map(hash, rows), np.int64, len(self.column))
+
 
 class Arrays(Source):
     """Rows of one array: floats and bools as float32, images of bytes ``(N, 3, H, W)`` in [-1, 1], integers unchanged.
@@ -111,18 +122,20 @@ class Arrays(Source):
         tensor([1., 1., 1.])
     """
 
+    preprocessing: ImageInput | SeriesInput | VectorInput
+
     def __init__(self, inputs: Tensor) -> None:
         self.inputs = inputs
         self.pictures = inputs.ndim == 4 and inputs.shape[1] == 3
-        self.bytes = self.pictures and inputs.dtype == torch.uint8
+        self.preprocessing = _preprocessing_of(inputs, self.pictures)
 
     @override
     def __call__(self, ids: Tensor) -> Tensor:
         """Read inputs ``(B, ...)`` of int64 ids ``(B,)``."""
         rows = self.inputs[ids]
-        if self.bytes:
-            return as_inputs(rows)
-        return rows.float() if rows.is_floating_point() or rows.dtype == torch.bool else rows
+        if isinstance(self.preprocessing, ImageInput):
+            return self.preprocessing.inputs_of_tensor(rows)
+        return self.preprocessing.inputs(rows)
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image | str]:
@@ -149,6 +162,23 @@ class Arrays(Source):
             finite = self.inputs[start : start + CHUNK].flatten(1).float().isfinite().all(dim=1)  # (n,)
             bad += [f"sample {start + row}" for row in (~finite).nonzero()[:, 0].tolist() if used[start + row]]
         return listed("samples hold NaN, infinity or more than float32 can", bad)
+
+    @override
+    def contents(self) -> Hashes:
+        """Hash every row."""
+        return hash_rows(self.inputs)
+
+
+def _preprocessing_of(inputs: Tensor, pictures: bool) -> ImageInput | SeriesInput | VectorInput:
+    """Describe how a row of an array becomes an encoder input."""
+    shape = tuple(inputs.shape[1:])
+    if pictures and inputs.dtype == torch.uint8:
+        square = shape[1] == shape[2] > 0
+        return ImageInput(shape[1], resize=AREA) if square else SeriesInput(shape, PIXELS)
+    real = inputs.is_floating_point() or inputs.dtype == torch.bool
+    if real and len(shape) == 1 and shape[0] > 0:
+        return VectorInput(shape[0])
+    return SeriesInput(shape, "float32" if real else str(inputs.dtype).removeprefix("torch."))
 
 
 def in_words(numbers: np.ndarray) -> str:

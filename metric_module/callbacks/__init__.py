@@ -1,6 +1,7 @@
 """Lightning callbacks: checkpoints, averages, schedules, guards, and data for the report."""
 
 from metric_module.callbacks.before_training import BeforeTraining
+from metric_module.callbacks.check_figures import CheckFigures
 from metric_module.callbacks.collapse_guard import CollapseGuard
 from metric_module.callbacks.ema import EMA
 from metric_module.callbacks.freeze_backbone import FreezeBackbone
@@ -13,6 +14,7 @@ from metric_module.callbacks.progress_bar import ProgressBar
 __all__ = [
     "EMA",
     "BeforeTraining",
+    "CheckFigures",
     "CollapseGuard",
     "FreezeBackbone",
     "LastCheckpoint",

@@ -25,6 +25,7 @@ from metric_module.distributed import gather_batch, gather_rows, row_counts, wor
 from metric_module.encoders.base import embed
 from metric_module.evaluation.separation import Separation, separation
 from metric_module.module import TripletModule
+from metric_module.sample_ids import SampleIds, flat_loaders, is_shuffled
 
 MARGINS = 26
 """Number of margins to measure at: from 0 to 2.5 times the criterion's margin, which has index 10."""
@@ -41,8 +42,8 @@ class Embedded(NamedTuple):
 class BeforeTraining(Callback):
     """Class separation of some validation samples, measured with the initial weights and again after training.
 
-    The samples are the first ones of the validation loader, without a class that continues beyond the limit. They are
-    embedded once before the first step. Their ids and their
+    The samples are the first ones of the first validation loader, without a class that continues beyond the limit; none
+    of a shuffled loader. They are embedded once before the first step. Their ids and their
     :class:`metric_module.evaluation.separation.Separation` are kept, also in checkpoints. A validation after training
     (``trainer.validate``) measures the same samples again. Training does not change: modes and random number generators
     are restored, and nothing is logged. Nothing is measured if the data module has relations instead of classes, or if
@@ -85,7 +86,10 @@ class BeforeTraining(Callback):
         if facts.sought is not None:  # the data has relations instead of classes
             return
         with _aside(trainer, pl_module):
-            max_batches = _most_batches(trainer, loader := datamodule.val_dataloader())
+            loader, *_ = flat_loaders(datamodule.val_dataloader())
+            if is_shuffled(loader):  # a later validation would read other samples
+                return
+            max_batches = _most_batches(trainer, loader)
             embedded = _embed(trainer, pl_module, loader, self.samples, max_batches)
         criterion = pl_module.criterion
         self.before = measure_separation(embedded.embeddings, embedded.labels, criterion.margin, criterion.distance)
@@ -165,13 +169,17 @@ def _most_batches(trainer: Trainer, loader: Any) -> float:
 def _embed(trainer: Trainer, module: TripletModule, loader: Any, samples: int, max_batches: float) -> Embedded:
     """Embed the first samples of each process's loader, and gather those whose class does not continue after them."""
     limit = samples // world_size()
+    numbered = SampleIds(loader, by_id=False)
     empty = torch.zeros(0, dtype=torch.int64, device=module.device)
     batches: list[Embedded] = []
     seen = 0
     for number, batch in enumerate(loader):
         if number >= max_batches or seen > limit:  # one sample beyond the limit shows whether the last class continues
             break
-        inputs, labels, index = unpack(trainer.strategy.batch_to_device(batch, dataloader_idx=0), seen)
+        converted = trainer.precision_plugin.convert_input(batch)
+        inputs, labels, index = unpack(trainer.strategy.batch_to_device(converted, dataloader_idx=0))
+        if len(batch) < 3:
+            index = numbered.of_batch(number, len(labels)).to(labels.device)
         with trainer.precision_plugin.val_step_context():
             embeddings = embed(module.encoder, inputs).float()  # (B, D)
         if len(embeddings) != len(labels):

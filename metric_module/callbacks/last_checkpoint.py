@@ -152,7 +152,7 @@ class LastCheckpoint(Checkpoint):
             where = f"weights: NaN or infinity in {broken[0]} after step {trainer.global_step}"
             kept = f"{self.path} stays as it was after step {self._saved_step}; " if self.path.is_file() else ""
             raise UserError(f"{where}; {kept}lower the learning rate")
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
 
     def _stop(self, trainer: Trainer) -> None:

@@ -72,5 +72,9 @@ def line(trainer: Trainer) -> str:
         For example ``epoch 2  step 80  loss 0.141  easy 0.902 ...``.
     """
     figures: dict[str, Any] = {**trainer.progress_bar_metrics, **trainer.callback_metrics}
-    words = [f"{name.removeprefix('train/')} {float(figures[name]):.3f}" for name in _SHOWN if name in figures]
+    monitored = (getattr(saver, "monitor", None) for saver in trainer.checkpoint_callbacks)
+    names = dict.fromkeys(
+        [*_SHOWN, *(name for name in monitored if name is not None and name not in ("epoch", "step"))]
+    )
+    words = [f"{name.removeprefix('train/')} {float(figures[name]):.3f}" for name in names if name in figures]
     return "  ".join([f"epoch {trainer.current_epoch + 1}", f"step {trainer.global_step}", *words])

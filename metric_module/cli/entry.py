@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,23 @@ import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import get_method
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from metric_module.cli.interrupt import interrupted, interruptible
 from metric_module.cli.resume import with_resume
+from metric_module.cli.trained_parts import with_trained_parts
 from metric_module.config import conf_folder
 from metric_module.config.checks import checked
+from metric_module.config.hydra_options import check_composed, check_words
 from metric_module.config.inheritance import import_from, passed_on
 from metric_module.config.messages import explain, one_line
+from metric_module.config.plain import no_nodes_from_text, plain
 from metric_module.config.renamed import rename_targets
 from metric_module.config.schema import register
-from metric_module.config.trust import check_configuration, check_found, check_task, check_words, remember
-from metric_module.storage.folders import forget_refused
+from metric_module.config.trust import check_found, remember
+from metric_module.config.words import readable
+from metric_module.errors import UserError
+from metric_module.storage.run_folder import claim, remove_empty
 from metric_module.sweeps.job import run_apart
 from metric_module.sweeps.lifecycle import finish_sweep, leave_sweep
 from metric_module.sweeps.process import follow
@@ -37,6 +43,7 @@ from metric_module.sweeps.resume import with_resume_sweep
 
 REFUSED = 2
 _CONFIG_PATH = ("--config-path", "-cp")
+_RERUN = "--experimental-rerun"
 
 
 def main() -> int:
@@ -57,28 +64,42 @@ def run(main: Callable[[], Any]) -> int:
     Returns:
         The exit code.
     """
-    follow()
-    import_from(Path.cwd())
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own report
-    remember(sys.argv[1:])
-    with passed_on():
-        return _run(main)
+    with interruptible():
+        follow()
+        import_from(Path.cwd())
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing its own report
+        remember(sys.argv[1:])
+        with passed_on():
+            return _run(main)
 
 
 def _run(main: Callable[[], Any]) -> int:
+    refused = False
     try:
-        sys.argv[1:] = _with_config_path(with_resume(with_resume_sweep(sys.argv[1:])))
-        with _checked_composition():
+        _check_options(sys.argv[1:])
+        sys.argv[1:] = _with_config_path(with_trained_parts(with_resume(with_resume_sweep(sys.argv[1:]))))
+        with no_nodes_from_text(), _checked_composition():
             main()
         return finish_sweep()
     except Exception as error:
+        if interrupted():
+            raise
+        refused = True
         message = explain(error)
         if _wants_traces() or (message is None and _is_from_a_job(error)):
             raise
-        print(f"error: {message or one_line(error)}", file=sys.stderr)
+        print(f"error: {message or _refusal(error)}", file=sys.stderr)
         return REFUSED
     finally:
-        leave_sweep()
+        leave_sweep(refused)
+        remove_empty()
+
+
+def _check_options(words: list[str]) -> None:
+    """Reject Hydra's option that unpickles a file; argparse reads abbreviations of it too."""
+    for flag in (word.partition("=")[0] for word in words):
+        if len(flag) > len("--") and _RERUN.startswith(flag):
+            raise UserError(f"{_RERUN}: a pickle can run any code; give resume=<run>, or the options of the run")
 
 
 def _with_config_path(words: list[str]) -> list[str]:
@@ -104,10 +125,14 @@ def _checked_composition() -> Iterator[None]:
 
     def checked(*arguments: Any, **options: Any) -> DictConfig:
         """Check the overrides, compose, and check the result."""
-        check_words(list(options.get("overrides", arguments[2] if len(arguments) > 2 else [])))
-        cfg = compose(*arguments, **options)
+        call = signature(compose).bind(*arguments, **options)
+        words = call.arguments["overrides"] = readable(call.arguments["overrides"])
+        check_words(words)
+        cfg = compose(*call.args, **call.kwargs)
         rename_targets(cfg)
-        check_configuration(cfg)
+        check_composed(cfg, words)
+        if OmegaConf.select(cfg, "hydra.job.chdir"):
+            raise UserError("hydra.job.chdir: the program stays in the folder where it was started; leave this out")
         return cfg
 
     ConfigLoaderImpl.load_configuration = checked  # type: ignore[method-assign]
@@ -133,20 +158,28 @@ def job(cfg: DictConfig) -> float | None:
     if settings.mode == RunMode.MULTIRUN:
         return run_apart(cfg, settings)
     try:
-        with checked(cfg):
-            check_task(cfg.task._target_)
-            task = get_method(cfg.task._target_)
+        cfg = plain(cfg)
+        with claim(Path(cfg.output_dir), _continues(cfg)), checked(cfg):
+            from metric_module.config.arguments import locate  # imported late: it imports torch
+
+            task = locate("task._target_", cfg.task._target_)
             check_found("task._target_", cfg.task._target_, task)
             logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and store its messages
             figures: Mapping[str, float] = task(cfg)
     except Exception as error:
+        if interrupted():
+            raise KeyboardInterrupt from None  # Hydra passes this on without a word
         message = explain(error)
         if message is None or cfg.debug:
             raise
-        forget_refused(Path(settings.runtime.output_dir))
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(REFUSED) from None
     return figures.get(cfg.monitor)
+
+
+def _continues(cfg: DictConfig) -> bool:
+    """Return whether a run trains on in its own folder."""
+    return bool(cfg.task.get("_target_") == "metric_module.tasks.train" and cfg.ckpt_path == "last")
 
 
 register()
@@ -164,5 +197,19 @@ def _wants_traces() -> bool:
 
 
 def _is_from_a_job(error: BaseException) -> bool:
-    """Return whether a task had started; before that, Hydra's errors are about the command line or a yaml."""
-    return any(frame.f_code.co_name == "run_job" for frame, _ in traceback.walk_tb(error.__traceback__))
+    """Return whether a task had started; before that, errors are about the command line, a yaml or the run's folder."""
+    modules = [frame.f_globals["__name__"].split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return "run_job" in names and not {*modules[names.index("run_job") :]} <= {
+        "hydra",
+        "omegaconf",
+        "pathlib",
+        "logging",
+    }
+
+
+def _refusal(error: Exception) -> str:
+    """Describe an error of Hydra before the task started."""
+    if isinstance(error, OSError):
+        return f"hydra.run.dir: cannot make this folder ({error.strerror}): {error.filename}; give another one"
+    return one_line(error)

@@ -34,8 +34,10 @@ def with_resume(words: list[str]) -> list[str]:
     if {"-m", "--multirun"} & set(rest):
         raise UserError("resume: expected one run, got a sweep (-m); for a sweep give resume_sweep=<folder>")
     try:
-        overrides = [str(word) for word in yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text()) or []]
-    except (OSError, TypeError, yaml.YAMLError) as error:
+        overrides = list(yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text()) or [])
+        if not all(isinstance(word, str) for word in overrides):
+            raise TypeError
+    except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"resume: expected the folder of a run, with .hydra/ in it, got {folder}") from error
     strange = [word for word in overrides if word.startswith("-") or word.lstrip("+~").startswith("hydra")]
     if strange:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -15,15 +15,23 @@ from metric_module.config.trust import check_found, check_target
 from metric_module.errors import UserError
 
 _OWN = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+_CALL: dict[str, tuple[bool | str, ...]] = {
+    "_partial_": (False, True),
+    "_recursive_": (False, True),
+    "_convert_": ("none", "partial", "object", "all"),
+}
 _PLAIN = (bool, int, float, str, NoneType)
+_SEQUENCES = (list, tuple, set, Sequence, Iterable, Collection)
+_MAPPINGS = (dict, Mapping)
 
 
-def check_arguments(path: str, node: Any) -> None:
+def check_arguments(path: str, node: Any, later: Sequence[str] | None = None) -> None:
     """Check the keys and plain values of a node, and of every node inside it, against its ``_target_``.
 
     Args:
         path: Place of the node in the configuration.
         node: Plain content: dicts, lists and scalars.
+        later: Arguments that the program adds when it calls a ``_partial_`` node; None if that is unknown.
 
     Raises:
         UserError: If a target is not trusted or cannot be imported, a key is not one of its arguments, one is
@@ -35,12 +43,13 @@ def check_arguments(path: str, node: Any) -> None:
     if not isinstance(node, Mapping):
         return
     if "_target_" in node:
-        _check_call(path, node)
+        _check_call(path, node, later)
     for key, value in node.items():
         check_arguments(f"{path}.{key}", value)
 
 
-def _check_call(path: str, node: Mapping[str, Any]) -> None:
+def _check_call(path: str, node: Mapping[str, Any], later: Sequence[str] | None) -> None:
+    _check_own(path, node)
     check_target(f"{path}._target_", node["_target_"])
     target = locate(f"{path}._target_", node["_target_"])
     check_found(f"{path}._target_", node["_target_"], target)
@@ -56,11 +65,23 @@ def _check_call(path: str, node: Mapping[str, Any]) -> None:
     for key, value in given.items():
         if key in hints and not _fits(value, hints[key]):
             raise UserError(f"{path}.{key}: {name} expected {_spell(hints[key])}, got {value!r}")
-    if not node.get("_partial_", False):
+    if later is not None or not node.get("_partial_", False):
         for key, parameter in parameters.items():
             named = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
-            if named and parameter.default is parameter.empty and key not in given and "_args_" not in node:
+            missing = key not in {*given, *(later or ())} and "_args_" not in node
+            if named and parameter.default is parameter.empty and missing:
                 raise UserError(f"{path}.{key}: {name} needs this argument; give +{path}.{key}=...")
+
+
+def _check_own(path: str, node: Mapping[str, Any]) -> None:
+    """Check the keys that say how a target is called, and that its arguments have names."""
+    for key, value in node.items():
+        if not isinstance(key, str):
+            raise UserError(f"{path}.{key}: expected the name of an argument, got {key!r}")
+        if key in _CALL and (not isinstance(value, bool | str) or value not in _CALL[key]):
+            raise UserError(f"{path}.{key}: expected one of {', '.join(map(str, _CALL[key]))}, got {value!r}")
+    if not isinstance(node.get("_args_", []), list):
+        raise UserError(f"{path}._args_: expected a list, got {node['_args_']!r}")
 
 
 def locate(path: str, target: str) -> Callable[..., Any]:
@@ -119,24 +140,41 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value from a yaml fits an annotation; annotations without a plain type accept any value."""
+    """Return whether a value from a yaml can be an argument with this annotation."""
+    members = _members(hint)
     if isinstance(value, Mapping) and "_target_" in value:
         return True
-    members = _members(hint)
-    if not any(member in _PLAIN or get_origin(member) is Literal for member in members):
-        return True
+    if not any(_is_plain(member) for member in members):
+        return value is not None or not all(isinstance(get_origin(member) or member, type) for member in members)
     return any(_is(value, member) for member in members)
 
 
+def _is_plain(member: Any) -> bool:
+    """Return whether a yaml can hold values of this annotation, unlike those of most classes."""
+    kind = get_origin(member) or member
+    return member in _PLAIN or kind is Literal or kind in _MAPPINGS or kind in _SEQUENCES
+
+
 def _is(value: Any, member: Any) -> bool:
-    if get_origin(member) is Literal:
+    kind = get_origin(member) or member
+    if kind is Literal:
         return value in get_args(member)
     if member is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if member in _PLAIN:
         return type(value) is member
-    kind = get_origin(member) or member
+    if kind in _SEQUENCES:
+        return isinstance(value, list) and _items_fit(value, kind, get_args(member))
+    if kind in _MAPPINGS:
+        return isinstance(value, Mapping)
     return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _items_fit(values: list[Any], kind: type, hints: tuple[Any, ...]) -> bool:
+    """Return whether the items of a list fit the annotation of their sequence."""
+    if kind is tuple and hints and hints[-1] is not Ellipsis:
+        return len(values) == len(hints) and all(map(_fits, values, hints))
+    return not hints or all(_fits(value, hints[0]) for value in values)
 
 
 def _members(hint: Any) -> list[Any]:

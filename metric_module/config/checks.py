@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from metric_module.config import conf_folder
 from metric_module.config.messages import INNER, allowed
 from metric_module.errors import UserError
+
+_LARGEST_SEED = 2**32 - 1  # NumPy's
+_TEXT_ENCODER = "metric_module.encoders.TextEncoder"  # always pretrained
 
 _checked: list[DictConfig] = []
 
@@ -46,17 +49,25 @@ def check(cfg: DictConfig) -> None:
     """
     if any(cfg is done for done in _checked):
         return
-    _check_keys(cfg)
+    check_keys(cfg)
     _check_task(cfg)
     _check_missing(cfg)
     _check_margin(cfg)
-    if cfg.seed < 0:
-        raise UserError(f"seed: expected an integer >= 0, got {cfg.seed}")
+    if not 0 <= cfg.seed <= _LARGEST_SEED:
+        raise UserError(f"seed: expected an integer from 0 to {_LARGEST_SEED}, got {cfg.seed}")
     _check_training(cfg)
     _check_checkpoint(cfg)
 
 
-def _check_keys(cfg: DictConfig) -> None:
+def check_keys(cfg: Mapping[Any, Any]) -> None:
+    """Check that the schema has every key of a configuration.
+
+    Args:
+        cfg: The configuration, as a node or as plain values.
+
+    Raises:
+        UserError: If there is an unknown key.
+    """
     from metric_module.config.schema import Config
 
     known = list(Config.__dataclass_fields__)
@@ -67,7 +78,9 @@ def _check_keys(cfg: DictConfig) -> None:
 
 def _check_task(cfg: DictConfig) -> None:
     """Reject keys that the yaml of a task of this project does not list."""
-    home, _, name = str(cfg.task.get("_target_", "")).rpartition(".")
+    if not isinstance(cfg.task.get("_target_"), str):
+        raise UserError("task._target_: expected the function of a task, got none; give task=train")
+    home, _, name = cfg.task._target_.rpartition(".")
     path = conf_folder() / "task" / f"{name}.yaml"
     if home != "metric_module.tasks" or not path.is_file():
         return
@@ -79,9 +92,11 @@ def _check_task(cfg: DictConfig) -> None:
 
 
 def _check_missing(cfg: DictConfig) -> None:
-    for key in sorted(OmegaConf.missing_keys(cfg)):
+    for key in sorted(OmegaConf.missing_keys(cfg), key=lambda key: (key.count("."), key)):
         example = "my_encoders.Tiny" if key == "encoder._target_" else "..."
         raise UserError(f"{key}: expected a value, got none; give {key}={example}")
+    if cfg.output_dir is None:
+        raise UserError("output_dir: expected a folder, got none; hydra.run.dir=<folder> sets it")
 
 
 def _check_margin(cfg: DictConfig) -> None:
@@ -112,18 +127,35 @@ def _check_checkpoint(cfg: DictConfig) -> None:
     path, weights = cfg.ckpt_path, cfg.module.encoder_weights
     if None not in {path, weights} and path != "last":
         raise UserError(f"ckpt_path={path} has an encoder of its own: leave out module.encoder_weights={weights}")
-    if path is None and weights is None and cfg.task.get("needs_checkpoint", False):
+    if path is None and weights is None and cfg.task.get("needs_checkpoint", False) and not _has_weights(cfg.encoder):
         raise UserError("ckpt_path: expected a checkpoint, got none; give ckpt_path=<run>/checkpoints/best.ckpt")
     if path not in {None, "last"}:
-        _check_file("ckpt_path", path, ("checkpoints/best.ckpt", "best.ckpt"))
+        check_file("ckpt_path", path, ("checkpoints/best.ckpt", "best.ckpt"))
         if path.endswith(".safetensors"):
             raise UserError(f"ckpt_path: expected a checkpoint, got weights alone; give module.encoder_weights={path}")
     if weights is not None and path is None:
-        _check_file("module.encoder_weights", weights, ("encoder.safetensors",))
+        check_file("module.encoder_weights", weights, ("encoder.safetensors",))
 
 
-def _check_file(key: str, path: str, inside: Sequence[str]) -> None:
-    """Check that a path is a file; for a folder, suggest the file in it."""
+def _has_weights(node: Any) -> bool:
+    """Return whether an encoder, or one inside it, is built with pretrained weights."""
+    if not isinstance(node, Mapping):
+        return False
+    pretrained = node.get("pretrained") is True or isinstance(node.get("weights"), str)
+    return pretrained or node.get("_target_") == _TEXT_ENCODER or any(_has_weights(node[key]) for key in node)
+
+
+def check_file(key: str, path: str, inside: Sequence[str]) -> None:
+    """Check that a path is a file; for a folder, suggest the file in it.
+
+    Args:
+        key: The key that names it, for the message.
+        path: The path.
+        inside: Names to suggest if it is a folder that has them.
+
+    Raises:
+        UserError: If there is no such file.
+    """
     if Path(path).is_dir():
         found = [str(Path(path, name)) for name in inside if Path(path, name).is_file()]
         hint = f"; give {key}={found[0]}" if found else ""

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -22,14 +22,15 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def import_from(folder: Path) -> None:
-    """Make the user's modules in a folder importable, without replacing this project's packages.
+    """Make the user's modules in a folder importable, after every installed package and this project's.
+
+    A file in the folder must not take the place of an optional package that is imported later.
 
     Args:
         folder: The current folder.
     """
-    if sys.path[0] != str(folder):  # ``python -m`` has put it there
-        sys.path.insert(0, str(folder))
-    if any(_has_another(name, folder) for name in ("metric_module", "datamodules")):
+    sys.path[:] = [path for path in sys.path if path not in {"", str(folder)}] + [str(folder)]
+    if any(_has_another(name, sys.path) for name in ("metric_module", "datamodules")):
         sys.path.insert(0, _ROOT)
 
 
@@ -62,18 +63,16 @@ def passed_on() -> Iterator[None]:
 
 
 def _import_path() -> dict[str, str]:
-    """Return the variables with which ``python -m metric_module`` finds this package; empty if none are needed."""
-    found = {}
+    """Return the variables with which ``python -m metric_module`` finds this package, and not the current folder."""
+    found = {"PYTHONSAFEPATH": "1"}
     if _ROOT not in {str(Path(sysconfig.get_path(name)).resolve()) for name in ("purelib", "platlib")}:
         others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != _ROOT]
         found["PYTHONPATH"] = os.pathsep.join([_ROOT, *others])
-    if _has_another("metric_module", Path.cwd()):
-        found["PYTHONSAFEPATH"] = "1"  # otherwise ``-m`` takes the package in the current folder
     return found
 
 
-def _has_another(name: str, folder: Path) -> bool:
-    """Return whether a folder has a module or package of this name that is not this project's."""
-    found = PathFinder.find_spec(name, [str(folder)])
+def _has_another(name: str, folders: Sequence[str]) -> bool:
+    """Return whether the first module or package of this name in some folders is not this project's."""
+    found = PathFinder.find_spec(name, folders)
     origin = found.origin if found is not None else None
-    return origin is not None and Path(origin).resolve() != Path(_ROOT, name, "__init__.py")
+    return origin is None or Path(origin).resolve() != Path(_ROOT, name, "__init__.py")

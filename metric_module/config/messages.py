@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
+import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any, get_type_hints
 
@@ -19,15 +21,19 @@ from omegaconf.errors import (
 )
 
 from metric_module.config import conf_folder
-from metric_module.errors import UserError, did_you_mean
+from metric_module.errors import UserError, did_you_mean, printable
 
 INNER = {"_target_", "_partial_", "hydra", "needs_checkpoint"}
 """Keys that users do not type."""
 
 _AMBIGUOUS = "Ambiguous value for argument "
 _ABOUT_THE_CONFIGURATION = (HydraException, InterpolationResolutionError, MissingMandatoryValue)
-_NOT_LOGGED = re.compile(r"monitor='(.+?)'.* could not find the monitored key in the returned metrics: \[(.*?)\]")
+_NOT_LOGGED = re.compile(
+    r"monitor='(.+?)'.* could not find the monitored key in the returned metrics: \[(.*?)\]"
+    r"|Early stopping conditioned on metric `(.+?)` which is not available\. .* any of the following: (.*)"
+)
 _NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation, but you set")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
 
 
@@ -42,8 +48,12 @@ def explain(error: BaseException) -> str | None:
     """
     chain = list(_chain(error))
     for cause in chain:
-        if isinstance(cause, UserError) or type(cause).__name__ == "MisconfigurationException":
+        if _passes(cause, "lightning.pytorch.loggers"):
+            return f"logger: {one_line(cause)}"
+        if isinstance(cause, UserError) or _is_from_lightning(cause):
             return _unknown_figure(cause) or one_line(cause)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"cannot write {error.filename or 'a file of the run'} ({error.strerror})"
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, OverrideParseException):
@@ -76,9 +86,12 @@ def allowed(got: str, options: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Join the lines of an exception's message, without links and details."""
-    lines = [line.strip() for line in str(error).split("Config search path:")[0].splitlines()]
-    return "; ".join(line for line in lines if line and not line.startswith(_DETAILS))
+    """Join the lines of an exception's message, without links, details, control characters and a worker's traceback."""
+    text = str(error)
+    if text.startswith("Caught ") and "Original Traceback" in text:  # torch's report, with the message at the end
+        text = text.rstrip().splitlines()[-1].partition(": ")[2]
+    lines = [line.strip() for line in text.split("Config search path:")[0].splitlines()]
+    return printable("; ".join(line for line in lines if line and not line.startswith(_DETAILS)))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -88,14 +101,31 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 
+def _is_from_lightning(error: BaseException) -> bool:
+    """Return whether Lightning itself rejects a value, such as ``trainer.val_check_interval`` when training starts."""
+    kind = type(error).__name__
+    raised_there = bool(modules := _modules(error)) and modules[-1].startswith("lightning.")
+    return kind == "MisconfigurationException" or (raised_there and kind in {"ValueError", "RuntimeError"})
+
+
+def _passes(error: BaseException, package: str) -> bool:
+    """Return whether an exception came through the code of a package."""
+    return any(f"{module}.".startswith(f"{package}.") for module in _modules(error))
+
+
+def _modules(error: BaseException) -> list[str]:
+    """List the module of each frame of an exception's traceback, the innermost last."""
+    return [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
 def _unknown_figure(error: BaseException) -> str | None:
     """Explain Lightning's error about a monitored figure that is never logged; None for any other error."""
     found = _NOT_LOGGED.search(str(error))
     if found is None:
         return None
-    names = [name.strip("'") for name in found[2].split(", ")]
+    names = [name.strip("'`") for name in (found[2] or found[4]).split(", ")]
     figures = [name for name in names if name.startswith("val/")]
-    return f"monitor: expected one of {', '.join(figures or names)}, got {found[1]}"
+    return f"monitor: expected one of {', '.join(figures or names)}, got {found[1] or found[3]}"
 
 
 def _unreadable(override: str, reason: str) -> str:
@@ -131,7 +161,7 @@ def _bad_value(error: ConfigCompositionException, cause: BaseException) -> str:
         return _unknown_key(cause)
     if isinstance(cause, ValidationError):
         return _wrong_type(error, cause)
-    return one_line(error)
+    return one_line(error) or one_line(cause)
 
 
 def _unknown_key(error: Any) -> str:

@@ -13,6 +13,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+KEPT = ("encoder", "distance", "miner", "criterion", "margin", "datamodule")
+"""Keys of the configuration that a checkpoint keeps: the weights and the figures depend on them."""
+
 
 @dataclass
 class TrainerConfig:
@@ -85,13 +88,13 @@ class Config:
 
     margin: float = 0.4
     seed: int = 0
-    monitor: str = "val/map_at_r"
+    monitor: str | None = None
     ckpt_path: str | None = None
     test: bool | None = None
     debug: bool = False
     report: bool = True
     trusted: list[str] = field(default_factory=list)
-    output_dir: str = "${hydra:runtime.output_dir}"
+    output_dir: str | None = "${hydra:runtime.output_dir}"
     module: ModuleConfig = field(default_factory=ModuleConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     task: dict[str, Any] = field(default_factory=dict)

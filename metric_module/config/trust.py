@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from metric_module.errors import UserError
 
@@ -29,7 +28,7 @@ WORDS = "LIGHTNING_TRIPLETS_TYPED"
 PARTS = re.compile(
     r"(metric_module\.(encoders|distances|miners|callbacks|evaluation)|datamodules(\.published)?)\.[A-Z]\w*"
     r"|metric_module\.loggers\.MetricsCSV"
-    r"|metric_module\.(TripletCriterion|training\.schedules\.warmup_cosine|tasks\.\w+|sweeps\.lifecycle\.SweepReport)"
+    r"|metric_module\.(TripletCriterion|training\.schedules\.warmup_cosine|sweeps\.lifecycle\.SweepReport)"
     r"|torch\.optim\.(lr_scheduler\.)?[A-Z]\w*"
     r"|lightning\.pytorch\.(Trainer|(callbacks|loggers|profilers|strategies)\.[A-Z]\w*)"
     r"|lightning\.pytorch\.plugins\.(?!\w*CheckpointIO)[A-Z]\w*"
@@ -43,23 +42,10 @@ _HOMES = ("metric_module", "datamodules", "torch", "lightning")
 # Path and name of an installed launcher or sweeper: Hydra imports all installed plugins in any case.
 _PLUGINS = re.compile(r"hydra\.(launcher|sweeper)\._target_ hydra_plugins\.[\w.]+")
 
-_LOGGING = re.compile(r"logging\.(Stream|File|Null)Handler|logging\.Formatter|colorlog\.ColoredFormatter")
-_STREAMS = re.compile(r"ext://sys\.std(out|err)")
-_MAKES_NODES = re.compile(r"\boc\s*\.\s*(create|decode)\b")
-_TASKS = "metric_module.tasks."
-
-# Nodes that Hydra builds, calls or sets itself. An interpolation in them could insert a node that was not checked.
-_ACTS = tuple(
-    f"hydra.{part}" for part in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging", "job.env_set")
-)
-# Interpolations that are allowed there nevertheless: Hydra's own values in the filename of a logging handler, and two
-# paths in the options of a launcher, which Hydra's schema declares as text, so that they cannot insert a node.
-_PLACE = re.compile(r"(\$\{hydra[.:][\w.]+\}|[^$])*")
-_LAUNCH = re.compile(r"(\$\{hydra\.(sweep\.dir|job\.name)\}|[^$])*")
-
+_TASKS = re.compile(r"metric_module\.tasks\.(train|evaluate|embed|census)")
 
 _trusted: list[str] = []
-_words: list[str] = []
+_words: list[str] = []  # arguments that the user typed
 
 
 def remember(words: list[str]) -> None:
@@ -90,26 +76,31 @@ class Typed(NamedTuple):
     Attributes:
         targets: Values typed for a ``_target_``.
         packages: Packages, or names in them, typed in ``trusted=[...]``, and those of :func:`vouch_for`.
-        environment: Whether ``hydra.job.env_set`` was typed, so that environment variables may be set.
+        values: Every single value that was typed, ``key=value``.
     """
 
     targets: frozenset[str]
     packages: tuple[str, ...]
-    environment: bool
+    values: frozenset[str]
+
+
+def typed_words() -> tuple[str, ...]:
+    """Return the arguments that the user typed, to this process or to its parent."""
+    return tuple(_words)
 
 
 def typed() -> Typed:
     """Return the permissions from the command line of this process or its parent, and from :func:`vouch_for`."""
-    found = _parsed(tuple(_words))
+    found = _parsed(typed_words())
     return found._replace(packages=(*found.packages, *_trusted))
 
 
 @cache
 def _parsed(words: tuple[str, ...]) -> Typed:
     """Parse command-line arguments into permissions; cached, because every checked name needs the result."""
-    targets: list[str] = []
+    targets: set[str] = set()
     packages: list[str] = []
-    environment = False
+    values: set[str] = set()
     parser = OverridesParser.create()
     for word in words:
         try:
@@ -117,63 +108,28 @@ def _parsed(words: tuple[str, ...]) -> Typed:
         except HydraException:
             continue  # an option, or a word that Hydra will reject
         key, given = override.key_or_group, override.value()
-        environment |= key.startswith("hydra.job.env_set")
         for value in given.list if isinstance(given, ChoiceSweep) else [given]:
-            targets += _names({key.rpartition(".")[2]: value})
             packages += [str(name) for name in value] if key == "trusted" and isinstance(value, list) else []
-    return Typed(frozenset(targets), tuple(packages), environment)
+            for path, name, leaf in leaves(key, value):
+                values.add(f"{path}={leaf}")
+                targets |= {str(leaf)} if name == "_target_" else set()
+    return Typed(frozenset(targets), tuple(packages), frozenset(values))
 
 
-def check_configuration(cfg: DictConfig) -> None:
-    """Check every name in a composed configuration, ``hydra.*`` included, before anything is imported for it.
+def check_names(values: Any) -> None:
+    """Check every ``_target_`` of a configuration, ``hydra`` included, before anything is imported for it.
 
     Args:
-        cfg: The composed configuration; nothing is resolved.
+        values: Dicts, lists and scalars.
 
     Raises:
-        UserError: If a node would call or import a name that is neither in the allow-list, nor typed, nor trusted; if
-            a file asks for a sweep, sets ``trusted`` or the environment, or creates nodes from text.
+        UserError: If a name is neither in the allow-list, nor typed, nor trusted; if a file sets ``trusted``.
     """
-    vouched = typed()
-    if str(OmegaConf.select(cfg, "hydra.mode")).endswith("MULTIRUN") and not _typed_a_sweep():
-        raise UserError("hydra.mode: a file cannot ask for a sweep; type -m")
-    if not set(cfg.get("trusted", ())) <= set(vouched.packages):
+    if not set(values.get("trusted") or ()) <= set(typed().packages):
         raise UserError("trusted: a file cannot vouch for itself; type it on the command line, trusted=[my_package]")
-    for path, key, value in _leaves("", OmegaConf.to_container(cfg, resolve=False)):
-        if _MAKES_NODES.search(str(value)):
-            raise UserError(f"{path}: expected no resolver that makes nodes (oc.create, oc.decode), got {value!r}")
+    for path, key, value in leaves("", values):
         if key == "_target_" and value != "???":
-            _check_name(path, value, vouched)
-        elif path.split(".")[0] == "hydra":
-            _check_hydra(path, key, value, vouched)
-
-
-def check_words(words: list[str]) -> None:
-    """Check overrides before Hydra composes with them: a search path can make Hydra import a package.
-
-    Args:
-        words: Overrides, typed or from the file of a sweep or a run.
-
-    Raises:
-        UserError: If an override that the user did not type changes Hydra's search path.
-    """
-    for word in words:
-        if word.lstrip("+~").startswith("hydra.searchpath") and word not in _words:
-            raise UserError(f"hydra.searchpath: a file cannot change it; type {word!r} on the command line")
-
-
-def check_task(name: Any) -> None:
-    """Check the name of a task.
-
-    Args:
-        name: Value of ``task._target_``.
-
-    Raises:
-        UserError: If it is not a task of this project, and was neither typed nor trusted.
-    """
-    if not str(name).startswith(_TASKS) and not _is_vouched(name, typed()):
-        raise _refusal("task._target_", name)
-    _check_name("task._target_", name, typed())
+            check_target(path, value)
 
 
 def check_target(path: str, name: Any) -> None:
@@ -185,9 +141,12 @@ def check_target(path: str, name: Any) -> None:
 
     Raises:
         UserError: If it was neither typed nor trusted, and is not in the allow-list of this project, Lightning and
-            torch.optim.
+            torch.optim; as the task, if it is not a task of this project.
     """
-    _check_name(path, name, typed())
+    own = _TASKS if path == "task._target_" else PARTS
+    allowed = isinstance(name, str) and (own.fullmatch(name) or _PLUGINS.fullmatch(f"{path} {name}"))
+    if not allowed and not _is_vouched(name):
+        raise _refusal(path, name)
 
 
 def check_found(path: str, name: str, found: Callable[..., Any]) -> None:
@@ -201,41 +160,16 @@ def check_found(path: str, name: str, found: Callable[..., Any]) -> None:
     Raises:
         UserError: If it comes from another package, and was neither typed nor trusted.
     """
-    _check_name(path, name, typed())
+    check_target(path, name)
     package = str(getattr(found, "__module__", "")).split(".")[0]
-    if not _is_vouched(name, typed()) and not (
-        package in _HOMES and (inspect.isclass(found) or inspect.isfunction(found))
-    ):
+    if not _is_vouched(name) and not (package in _HOMES and (inspect.isclass(found) or inspect.isfunction(found))):
         raise _refusal(path, name)
 
 
-def _check_name(path: str, name: Any, vouched: Typed) -> None:
-    """Raise an error if a name is neither in the allow-list nor vouched for."""
-    allowed = isinstance(name, str) and (PARTS.fullmatch(name) or _PLUGINS.fullmatch(f"{path} {name}"))
-    if not allowed and not _is_vouched(name, vouched):
-        raise _refusal(path, name)
-
-
-def _is_vouched(name: Any, vouched: Typed) -> bool:
+def _is_vouched(name: Any) -> bool:
     """Return whether the user typed this name, or trusts it or a package that contains it."""
-    return name in vouched.targets or any(f"{name}.".startswith(f"{package}.") for package in vouched.packages)
-
-
-def _check_hydra(path: str, key: str, value: Any, vouched: Typed) -> None:
-    """Check a value that Hydra uses before a task starts: logging classes, interpolations, environment variables."""
-    text = str(value)
-    factory = path.startswith(("hydra.job_logging.", "hydra.hydra_logging.")) and key in {"()", "class"}
-    if factory and not _LOGGING.fullmatch(text):
-        raise _refusal(path, value)
-    if "ext://" in text and not _STREAMS.fullmatch(text):
-        raise _refusal(path, value)
-    used_by_hydra = any(f"{path}.".startswith(f"{part}.") or f"{part}.".startswith(f"{path}.") for part in _ACTS)
-    allowed = _LAUNCH if path.startswith("hydra.launcher.") and key != "_target_" else None
-    allowed = _PLACE if key == "filename" else allowed
-    if used_by_hydra and "${" in text and not (allowed and allowed.fullmatch(text)):
-        raise UserError(f"{path}: expected a plain value, got {value!r}")
-    if f"{path}.".startswith("hydra.job.env_set.") and value and not vouched.environment:
-        raise UserError(f"{path}: a file cannot set the environment; type it on the command line")
+    vouched = typed()
+    return str(name) in vouched.targets or any(f"{name}.".startswith(f"{package}.") for package in vouched.packages)
 
 
 def _refusal(path: str, name: Any) -> UserError:
@@ -246,25 +180,19 @@ def _refusal(path: str, name: Any) -> UserError:
     )
 
 
-def _typed_a_sweep() -> bool:
-    """Return whether the command line asks for a sweep."""
-    prefixes = ("hydra.mode=", "resume_sweep=")
-    return bool({"-m", "--multirun"} & set(_words)) or any(word.startswith(prefixes) for word in _words)
+def leaves(path: str, node: Any) -> Iterator[tuple[str, str, Any]]:
+    """Yield path, last key and value of every leaf; the value of a ``_target_`` is a leaf even if it has children.
 
-
-def _names(node: Any) -> Iterator[str]:
-    """Yield every value of a ``_target_``, nested ones included."""
-    return (str(value) for _, key, value in _leaves("", node) if key == "_target_")
-
-
-def _leaves(path: str, node: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yield path, last key and value of every leaf; the value of a ``_target_`` is a leaf even if it has children."""
+    Args:
+        path: Place of the node; empty for a whole configuration.
+        node: Dicts, lists and scalars.
+    """
     key = path.rpartition(".")[2]
     if isinstance(node, Mapping) and key != "_target_":
         for name, value in node.items():
-            yield from _leaves(f"{path}.{name}".lstrip("."), value)
-    elif isinstance(node, Sequence | ListConfig) and not isinstance(node, str) and key != "_target_":
+            yield from leaves(f"{path}.{name}".lstrip("."), value)
+    elif isinstance(node, Sequence) and not isinstance(node, str) and key != "_target_":
         for position, value in enumerate(node):
-            yield from _leaves(f"{path}.{position}", value)
+            yield from leaves(f"{path}.{position}", value)
     else:
         yield path, key, node

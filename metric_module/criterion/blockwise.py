@@ -104,11 +104,11 @@ class _BlockwiseFunction(torch.autograd.Function):
     def forward(ctx: Any, plan: _Plan, *sources: Tensor) -> Tensor:
         wanted = [plan.gradient and needed for needed in ctx.needs_input_grad[1:]]
         gradients = [torch.zeros_like(source) if need else None for source, need in zip(sources, wanted, strict=True)]
-        results = [
-            _run_block(plan, sources, gradients, rows)
-            for rows in blocks(len(sources[0]), len(sources[0 if plan.own else 1]), sources[0].element_size())
-        ]
-        totals = _add_up(results, sources[0])
+        spans = list(blocks(len(sources[0]), len(sources[0 if plan.own else 1]), sources[0].element_size()))
+        sums = _Sums(len(spans))
+        for rows in spans:
+            sums.add(_run_block(plan, sources, gradients, rows))
+        totals = sums.totals(sources[0])
         plan.totals = _over_processes(totals) if plan.all_processes else totals
         divisor = plan.divisor(plan.totals).clamp(min=1)
         ctx.save_for_backward(divisor, *(gradient for gradient in gradients if gradient is not None))
@@ -152,26 +152,47 @@ def blocks(anchors: int, references: int, element_size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, anchors))
 
 
-def _add_up(results: list[BlockResult], query: Tensor) -> Totals:
-    """Sum the results of the blocks; zeros without blocks."""
+class _Sums:
+    """Sums of all blocks, in one tensor for each field.
 
-    def total(values: list[Tensor], dtype: torch.dtype) -> Tensor:
-        """Sum one field over the blocks."""
-        if len(values) == 1:
-            return values[0]
-        return torch.stack(values).sum() if values else torch.zeros((), dtype=dtype, device=query.device)
+    A small tensor kept for every block would lie among the large temporary ones on the heap, whose memory then cannot
+    be used again: the heap would grow with the number of blocks.
 
-    selected = [result.sum.selected for result in results if result.sum.selected is not None]
-    census = [result.census for result in results if result.census is not None]
-    fields = (total(list(parts), parts[0].dtype) for parts in zip(*census, strict=True))
-    return Totals(
-        total([result.sum.loss for result in results], torch.float64),
-        total([result.sum.active for result in results], torch.int64),
-        total([result.anchors for result in results], torch.int64),
-        torch.tensor(len(query), device=query.device),
-        total(selected, torch.int64) if len(selected) == len(results) else None,
-        BlockCensus(*fields) if census else None,
-    )
+    Args:
+        number: Number of blocks.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._added = 0
+        self._fields: list[Tensor | None] = []  # each (number,), or () of a single block; None if not counted
+
+    def add(self, result: BlockResult) -> None:
+        """Copy the sums of one more block."""
+        census = result.census or [None] * len(BlockCensus._fields)
+        found = [result.sum.loss, result.sum.active, result.anchors, result.sum.selected, *census]
+        if self._number == 1:
+            self._fields = found
+            return
+        if not self._fields:
+            self._fields = [None if value is None else value.new_empty(self._number) for value in found]
+        for field, value in zip(self._fields, found, strict=True):
+            if field is not None and value is not None:
+                field[self._added] = value
+        self._added += 1
+
+    def totals(self, query: Tensor) -> Totals:
+        """Add up the blocks; zeros without blocks."""
+        rows = torch.tensor(len(query), device=query.device)
+        if not self._fields:
+            zero = torch.zeros_like(rows)
+            return Totals(zero.double(), zero, zero, rows, zero, None)
+        totals = [field if field is None or field.dim() == 0 else field.sum() for field in self._fields]
+        loss, active, anchors, selected, *census = totals
+        assert loss is not None  # every block has the first three
+        assert active is not None
+        assert anchors is not None
+        return Totals(loss, active, anchors, rows, selected, None if census[0] is None else BlockCensus._make(census))
 
 
 def _over_processes(totals: Totals) -> Totals:

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from metric_module.criterion.blockwise import BlockResult, Totals, blockwise_loss
 from metric_module.criterion.census import Census
+from metric_module.criterion.finite import check_loss_is_finite, mark_overflow
 from metric_module.criterion.inputs import MiningInput, check_input
 from metric_module.criterion.loss import check_loss
 from metric_module.criterion.loss_block import LossBlock
@@ -54,7 +55,8 @@ class TripletCriterion(nn.Module):
         seed: Seed of the miner's random choices.
 
     Raises:
-        UserError: If an argument is not allowed; on a call, if the input has the wrong shape or type, or is not finite.
+        UserError: If an argument is not allowed; on a call, if the input has the wrong shape or type, or it or a
+            distance is not finite.
 
     Example:
         >>> from metric_module.distances import Euclidean
@@ -173,7 +175,7 @@ class TripletCriterion(nn.Module):
 
             counted = census or self.reduction == "mean"
             block = LossBlock(distances, rule, rows, uniform, self.margin, self.loss, gradient, census, counted)
-            return self.current_miner.mine(block)
+            return mark_overflow(distances, self.current_miner.mine(block))
 
         with full_precision(placed.embeddings.device.type):
             query = rule.ordered(at_least_float32(placed.embeddings))  # (B, D)
@@ -187,6 +189,7 @@ class TripletCriterion(nn.Module):
                 self._divisor,
                 all_processes=given.first is not None,
             )
+        check_loss_is_finite(totals.loss, self.distance, placed.embeddings)
         if self.training:
             self.step += 1
             if isinstance(self.miner, Scheduled):

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from metric_module.distances.base import Distance, EuclideanForm
 from metric_module.distances.euclidean import euclidean
-from metric_module.functional import unit
+from metric_module.functional import at_least_float32, unit
 
 
 class Cosine(Distance):
@@ -47,4 +47,4 @@ class DotProduct(Distance):
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Compute negated inner products ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
-        return -(query @ reference.T)
+        return -(at_least_float32(query) @ at_least_float32(reference).T)

@@ -7,6 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.distances.base import Distance
+from metric_module.functional import at_least_float32
 
 
 class Manhattan(Distance):
@@ -20,4 +21,4 @@ class Manhattan(Distance):
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Compute Manhattan distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
-        return torch.cdist(query, reference, p=1)
+        return torch.cdist(at_least_float32(query), at_least_float32(reference), p=1)

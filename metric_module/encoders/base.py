@@ -77,6 +77,9 @@ def embed(encoder: nn.Module, inputs: Any) -> Tensor:
     if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or embeddings.shape[1] != width:
         got = list(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
         name = type(encoder).__name__
+        if width is None:
+            example = embeddings.shape[1] if isinstance(embeddings, Tensor) and embeddings.ndim == 2 else "..."
+            raise UserError(f"{name}: expected an attribute embedding_dim; set embedding_dim = {example} in the class")
         raise UserError(f"{name}: expected output of shape [B, {width}] (embedding_dim={width}), got {got}")
     return embeddings
 
@@ -105,8 +108,8 @@ class EmbeddingHead(nn.Module):
 
     @override
     def forward(self, features: Tensor) -> Tensor:
-        """Embeddings ``(B, D)`` of features ``(B, F)``."""
-        embeddings: Tensor = self.linear(features)
+        """Embeddings ``(B, D)`` of features ``(B, F)``, which may be wider than the weights, as pooling leaves them."""
+        embeddings: Tensor = self.linear(features.to(self.linear.weight.dtype))
         return unit(embeddings) if self.normalize else embeddings
 
 

@@ -75,7 +75,8 @@ class PixelConvNet(Encoder):
     def features(self, images: Tensor) -> Tensor:
         """Features ``(S, F, H, W)`` of every pixel of images ``(S, C, H, W)``."""
         check_floats(self, images, ("B", self.in_channels, "H", "W"), f"encoder.in_channels={self.in_channels}")
-        rows, columns = (torch.linspace(-1, 1, side).to(images) for side in images.shape[2:])  # (H,), (W,)
+        exact = torch.promote_types(images.dtype, torch.float32)  # not the default type, which a trainer may change
+        rows, columns = (torch.linspace(-1, 1, side, dtype=exact).to(images) for side in images.shape[2:])  # (H,), (W,)
         where = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(images), -1, -1, -1)
         features = torch.cat([images, where], dim=1).contiguous(memory_format=torch.channels_last)
         skipped: list[Tensor] = []

@@ -130,14 +130,18 @@ class SeriesNorm(nn.GroupNorm):
 
     @override
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Normalise features ``(B, F, t)`` by their statistics where ``mask`` ``(B, 1, t)`` is true."""
+        """Normalise features ``(B, F, t)`` by their statistics where ``mask`` ``(B, 1, t)`` is true.
+
+        Computed in float32 or float64, and returned in the type of the weights, as group normalisation does.
+        """
         if mask is None:
             return super().forward(input)
         features = at_least_float32(input)
         count = mask.sum(dim=(1, 2), keepdim=True) * features.shape[1]  # (B, 1, 1)
         centred = features - (features * mask).sum(dim=(1, 2), keepdim=True) / count  # (B, F, t)
         variance = (centred * mask).square().sum(dim=(1, 2), keepdim=True) / count  # (B, 1, 1)
-        return centred * torch.rsqrt(variance + self.eps) * self.weight[:, None] + self.bias[:, None]
+        normalised = centred * torch.rsqrt(variance + self.eps) * self.weight[:, None] + self.bias[:, None]
+        return normalised.to(self.weight.dtype)
 
 
 def _check_lengths(lengths: Any, series: int, steps: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from typing_extensions import override
 
 from metric_module.encoders.base import EmbeddingHead, Encoder
@@ -37,9 +39,10 @@ class TimmEncoder(Encoder):
             which timm supports it.
 
     Raises:
-        UserError: If timm has no such model, both kinds of weights are requested, the file does not fit, the backbone
-            has no module of a name in ``frozen``, or timm does not support ``grad_checkpointing`` for it. On a call, if
-            the inputs are not images.
+        UserError: If timm has no such model or cannot build it, both kinds of weights are requested, timm's own cannot
+            be downloaded, the file does not fit, the backbone has no module of a name in ``frozen``, or timm does not
+            support ``grad_checkpointing`` for it. On a call, if the inputs are not images with C channels, or of a size
+            that the model does not take.
     """
 
     def __init__(
@@ -54,15 +57,12 @@ class TimmEncoder(Encoder):
         grad_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        import timm  # here, because it takes a second that only its users should pay
-
-        if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8]) or "see timm.list_models()"
-            raise UserError(f"encoder.name: timm has no model {name!r}; similar names: {near}")
         if pretrained and weights is not None:
             raise UserError("encoder: expected pretrained=true or weights=<file>, got both")
         self.embedding_dim = embedding_dim
-        self.backbone: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels)
+        self.in_channels = in_channels
+        self.name = name
+        self.backbone = create_backbone(name, pretrained, in_channels)
         if weights is not None:
             load_in_order(self.backbone, find_path("encoder.weights", weights))
         self.backbone.reset_classifier(0)  # type: ignore[operator]
@@ -71,7 +71,9 @@ class TimmEncoder(Encoder):
         self._frozen = freeze(self.backbone, frozen)
         if grad_checkpointing:
             self._checkpoint(name)
-        self.head = EmbeddingHead(int(self.backbone.num_features), embedding_dim, normalize)  # type: ignore[arg-type]
+        # Many models have a layer between the pooling and the classifier, as wide as head_hidden_size.
+        width: Any = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        self.head = EmbeddingHead(int(width), embedding_dim, normalize)
 
     def _checkpoint(self, name: str) -> None:
         with suppress(AttributeError, AssertionError):  # raised by models that do not support it
@@ -86,8 +88,65 @@ class TimmEncoder(Encoder):
     @override
     def forward(self, inputs: Tensor) -> Tensor:
         """Embeddings ``(B, D)`` of images ``(B, C, H, W)``."""
-        check_floats(self, inputs, ("B", "C", "H", "W"))
-        return self.head(self.backbone(inputs.contiguous(memory_format=torch.channels_last)))
+        check_floats(self, inputs, ("B", self.in_channels, "H", "W"), f"encoder.in_channels={self.in_channels}")
+        try:
+            features: Tensor = self.backbone(inputs.contiguous(memory_format=torch.channels_last))  # (B, F)
+        except Exception as error:  # models raise many kinds
+            self._explain_size(inputs.shape, error)
+            raise
+        return self.head(features)
+
+    def _explain_size(self, shape: torch.Size, error: Exception) -> None:
+        """Raise an error that names the model's own image size if the model takes it, and not that of ``shape``."""
+        settings: Any = getattr(self.backbone, "pretrained_cfg", {})
+        own = tuple(settings.get("input_size", ())[1:])
+        if own and takes(self.backbone, (*shape[:2], *own)) and not takes(self.backbone, shape):
+            expected, got = (f"{height} x {width}" for height, width in (own, shape[2:]))
+            raise UserError(
+                f"encoder.name: {self.name} takes no images of {got} pixels; it was made for {expected}: "
+                f"give datamodule.image_size={max(own)}"
+            ) from error
+
+
+def create_backbone(name: str, pretrained: bool, in_channels: int) -> nn.Module:
+    """Build a model of timm with its classifier.
+
+    Args:
+        name: Name of the model in timm.
+        pretrained: Whether to download timm's own weights.
+        in_channels: Channels of the images.
+
+    Raises:
+        UserError: If timm has no such model, the download fails, or the model cannot be built.
+    """
+    import timm  # here, because it takes a second that only its users should pay
+
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8]) or "see timm.list_models()"
+        raise UserError(f"encoder.name: timm has no model {name!r}; similar names: {near}")
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels)
+    except Exception as error:  # timm, the network and the hub raise many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if pretrained and not isinstance(error, RuntimeError):  # with a RuntimeError timm names a mistake in the name
+            raise UserError(
+                f"encoder.pretrained: the weights of {name} cannot be downloaded ({reason.split('. ')[0]}); "
+                "give encoder.weights=<file> for a file of yours, or encoder.pretrained=false"
+            ) from error
+        raise UserError(f"encoder.name: timm cannot build {name}: {reason}") from error
+    return model
+
+
+def takes(model: nn.Module, shape: Sequence[int]) -> bool:
+    """Return whether a model accepts inputs of a shape, computed without memory on the meta device."""
+    tensors = {name: tensor.to("meta") for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    kind = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
+    try:
+        with torch.no_grad():
+            functional_call(model, tensors, (torch.empty(*shape, dtype=kind, device="meta"),))
+    except Exception:  # models raise many kinds
+        return False
+    return True
 
 
 def load_in_order(model: nn.Module, path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metric_module.distances import Distance, EuclideanForm
-from metric_module.errors import UserError
+from metric_module.errors import NotComputableError, UserError
 from metric_module.evaluation.exact.any_distance import form_or_copy
 from metric_module.evaluation.inputs import check_items
 
@@ -68,7 +68,7 @@ def clustering_metrics(
     rows = form.map(samples.embeddings.double().cpu())  # (N, E)
     classes, truth = torch.unique(samples.labels.cpu(), return_inverse=True)
     if len(classes) < 2:
-        raise UserError(f"clustering: expected at least 2 classes, got {len(classes)}")
+        raise NotComputableError(f"clustering: expected at least 2 classes, got {len(classes)}")
     unlike, place = torch.unique(rows, dim=0, return_inverse=True)
     order = place.argsort(stable=True)  # by coordinates, so that equal rows stay together
     with threadpool_limits(1):  # sums over threads would round in another order on another machine

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metric_module.distances import Distance
-from metric_module.errors import UserError
+from metric_module.errors import NotComputableError, UserError
 from metric_module.evaluation.exact.any_distance import exact_distance
 from metric_module.evaluation.inputs import check_items
 from metric_module.functional import full_precision
@@ -71,7 +71,7 @@ def few_shot_metrics(
         for shot in shots:
             large = (size > shot).nonzero().flatten()  # (C',)
             if len(large) < ways:
-                raise UserError(
+                raise NotComputableError(
                     f"few-shot: expected at least {ways} classes of more than {shot} samples, got {len(large)} "
                     f"of {len(classes)}; lower ways or shots"
                 )
@@ -84,7 +84,7 @@ def few_shot_metrics(
                 rows = torch.where(chosen < 0, -1, order[start[places, None] + chosen.clamp(min=0)])
                 found.append(_accuracy(samples.embeddings, rows, shot, measure))
             accuracy = torch.tensor(found, dtype=torch.float64)  # (E,)
-            name = f"accuracy_{ways}_way_{shot}_shot"
+            name = accuracy_name(ways, shot)
             error = float(accuracy.std()) / episodes**0.5
             figures |= {name: float(accuracy.mean()), f"{name}_interval": 1.96 * error}
     return figures
@@ -107,6 +107,11 @@ def check_episodes(ways: int, shots: Sequence[int], queries: int, episodes: int)
             raise UserError(f"{name}: expected an integer >= {least}, got {value}")
     if not shots or min(shots) < 1 or len(set(shots)) != len(shots):
         raise UserError(f"shots: expected different integers >= 1, got {list(shots)}")
+
+
+def accuracy_name(ways: int, shot: int) -> str:
+    """Name the accuracy among ``ways`` classes of which ``shot`` samples are given."""
+    return f"accuracy_{ways}_way_{shot}_shot"
 
 
 def _choose(keys: Tensor, size: Tensor, most: int) -> Tensor:

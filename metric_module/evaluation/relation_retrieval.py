@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metric_module.checks import check_embeddings
 from metric_module.distances import Distance
-from metric_module.errors import UserError
+from metric_module.errors import NotComputableError, UserError
 from metric_module.evaluation.exact.matches import Listed, cut
 from metric_module.evaluation.inputs import check_cutoffs
 from metric_module.evaluation.queries import mean, measure_blocks, rank_positives, row_sums
@@ -177,7 +177,8 @@ def pair_means(found: PairRanks, queries: int, at: Sequence[int]) -> dict[str, f
     """
     count = len(found.rows)
     if not count:
-        raise UserError(f"positives: expected a query with a reference that belongs to it, got none of {queries}")
+        expected = "a query with a reference that belongs to it"
+        raise NotComputableError(f"positives: expected {expected}, got none of {queries}")
     figures: dict[str, float] = {}
     for place, k in enumerate(at):
         figures[f"recall_at_{k}"] = mean(found.found[:, place].double() / found.sizes)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metric_module.distances import Distance, EuclideanForm
-from metric_module.errors import UserError
+from metric_module.errors import NotComputableError
 from metric_module.evaluation.exact.any_distance import CustomRanks, form_or_copy
 from metric_module.evaluation.exact.euclidean_ranks import EuclideanRanks
 from metric_module.evaluation.exact.matches import Matches
@@ -215,7 +215,8 @@ def retrieval_means(
     count = len(found.first)
     if count == 0:
         where = "its class in another group" if grouped else "its class"
-        raise UserError(f"labels: expected a query with another item of {where} in the gallery, got none of {queries}")
+        expected = f"a query with another item of {where} in the gallery"
+        raise NotComputableError(f"labels: expected {expected}, got none of {queries}")
     values = {f"recall_at_{k}": found.first <= k for k in recall_at}
     values |= {"r_precision": found.r_precision, "map_at_r": found.map_at_r}
     if all_ranks:

@@ -11,6 +11,8 @@ from metric_module.errors import UserError
 from metric_module.miners.base import SelectingMiner, Triplets, Uniform
 from metric_module.miners.positives import positive_slots
 
+_UNIT = 1e-3
+"""Largest difference from 1 of the length of a unit vector in float32 or float64."""
 _NEVER = 1e30  # subtracted from the logarithm of a weight, to make the weight zero
 
 
@@ -56,8 +58,9 @@ class DistanceWeighted(SelectingMiner):
         if len(embeddings) == 0:
             return
         norm = torch.linalg.vector_norm(embeddings, dim=1)  # (M,)
-        worst = norm[(norm - 1).abs().argmax()].item()
-        if abs(worst - 1) > 1e-3:
+        off = (norm - 1).abs()  # (M,)
+        worst = norm[off.argmax()].item()
+        if abs(worst - 1) > _UNIT and abs(worst - 1) > _rounding(embeddings[off > _UNIT]):
             raise UserError(
                 f"distance weighted: expected unit vectors, got one of length {worst:.4g}; "
                 "normalize the embeddings or use another miner"
@@ -93,3 +96,22 @@ class DistanceWeighted(SelectingMiner):
         logit.add_(rest, alpha=(3 - self._dimension) / 2).sub_(too_far, alpha=_NEVER)
         peak = logit.amax(dim=1, keepdim=True)  # (A, 1)
         return logit.sub_(peak).exp_().mul_(peak > -_NEVER / 2)
+
+
+def _rounding(rows: Tensor) -> float:
+    """Bound the difference from 1 of the length of unit vectors that were normalised in half precision.
+
+    The norm and each quotient are rounded by at most half of the machine epsilon; twice that leaves room for a norm
+    computed in steps. The type is read off the numbers, because rows of an encoder in half precision come in float32
+    from the memory and from evaluation.
+
+    Args:
+        rows: Floating point ``(n, D)``.
+
+    Returns:
+        The bound for the type of the fewest digits that holds all rows exactly.
+    """
+    for dtype in (torch.bfloat16, torch.float16):
+        if torch.equal(rows.to(dtype).to(rows.dtype), rows):
+            return 2 * torch.finfo(dtype).eps
+    return _UNIT

@@ -34,7 +34,9 @@ class Run(NamedTuple):
         trained_on: Number of its classes that were trained on; None if the data module does not say.
         show: The data module's method ``show``; None if it has none.
         name: The data module's method that names the class of each sample; None if it has none.
+        names: The data module's method that names each sample, as by its file; None if it has none.
         metrics: Path of the run's ``metrics.csv``; None if there is none.
+        monitor: The figure that selected the best checkpoint; None if there is none.
         steps: Number of training steps; None if the run trained nothing.
         before: Separation of some validation samples before training; None if it was not recorded.
         after: Separation of the same samples with the evaluated weights.
@@ -56,7 +58,9 @@ class Run(NamedTuple):
     trained_on: int | None = None
     show: Show | None = None
     name: Name | None = None
+    names: Name | None = None
     metrics: Path | None = None
+    monitor: str | None = None
     steps: int | None = None
     before: Separation | None = None
     after: Separation | None = None

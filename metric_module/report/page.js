@@ -17,15 +17,34 @@ function themed(layout) {
   return changes;
 }
 
+const plots = [];
 for (const data of document.querySelectorAll("script[data-figure]")) {
   const place = document.getElementById(data.dataset.figure);
   const { data: traces, layout } = JSON.parse(data.textContent);
   const whole = { ...layout, xaxis: { automargin: true, ...layout.xaxis }, yaxis: { automargin: true, ...layout.yaxis } };
   const follow = () => Plotly.relayout(place, themed(whole));
+  plots.push({ place, follow });
   if (layout.height) place.style.height = `${layout.height}px`;
   Plotly.newPlot(place, traces, whole, { responsive: true, displayModeBar: false }).then(follow);
   dark.addEventListener("change", follow);
 }
+
+// A sheet of paper is narrower than most screens, and light.
+const PAPER = 680;
+addEventListener("beforeprint", () => {
+  document.documentElement.dataset.print = "";
+  for (const { place, follow } of plots) {
+    follow();
+    if (place.clientWidth > PAPER) Plotly.relayout(place, { width: PAPER });
+  }
+});
+addEventListener("afterprint", () => {
+  delete document.documentElement.dataset.print;
+  for (const { place, follow } of plots) {
+    follow();
+    Plotly.relayout(place, { width: null, autosize: true });
+  }
+});
 
 // Compare cells by the number they begin with; cells without one come last in both directions.
 function compare(one, other, numeric, way) {

@@ -16,6 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from metric_module.errors import printable
+
 _HERE = Path(__file__).parent
 _LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)",
@@ -27,20 +29,27 @@ _LAYOUT = {
 }
 
 
+class Link(NamedTuple):
+    """A cell that leads to another page: its plain text, and the address relative to this page."""
+
+    text: str
+    href: str
+
+
 class Table(NamedTuple):
     """The content of a table, for the macro ``table``.
 
     Attributes:
         name: Id of the element; no other element of the page has it.
         header: Plain text above each column.
-        rows: Plain text of each cell.
+        rows: Plain text of each cell, or a link.
         numeric: Positions of the columns with numbers. They are aligned to the right and sort by the number that a cell
             begins with; cells without one come last.
     """
 
     name: str
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Link]]
     numeric: Collection[int] = ()
 
 
@@ -55,7 +64,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"asset": _asset, "plotly": lambda: Markup(get_plotlyjs())}
-    made.filters |= {"spec": plot_spec, "thousands": "{:,}".format}
+    made.filters |= {"spec": plot_spec, "thousands": "{:,}".format, "printable": printable}
     return made
 
 

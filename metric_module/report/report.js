@@ -4,14 +4,19 @@ addEventListener("DOMContentLoaded", () => {
   const album = JSON.parse(document.getElementById("album").textContent);
 
   // Each picture is in the page once; an image gets it when it is scrolled to.
+  function fill(image) {
+    image.src = album[image.dataset.id].picture;
+    seen.unobserve(image);
+  }
   const seen = new IntersectionObserver((entries) => {
     for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      target.src = album[target.dataset.id].picture;
-      seen.unobserve(target);
+      if (isIntersecting) fill(target);
     }
   }, { rootMargin: "600px" });
   for (const image of document.querySelectorAll("img[data-id]")) seen.observe(image);
+  addEventListener("beforeprint", () => {
+    for (const image of document.querySelectorAll("img[data-id]:not([src])")) if (image.checkVisibility()) fill(image);
+  });
 
   const list = document.getElementById("queries");
   const cards = [...list.children];

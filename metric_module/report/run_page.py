@@ -45,7 +45,7 @@ def run_page(run: Run) -> str:
         "about": about(run),
         "figures": _figures(run),
         "resamples": RESAMPLES,
-        "curves": training_plots(read_curves(run.metrics, run.steps)) if run.metrics and run.steps else {},
+        "curves": training_plots(read_curves(run.metrics, run.steps), run.monitor) if run.metrics and run.steps else {},
         "versions": Table("versions", ["package", "version"], [*run.versions.items()]),
     }
     if not run.pairs:
@@ -54,7 +54,7 @@ def run_page(run: Run) -> str:
         values |= {
             "chosen": chosen,
             "worst": WORST_QUERIES,
-            "album": album(chosen.ids(run), labels, run.show, run.name),
+            "album": album(chosen.ids(run), labels, run.show, run.name, run.names),
             "separation": _separation(run),
             "phases": phases(run.mined),
             "map": _map(run, chosen),

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from metric_module.errors import UserError
+
+_PART = re.compile(
+    r"\.([^/]+\.ckpt|config\.yaml|metrics\.(json|csv)|census\.(json|html)|report\.html|encoder\.safetensors"
+    r"|embeddings\.(arrow|parquet|npz))\.\d+"
+)
+"""Names of the temporary files of a run, see :func:`beside`."""
 
 
 @contextmanager
@@ -33,6 +42,23 @@ def write_whole(path: Path, text: str) -> None:
     Args:
         path: The file; its folder is created.
         text: The whole content.
+
+    Raises:
+        UserError: If the file cannot be written.
     """
-    with beside(path) as part:
-        part.write_text(text, encoding="utf-8")
+    try:
+        with beside(path) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path.name}: cannot write {path} ({error.strerror or error})") from error
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote; none may still work there.
+
+    Args:
+        folder: Folder of a run.
+    """
+    for path in (*folder.glob(".*"), *folder.glob("checkpoints/.*")):
+        if _PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 import zipfile
@@ -71,8 +72,26 @@ def load_checkpoint(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
     return loaded
 
 
+def map_checkpoint(path: Any) -> dict[str, Any]:
+    """Read a checkpoint as :func:`load_checkpoint` does, but map its tensors, so that those not used stay on disk.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: As :func:`load_checkpoint`.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception:  # another format, or no checkpoint: decided below
+        return load_checkpoint(path)
+    return found if isinstance(found, dict) else load_checkpoint(path)
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
     """Find the newest checkpoint of a folder that can be read completely; a warning names damaged ones.
+
+    The newest has the most steps; of several, ``last.ckpt``, and then the one that was written last.
 
     Args:
         folder: Folder of ``*.ckpt`` files.
@@ -80,7 +99,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     Returns:
         The file, or None if there is none.
     """
-    for path in sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    for path in sorted(folder.glob("*.ckpt"), key=_age, reverse=True):
         try:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
@@ -91,3 +110,12 @@ def newest_checkpoint(folder: Path) -> Path | None:
             return path
         warnings.warn(f"checkpoint: {path} is damaged ({damaged}); looking for an older one", stacklevel=2)
     return None
+
+
+def _age(path: Path) -> tuple[float, bool, int]:
+    """Sort key of checkpoints: steps (infinite if unreadable, so that a warning names the file), name, time."""
+    try:
+        step = map_checkpoint(path).get("global_step", -1)
+    except UserError:
+        step = math.inf
+    return step if isinstance(step, int | float) else -1, path.name == "last.ckpt", path.stat().st_mtime_ns

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metric_module.errors import UserError
+from metric_module.preprocessing import Preprocessing, from_json
 from metric_module.storage.atomic import beside
 from metric_module.version import __version__
 
 NAME = "encoder.safetensors"
+T = TypeVar("T")
+_IN_USE = "_loaded_for_use"
 
 
-def save_encoder(encoder: nn.Module, path: str | Path) -> None:
+def save_encoder(encoder: nn.Module, path: str | Path, preprocessing: Preprocessing | None = None) -> None:
     """Write the weights and buffers of an encoder atomically.
 
-    The metadata of the file are ``encoder`` (name of the class), ``embedding_dim`` and ``version`` of this project.
+    The metadata of the file are ``encoder`` (name of the class), ``embedding_dim``, ``version`` of this project and, if
+    given, ``preprocessing`` as JSON. Names are those of the encoder without ``torch.compile``.
 
     Args:
         encoder: An :class:`metric_module.Encoder`.
         path: The file; its folder is created.
+        preprocessing: How one item becomes an input of this encoder.
 
     Raises:
         UserError: If the encoder's state has values that are no tensors, or the file cannot be written.
@@ -41,13 +48,16 @@ def save_encoder(encoder: nn.Module, path: str | Path) -> None:
         True
     """
     file = Path(path)
-    tensors = _apart(encoder.state_dict(), file)
+    tensors = _apart(without_compile(encoder.state_dict()), file)
+    kind = type(getattr(encoder, "_orig_mod", encoder))
     about = {
         "format": "pt",
-        "encoder": f"{type(encoder).__module__}.{type(encoder).__qualname__}",
+        "encoder": f"{kind.__module__}.{kind.__qualname__}",
         "embedding_dim": str(getattr(encoder, "embedding_dim", "")),
         "version": __version__,
     }
+    if preprocessing is not None:
+        about["preprocessing"] = preprocessing.to_json()
     try:
         with beside(file) as part:
             part.touch()
@@ -61,10 +71,13 @@ def save_encoder(encoder: nn.Module, path: str | Path) -> None:
 
 
 def load_encoder(encoder: nn.Module, path: str | Path) -> None:
-    """Load all weights that :func:`save_encoder` wrote; nothing in the file is executed.
+    """Load all weights that :func:`save_encoder` wrote, and switch to evaluation mode; nothing in the file is executed.
+
+    A later fit of a :class:`metric_module.TripletModule` switches back to training mode. In a training loop of your
+    own, call ``encoder.train()``.
 
     Args:
-        encoder: An encoder of the same class, built with the same arguments.
+        encoder: An encoder of the same class, built with the same arguments, compiled or not.
         path: The file.
 
     Raises:
@@ -72,7 +85,9 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> None:
             named.
     """
     tensors, about = read_tensors(path, "module.encoder_weights")
-    own = encoder.state_dict()
+    tensors = without_compile(tensors)
+    names = {plain_name(name): name for name in encoder.state_dict()}
+    own = without_compile(encoder.state_dict())
     origin = f"; the file is of {about['encoder']!r}" if "encoder" in about else ""
     for name in own | tensors:
         expected, got = (_shape(state, name) for state in (own, tensors))
@@ -81,7 +96,64 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> None:
                 f"module.encoder_weights: {path} does not fit {type(encoder).__name__}, first at {name}: expected "
                 f"{expected}, got {got}{origin}"
             )
-    encoder.load_state_dict(tensors)
+    encoder.load_state_dict({names[name]: value for name, value in tensors.items()})
+    for_use(encoder)
+
+
+def read_preprocessing(path: str | Path) -> Preprocessing | None:
+    """Read how an item becomes an input of the encoder whose weights a file holds.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The preprocessing, or None if the file does not say.
+
+    Raises:
+        UserError: If the file cannot be read, or its preprocessing is not one of this project.
+    """
+    with _opened(path, "module.encoder_weights") as file:
+        text = (file.metadata() or {}).get("preprocessing")
+    return None if text is None else from_json(text)
+
+
+def for_use(module: nn.Module) -> None:
+    """Switch a module to evaluation mode after its weights were loaded; :func:`for_training` undoes it.
+
+    Args:
+        module: An encoder, or a module with one.
+    """
+    module.eval()
+    module.__dict__[_IN_USE] = True
+
+
+def for_training(module: nn.Module) -> None:
+    """Switch a module back to training mode if :func:`for_use` had switched it; any other module is left alone.
+
+    Args:
+        module: An encoder, or a module with one.
+    """
+    if module.__dict__.pop(_IN_USE, False):
+        module.train()
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a tensor without the parts that ``torch.compile`` inserts.
+
+    Example:
+        >>> plain_name("encoder._orig_mod.head.weight")
+        'encoder.head.weight'
+    """
+    return name.replace("_orig_mod.", "")
+
+
+def without_compile(state: Mapping[str, T]) -> dict[str, T]:
+    """Rename the tensors of a state by :func:`plain_name`.
+
+    Args:
+        state: A state dict.
+    """
+    return {plain_name(name): value for name, value in state.items()}
 
 
 def read_tensors(path: str | Path, setting: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -94,11 +166,17 @@ def read_tensors(path: str | Path, setting: str) -> tuple[dict[str, Tensor], dic
     Raises:
         UserError: If there is no such file, or it is another kind of file.
     """
+    with _opened(path, setting) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: str | Path, setting: str) -> Iterator[Any]:
     if not Path(path).is_file():
         raise UserError(f"{setting}: no such file: {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError) as error:
         raise UserError(f"{setting}: {path} is not a safetensors file ({error})") from error
 

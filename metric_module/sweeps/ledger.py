@@ -5,20 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from metric_module.config.monitor import is_error
 from metric_module.storage.atomic import write_whole
+from metric_module.sweeps.objective import Objective
+from metric_module.sweeps.records import JOB, is_texts, job_folders, read_figures, read_record
 
-JOB = "job.json"
 SWEEP = "sweep.json"
 DONE, FAILED, MISSING = "done", "failed", "missing"
 REPEATED = ("seed", "datamodule.fold")
 """Keys whose values repeat a setting instead of making another one."""
 
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the first four in full width
+_PLAIN = re.compile(r"\+{1,2}[\w./@]+")
 _MAY_DIFFER = ("trusted=", "debug=")  # in the same job, from one call to the next
 
 
@@ -26,11 +30,12 @@ class Plan(NamedTuple):
     """The plan of a sweep.
 
     Attributes:
-        monitor: The figure that selects the best setting, such as ``val/map_at_r``.
+        monitor: The figure that selects the best setting, such as ``val/map_at_r``; empty if there is none.
         words: Overrides of the sweep, without Hydra's own.
         hydra_words: Overrides of Hydra's own options.
         options: Options of Hydra's command line, such as ``--config-dir``.
         jobs: Overrides of each job; None if the sweeper chooses jobs during the sweep.
+        lower: Whether the figure is better when it is lower; None, from earlier versions, leaves that to its name.
     """
 
     monitor: str
@@ -38,6 +43,12 @@ class Plan(NamedTuple):
     hydra_words: list[str]
     options: list[str]
     jobs: list[list[str]] | None
+    lower: bool | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """The figure and its direction."""
+        return Objective(self.monitor, is_error(self.monitor) if self.lower is None else self.lower)
 
 
 class Job(NamedTuple):
@@ -77,30 +88,49 @@ def read_plan(folder: Path) -> Plan:
         ValueError: If it does not hold a plan.
     """
     found = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or set(found) != set(Plan._fields):
+    if not isinstance(found, dict) or {*found, "lower"} != set(Plan._fields):
         raise ValueError(f"expected {', '.join(Plan._fields)} in {folder / SWEEP}")
-    return Plan(**found)
+    plan = Plan(**found)
+    lists = [plan.words, plan.hydra_words, plan.options, *(plan.jobs if isinstance(plan.jobs, list) else [])]
+    if not all(map(is_texts, lists)) or not isinstance(plan.monitor, str) or not isinstance(plan.jobs, list | None):
+        raise ValueError(f"expected lists of texts, and a monitor, in {folder / SWEEP}")
+    return plan
 
 
 def write_job(folder: Path, job: Job) -> None:
-    """Write ``job.json`` into a job's folder."""
+    """Write ``job.json`` into a job's folder, with the place of the folder in the sweep if the job knows it."""
     record: dict[str, Any] = {"job": job.number, "overrides": list(job.overrides), "exit_code": job.exit_code}
-    record |= {"seconds": job.seconds, "reason": job.reason}
+    record |= {"seconds": job.seconds, "reason": job.reason, **({"folder": job.folder} if job.folder else {})}
     write_whole(folder / JOB, json.dumps(record, indent=2) + "\n")
 
 
 def read_job(folder: Path, sweep: Path) -> Job | None:
-    """Read ``job.json`` and the figures from a job's folder; None if no job started there."""
-    path = folder / JOB
-    if not path.is_file():
+    """Read ``job.json`` and the figures from a job's folder.
+
+    A finished job whose figures are damaged counts as missing.
+
+    Args:
+        folder: The folder of the job.
+        sweep: The folder of the sweep.
+
+    Returns:
+        The job; None if no job started there, its record is damaged, or the record belongs to another folder.
+    """
+    found, place = read_record(folder), place_of(folder, sweep)
+    if found is None or found.get("folder", place) != place:
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
     code = found["exit_code"]
     status = MISSING if code is None else FAILED if code else DONE
-    figures = _figures(folder / "metrics.json") if status == DONE else {}
-    inside, whole = folder.resolve(), sweep.resolve()
-    place = inside.relative_to(whole).as_posix() if inside.is_relative_to(whole) else str(inside)
+    figures = read_figures(folder) if status == DONE else {}
+    if figures is None:
+        code, status, figures = None, MISSING, {}
     return Job(found["job"], place, tuple(found["overrides"]), status, code, found["seconds"], found["reason"], figures)
+
+
+def place_of(folder: Path, sweep: Path) -> str:
+    """Return the place of a job's folder in the folder of the sweep; the whole path if it lies elsewhere."""
+    inside, whole = folder.resolve(), sweep.resolve()
+    return inside.relative_to(whole).as_posix() if inside.is_relative_to(whole) else str(inside)
 
 
 def read_jobs(sweep: Path) -> list[Job]:
@@ -114,7 +144,7 @@ def read_jobs(sweep: Path) -> list[Job]:
         ValueError: If it does not hold a plan.
     """
     planned = read_plan(sweep).jobs
-    started = {job.number: job for path in sorted(sweep.rglob(JOB)) if (job := read_job(path.parent, sweep))}
+    started = {job.number: job for folder in job_folders(sweep) if (job := read_job(folder, sweep))}
     if planned is None:
         return [started[number] for number in sorted(started)]
     jobs = [Job(number, "", tuple(words), MISSING) for number, words in enumerate(planned)]
@@ -155,8 +185,9 @@ def ledger(jobs: Sequence[Job]) -> str:
     header = ["job", "folder", "status", "exit_code", "seconds", *swept_keys(jobs), *names]
     text = io.StringIO()
     writer = csv.DictWriter(text, header, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**values(job), **job.figures, **job._asdict(), "job": job.number} for job in jobs)
+    rows: list[dict[str, object]] = [{name: name for name in header}]
+    rows += [{**values(job), **job.figures, **job._asdict(), "job": job.number} for job in jobs]
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -174,9 +205,22 @@ def write_ledger(sweep: Path) -> list[Job]:
     return jobs
 
 
-def _figures(path: Path) -> dict[str, float]:
-    if not path.is_file():
-        return {}
-    stages: dict[str, dict[str, float | None]] = json.loads(path.read_text(encoding="utf-8"))
-    flat = {f"{stage}/{name}": value for stage, row in stages.items() for name, value in row.items()}
-    return {name: float(value) for name, value in flat.items() if value is not None and math.isfinite(value)}
+def cell(value: object) -> object:
+    """Write a cell so that a spreadsheet reads no formula in it: an apostrophe before ``=``, ``+``, ``-`` and ``@``.
+
+    Numbers and plain keys with a plus, such as ``+datamodule.fold``, stay as they are.
+
+    Args:
+        value: The value.
+
+    Example:
+        >>> cell("=1+1"), cell("-0.5"), cell("+datamodule.fold"), cell(0.5)
+        ("'=1+1", '-0.5', '+datamodule.fold', 0.5)
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA) or _PLAIN.fullmatch(value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

@@ -11,24 +11,31 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from typing_extensions import override
 
+from metric_module.errors import printable
 from metric_module.storage.atomic import write_whole
-from metric_module.storage.folders import remove
-from metric_module.sweeps.job import config_dirs
+from metric_module.storage.run_folder import contents, note_missing, remove_empty, remove_new
+from metric_module.sweeps.job import config_dirs, typed_in
 from metric_module.sweeps.ledger import DONE, FAILED, SWEEP, Job, Plan, read_plan, write_ledger, write_plan
+from metric_module.sweeps.objective import direct, objective_of
+from metric_module.sweeps.records import JOB
 from metric_module.sweeps.settings import resume_command
 
-_running: dict[Path, bool] = {}  # folder of each unfinished sweep, and whether this process created it
+REFUSED = 2
+_running: dict[Path, frozenset[Path] | None] = {}  # folder of each unfinished sweep, and what a new one found there
 _handlers: dict[int, Any] = {}  # the handler to restore for each signal
 
 
 class SweepReport(Callback):
     """Hydra callback that writes a sweep's plan before the first job, and turns signals into an orderly exit.
+
+    Before a single run it only notes which part of the path of its folder is missing.
 
     Args:
         resume: Whether the sweep continues in a folder that has a plan; ``resume_sweep=<folder>`` sets it.
@@ -38,21 +45,36 @@ class SweepReport(Callback):
         self.resume = resume
 
     @override
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the missing folders before Hydra creates them."""
+        before = HydraConfig.instance().cfg
+        HydraConfig.instance().set_config(config)  # Hydra does the same directly afterwards; the folder's name needs it
+        note_missing(Path(config.hydra.run.dir))
+        HydraConfig.instance().cfg = before
+
+    @override
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the plan; from here on, :func:`finish_sweep` or :func:`leave_sweep` must close the sweep."""
         folder = _short(Path(config.hydra.sweep.dir))
         if threading.current_thread() is threading.main_thread():
             _handlers.update({number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)})
+        if not self.resume and (folder / SWEEP).is_file():
+            given = f"to continue it give resume_sweep={folder}, for another sweep give another folder"
+            print(f"error: hydra.sweep.dir: {folder} holds a sweep; {given}", file=sys.stderr)
+            raise SystemExit(REFUSED)  # Hydra turns any other exception of a callback into a warning
+        note_missing(folder)
+        _running[folder] = None if self.resume else contents(folder)
         if not self.resume:
             write_plan(folder, plan_of(config))
-        _running[folder] = not self.resume
+        direct(config.hydra, read_plan(folder).objective)
 
 
 def plan_of(config: DictConfig) -> Plan:
     """Return the plan of a sweep, with the overrides of every job if Hydra's basic sweeper is used."""
     hydra = config.hydra
-    overrides, hydra_overrides = list(hydra.overrides.task), list(hydra.overrides.hydra)
-    return Plan(str(config.monitor), overrides, hydra_overrides, config_dirs(hydra), _jobs(hydra, overrides))
+    overrides, hydra_overrides = typed_in(hydra.overrides.task), typed_in(hydra.overrides.hydra)
+    monitor, lower = objective_of(config)
+    return Plan(monitor, overrides, hydra_overrides, config_dirs(hydra), _jobs(hydra, overrides), lower)
 
 
 def finish_sweep() -> int:
@@ -67,39 +89,48 @@ def finish_sweep() -> int:
         failed = [job for job in _write(folder) if job.status == FAILED]
         for job in failed:
             problem = f"job {job.number} ({' '.join(job.overrides)}) failed with exit code {job.exit_code}"
-            print(f"error: {problem}: {folder / job.folder}", file=sys.stderr)
+            print(printable(f"error: {problem}: {folder / job.folder}"), file=sys.stderr)
         if failed:
             code = 1
             print(_hint(folder), file=sys.stderr)
     return code
 
 
-def leave_sweep() -> None:
+def leave_sweep(refused: bool = False) -> None:
     """Restore the signal handlers, and clean up if the sweep did not finish.
 
     The folder of a new sweep is removed if no job started. Otherwise ``sweep.csv`` and ``sweep.html`` are written, and
-    the command that resumes the sweep is printed.
+    the command that resumes the sweep is printed if a job is missing or failed.
+
+    Args:
+        refused: Whether a mistake of the user ended the sweep. If that was a resumed one, its command is not printed:
+            it would be rejected again.
     """
     for number, handler in _handlers.items():
         signal.signal(number, handler)
     _handlers.clear()
     while _running:
-        folder, created = _running.popitem()
-        if created and {path.name for path in folder.glob("*")} <= {SWEEP, "multirun.yaml"}:
-            remove(folder)
+        folder, found = _running.popitem()
+        if found is not None and not any(folder.rglob(JOB)):
+            remove_new(folder, found)
+            remove_empty()
         else:
-            _write(folder)
-            print(_hint(folder), file=sys.stderr)
+            rejected = refused and found is None
+            jobs = _write(folder, quiet=rejected)
+            unfinished = any(job.status != DONE for job in jobs) or read_plan(folder).jobs is None
+            if unfinished and not rejected:
+                print(_hint(folder), file=sys.stderr)
 
 
-def _write(folder: Path) -> list[Job]:
-    """Write ``sweep.csv`` and ``sweep.html`` from the folders of the jobs."""
+def _write(folder: Path, quiet: bool = False) -> list[Job]:
+    """Write ``sweep.csv`` and ``sweep.html`` from the folders of the jobs; say so unless ``quiet``."""
     from metric_module.sweeps.page import sweep_page  # imported late: it imports plotly, which is slow
 
     jobs = write_ledger(folder)
     write_whole(folder / "sweep.html", sweep_page(jobs, read_plan(folder), folder))
     done = sum(job.status == DONE for job in jobs)
-    print(f"{done} of {len(jobs)} jobs done, written to {folder}/sweep.html and sweep.csv", flush=True)
+    if not quiet:
+        print(f"{done} of {len(jobs)} jobs done, written to {folder}/sweep.html and sweep.csv", flush=True)
     return jobs
 
 
@@ -111,7 +142,7 @@ def _short(folder: Path) -> Path:
 
 def _hint(folder: Path) -> str:
     """Tell the user how to resume the sweep."""
-    return f"to run the missing and failed jobs: {resume_command(folder)}"
+    return printable(f"to run the missing and failed jobs: {resume_command(folder)}")
 
 
 def _jobs(hydra: Any, overrides: list[str]) -> list[list[str]] | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from metric_module.report.page import Table, render
+from metric_module.report.page import Link, Table, render
 from metric_module.sweeps.ledger import DONE, FAILED, MISSING, Job, Plan, label, swept_keys
+from metric_module.sweeps.objective import Objective
 from metric_module.sweeps.plot import plot_settings
 from metric_module.sweeps.settings import (
     Estimate,
@@ -15,7 +17,6 @@ from metric_module.sweeps.settings import (
     best,
     command_of,
     is_repeated,
-    lower_is_better,
     resume_command,
     settings,
     to_number,
@@ -34,18 +35,20 @@ def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
         A whole HTML document.
     """
     found, repetition = settings(jobs), repetition_of(jobs)
-    winners = best(found, plan.monitor)
+    winners = best(found, plan.objective)
     count = {status: sum(job.status == status for job in jobs) for status in (DONE, FAILED, MISSING)}
     values: dict[str, Any] = {
         "total": len(jobs),
         "counts": ", ".join(f"{number} {status}" for status, number in count.items() if number or status == DONE),
-        "resume": resume_command(folder) if count[DONE] < len(jobs) else None,
+        "unfinished": count[DONE] < len(jobs),
+        "resume": resume_command(folder),
         "monitor": plan.monitor,
         "repetition": repetition,
         "compared": len(found) > 1,
-        "lower": lower_is_better(plan.monitor),
+        "lower": plan.objective.lower,
         "winners": winners,
         "test": _test_figures(found, repetition),
+        "jobs": _jobs(jobs, plan.monitor, folder),
         **_unfinished(jobs),
     }
     if winners:
@@ -57,7 +60,7 @@ def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
             "over": f"{made.n} of {len(winners[0].jobs)} {repetition}s" if several else f"one {repetition}",
             "command": command_of(winners[0], plan.options),
             "plot": plot_settings(found, plan.monitor),
-            "settings": _settings_table(found, plan.monitor, repetition),
+            "settings": _settings_table(found, plan.objective, repetition),
         }
     return render("sweep", f"Sweep {folder.name}", values, plots=bool(winners))
 
@@ -80,11 +83,11 @@ def _cells(made: Estimate | None, repetition: str) -> list[str]:
     return ["0", "", "no figure"] if made is None else [str(made.n), f"{made.mean:.4f}", interval(made, repetition)]
 
 
-def _settings_table(found: Sequence[Setting], monitor: str, repetition: str) -> Table:
+def _settings_table(found: Sequence[Setting], objective: Objective, repetition: str) -> Table:
     """Return a row for each setting, the best first."""
     keys = list(dict.fromkeys(key for setting in found for key in setting.choice))
-    sign = 1 if lower_is_better(monitor) else -1
-    made = [(setting, setting.estimate(monitor)) for setting in found]
+    sign = 1 if objective.lower else -1
+    made = [(setting, setting.estimate(objective.monitor)) for setting in found]
     rows = [
         [*([setting.choice.get(key, "") for key in keys] or ["all"]), *_cells(got, repetition)]
         for setting, got in sorted(made, key=lambda pair: (pair[1] is None, sign * pair[1].mean if pair[1] else 0.0))
@@ -107,6 +110,23 @@ def _test_figures(found: Sequence[Setting], repetition: str) -> Table:
     header = ["setting", "figure", f"{repetition}s", "mean", "95 % interval"]
     first = 0 if len(found) > 1 else 1  # a single setting needs no name
     return Table("test", header[first:], [row[first:] for row in rows], numeric=range(2 - first, 5 - first))
+
+
+def _jobs(jobs: Sequence[Job], monitor: str, folder: Path) -> Table:
+    """Return the finished jobs, with a link to the report of each."""
+    keys = swept_keys(jobs)
+    rows = [
+        [str(job.number), label(job, keys), f"{job.figures[monitor]:.4f}" if monitor in job.figures else "", report]
+        for job in jobs
+        if job.status == DONE
+        for report in [_report(job, folder)]
+    ]
+    return Table("jobs", ["job", "setting", monitor or "figure", "report"], rows, numeric=(0, 2))
+
+
+def _report(job: Job, folder: Path) -> str | Link:
+    found = (folder / job.folder / "report.html").is_file()
+    return Link("report", f"{quote(job.folder)}/report.html") if found else "none"
 
 
 def _unfinished(jobs: Sequence[Job]) -> dict[str, Table]:

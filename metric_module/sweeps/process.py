@@ -17,6 +17,7 @@ from types import FrameType
 from typing import IO, NamedTuple
 
 from metric_module.errors import UserError
+from metric_module.storage.lock import locked
 
 FOLLOWS = "LIGHTNING_TRIPLETS_FOLLOWS"
 """Environment variable with the read end of a pipe; the sweep has the write end, which closes when the sweep dies."""
@@ -100,23 +101,14 @@ def hold(folder: Path) -> Iterator[list[int]]:
         UserError: On a system without POSIX file locks.
     """
     try:
-        import fcntl
+        import fcntl  # noqa: F401
     except ImportError:
         raise UserError(
             "-m: sweeps need a POSIX system (Linux, macOS, or WSL on Windows); run the jobs one by one, without -m"
         ) from None
 
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that still works in {folder}", file=sys.stderr, flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder, wait=True) as lock:
         yield [lock]
-    finally:
-        os.close(lock)
 
 
 def reason(output: str, code: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from metric_module.errors import UserError
+from metric_module.errors import UserError, printable
 from metric_module.storage.folders import quoted
 from metric_module.sweeps.ledger import SWEEP, read_plan
 
@@ -49,6 +49,8 @@ def with_resume_sweep(words: list[str]) -> list[str]:
     for word in own + hydra_words:
         if word.startswith("-") or (word.lstrip("+~").startswith("hydra") and not _is_allowed(word, typed)):
             raise UserError(f"resume_sweep: {word!r} comes from {folder / SWEEP}; to use it, type it again")
+        if printable(word) != word and word not in words:
+            raise UserError(f"resume_sweep: {word!r} from {folder / SWEEP} has control characters; type it again")
     launched = [word for word in hydra_words if word.startswith(_LAUNCHER) and word not in typed]
     if launched:
         print(f"resume_sweep: runs without {' '.join(launched)}; to use the launcher, type it again", file=sys.stderr)

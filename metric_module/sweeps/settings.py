@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from metric_module.config.program import command
 from metric_module.sweeps.ledger import REPEATED, Job, swept_keys, values
+from metric_module.sweeps.objective import Objective
 
 CONFIDENCE = 0.95
-_LOSSES = ("loss", "eer", "error")
 
 
 class Estimate(NamedTuple):
@@ -114,26 +114,15 @@ def is_repeated(key: str) -> bool:
     return key.lstrip("+") in REPEATED
 
 
-def lower_is_better(monitor: str) -> bool:
-    """Return whether a figure is an error, by its name.
-
-    Example:
-        >>> lower_is_better("val/loss"), lower_is_better("val/map_at_r")
-        (True, False)
-    """
-    name = monitor.rpartition("/")[2]
-    return any(word in name.split("_") for word in _LOSSES)
-
-
-def best(found: Sequence[Setting], monitor: str) -> list[Setting]:
+def best(found: Sequence[Setting], objective: Objective) -> list[Setting]:
     """Return the settings with the best mean: one, several that tie, or none if no job has the figure.
 
     Args:
         found: The settings.
-        monitor: The figure.
+        objective: The figure and its direction.
     """
-    sign = -1 if lower_is_better(monitor) else 1
-    means = [(setting, made.mean) for setting in found if (made := setting.estimate(monitor)) is not None]
+    sign = -1 if objective.lower else 1
+    means = [(setting, made.mean) for setting in found if (made := setting.estimate(objective.monitor)) is not None]
     top = max((sign * mean for _, mean in means), default=0.0)
     return [setting for setting, mean in means if sign * mean == top]
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from metric_module.callbacks.before_training import margins_around
+from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.evaluation import Separation, separation
@@ -23,6 +24,7 @@ from metric_module.storage.atomic import write_whole
 from metric_module.tasks.checkpoint import restore
 from metric_module.tasks.embedding.shards import Shards
 from metric_module.tasks.embedding.split import embed_split
+from metric_module.tasks.run_files import write_config
 
 CENSUS = 11
 
@@ -43,6 +45,7 @@ def census(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the configuration or the data is wrong.
     """
+    cfg = plain(cfg)
     listed = _margins(cfg)
     cfg.logger = {}  # there is nothing to log
     cfg, parts, weights = restore(cfg)
@@ -62,12 +65,13 @@ def census(cfg: DictConfig) -> dict[str, float]:
         labels, anchors = torch.from_numpy(shards.labels), _some(len(shards.labels), cfg.task.anchors)
         distance = parts.module.criterion.distance
         found = separation(embeddings, labels, margins, distance=distance, anchors=anchors)
+        Console().print(table(found, listed, cfg.margin))
         folder = Path(cfg.output_dir)
+        write_config(cfg)
         head = {"split": cfg.task.split, "samples": len(labels), "margin": cfg.margin}
         write_whole(folder / "census.json", json.dumps(head | described(found, listed), indent=2) + "\n")
         about = _about(cfg.task.split, labels, weights, anchors)
         write_whole(folder / "census.html", census_page(found, cfg.margin, listed, about))
-        Console().print(table(found, listed, cfg.margin))
         print(f"written to {folder}")
         at = margins.index(cfg.margin)
         return {f"census/{name}": float(getattr(found, name)[at]) for name in ("easy", "semihard", "hard")}

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from metric_module.config.checks import check
+from metric_module.config.messages import one_line
+from metric_module.config.plain import check_size, plain
 from metric_module.config.renamed import rename_targets
-from metric_module.config.trust import check_configuration
+from metric_module.config.schema import KEPT
+from metric_module.config.trust import leaves
 from metric_module.errors import UserError
 from metric_module.module import TripletModule
+from metric_module.preprocessing import from_json
 from metric_module.storage.checkpoints import load_checkpoint, newest_checkpoint
-from metric_module.tasks.build import KEPT, Parts, build
-from metric_module.tasks.run_files import write_config
+from metric_module.storage.weights import for_use, plain_name, read_preprocessing, without_compile
+from metric_module.tasks.build import Parts, build
+from metric_module.tasks.trained_inputs import read_as_trained
 
 _TRAINING_ONLY = ("memory.", "criterion.miner.")
 """State that an evaluation does without: a checkpoint can be evaluated with another miner, and without its memory."""
+
+
+_LINKS = ("${distance}", "${miner}", "${margin}", "${seed}", "${module.gather}", "${..user.embedding_dim}")
+"""The only interpolations in a checkpoint: those of our yaml files, which older versions kept."""
 
 
 class Restored(NamedTuple):
@@ -37,7 +48,7 @@ class Restored(NamedTuple):
 
 
 def restore(cfg: DictConfig) -> Restored:
-    """Build the parts of a run, load the weights of ``cfg.ckpt_path`` if there is one, and write ``config.yaml``.
+    """Build the parts of a run, and load the weights of ``cfg.ckpt_path`` if there is one.
 
     From the command line, encoder, distance, criterion and data are those that the checkpoint was trained with, except
     for the options that were typed.
@@ -51,6 +62,7 @@ def restore(cfg: DictConfig) -> Restored:
     Raises:
         UserError: If the configuration is wrong, there is no checkpoint, or it does not fit the encoder.
     """
+    cfg = plain(cfg)
     path = find_checkpoint(cfg)
     if path is None and cfg.ckpt_path is not None:
         raise UserError(f"ckpt_path={cfg.ckpt_path}: no checkpoint in {cfg.output_dir}/checkpoints")
@@ -61,8 +73,9 @@ def restore(cfg: DictConfig) -> Restored:
     parts = build(cfg, encoder_weights=checkpoint is None)
     if path is not None and checkpoint is not None:
         load_state(parts.module, checkpoint, path)
-    if parts.trainer.is_global_zero:
-        write_config(cfg)
+    elif cfg.module.encoder_weights is not None:
+        parts.module.preprocessing = read_preprocessing(cfg.module.encoder_weights)
+    read_as_trained(cfg, parts.datamodule, parts.module.preprocessing, _kept_options(checkpoint), typed_keys())
     return Restored(cfg, parts, path or cfg.module.encoder_weights)
 
 
@@ -92,25 +105,61 @@ def as_trained(cfg: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
     Raises:
         UserError: If the checkpoint names a ``_target_`` that nobody vouched for.
     """
-    kept = checkpoint.get("config")
-    if not isinstance(kept, dict) or not HydraConfig.initialized():
+    kept, typed = checkpoint.get("config"), typed_keys()
+    if not isinstance(kept, dict) or typed is None:
         return cfg
-    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    typed = [override.key_or_group for override in overrides]
-    merged = cfg.copy()
-    with open_dict(merged):
-        for key in (key for key in KEPT if key in kept and key not in typed):
-            merged[key] = kept[key]
+    taken = [key for key in KEPT if key in kept and key not in typed]
+    _check_kept({key: kept[key] for key in taken})
+    values: Any = OmegaConf.to_container(cfg)
+    try:
+        merged = OmegaConf.create(values | {key: kept[key] for key in taken})
         for key in typed:
-            if key.split(".")[0] in kept and "." in key and key.split(".")[0] not in typed:
+            if key.split(".")[0] in taken and "." in key:
                 OmegaConf.update(merged, key, OmegaConf.select(cfg, key))
+        _link(merged, kept)
+    except OmegaConfBaseException as error:
+        raise UserError(f"ckpt_path: the configuration in the checkpoint cannot be read ({one_line(error)})") from error
+    whole: Any = OmegaConf.to_container(merged)
+    for path, _, value in leaves("", {key: whole[key] for key in taken}):
+        if "${" in str(value) and value not in _LINKS:
+            raise UserError(f"{path}: expected a plain value in the checkpoint, got {value!r}; type {path}=...")
     rename_targets(merged)
-    check_configuration(merged)
-    return merged
+    return plain(merged)
+
+
+def _check_kept(kept: dict[str, Any]) -> None:
+    """Check the shape of a configuration from a checkpoint: groups are dicts, the margin is a number."""
+    check_size("ckpt_path: the configuration in the checkpoint", kept)
+    for key, value in kept.items():
+        if not isinstance(value, float | int if key == "margin" else dict):
+            expected = "a number" if key == "margin" else "a group with a _target_"
+            raise UserError(f"{key}: expected {expected} in the configuration of the checkpoint, got {value!r}")
+
+
+def _link(merged: DictConfig, kept: dict[str, Any]) -> None:
+    """Let the criterion follow the options that it shares, if it did so in training: they may be typed now."""
+    for key in ("distance", "miner", "margin"):
+        if key in kept and kept[key] == kept.get("criterion", {}).get(key):
+            OmegaConf.update(merged, f"criterion.{key}", f"${{{key}}}", merge=False)
+
+
+def typed_keys() -> list[str] | None:
+    """Return the keys and groups that the command line names; None if Hydra did not start this process."""
+    if not HydraConfig.initialized():
+        return None
+    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+    return [override.key_or_group for override in OverridesParser.create().parse_overrides(words)]
+
+
+def _kept_options(checkpoint: dict[str, Any] | None) -> Mapping[str, Any]:
+    """Return the options of the data module that a checkpoint was trained with; empty if it keeps none."""
+    kept = (checkpoint or {}).get("config")
+    found = kept.get("datamodule") if isinstance(kept, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def load_weights(module: TripletModule, path: str) -> None:
-    """Load a checkpoint's weights, as plain tensors, and its threshold into a module.
+    """Load a checkpoint's weights, as plain tensors, and its threshold into a module, in evaluation mode.
 
     Args:
         module: The module to change.
@@ -133,8 +182,9 @@ def load_state(module: TripletModule, checkpoint: dict[str, Any], path: str) -> 
     Raises:
         UserError: If it belongs to another encoder or distance.
     """
-    state = checkpoint["state_dict"]
-    own = module.state_dict()
+    state = without_compile(checkpoint["state_dict"])
+    names = {plain_name(name): name for name in module.state_dict()}
+    own = without_compile(module.state_dict())
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     wrong = [name for name in own | state if name not in fitting and not name.startswith(_TRAINING_ONLY)]
     if wrong:
@@ -142,8 +192,11 @@ def load_state(module: TripletModule, checkpoint: dict[str, Any], path: str) -> 
             f"ckpt_path: {path} does not fit {type(module.encoder).__name__}, first at {wrong[0]}; "
             f"give the options it was trained with: {_trained_with(Path(path))}"
         )
-    module.load_state_dict(fitting, strict=False)
+    module.load_state_dict({names[name]: value for name, value in fitting.items()}, strict=False)
     module.threshold = checkpoint.get("threshold")
+    if "preprocessing" in checkpoint:
+        module.preprocessing = from_json(checkpoint["preprocessing"])
+    for_use(module)
 
 
 def _trained_with(checkpoint: Path) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from metric_module.tasks.build import Parts
+from metric_module.tasks.embedding.split import split_loader
 from metric_module.tasks.run_files import write_metrics
 
 Figures = dict[str, dict[str, float]]
+STAGES = ("val", "test")
 
 
 def measure(parts: Parts, stages: Sequence[str]) -> Figures:
@@ -19,7 +22,8 @@ def measure(parts: Parts, stages: Sequence[str]) -> Figures:
 
     Args:
         parts: Module, data and trainer.
-        stages: The sets to evaluate, ``"val"`` and ``"test"``.
+        stages: The sets to evaluate: ``"val"``, ``"test"``, or a split that Lightning has no stage for (``"train"``,
+            ``"all"``), which is evaluated as a test is.
 
     Returns:
         The figures by stage and name.
@@ -27,13 +31,29 @@ def measure(parts: Parts, stages: Sequence[str]) -> Figures:
     run = {"val": parts.trainer.validate, "test": parts.trainer.test}
     figures: Figures = {}
     for stage in stages:
+        if stage not in run:
+            figures[stage] = _measure_split(parts, stage)
+            continue
         for found in run[stage](parts.module, datamodule=parts.datamodule, verbose=False, weights_only=True):
             figures[stage] = {name.removeprefix(f"{stage}/"): float(value) for name, value in found.items()}
     return figures
 
 
+def _measure_split(parts: Parts, split: str) -> dict[str, float]:
+    """Evaluate a split as one set by the hooks of a test."""
+    loader = split_loader(parts, split)
+    trainer: Any = parts.trainer
+    trainer.datamodule = parts.datamodule  # which the module asks for groups, queries and pairs
+    loggers, trainer.loggers = trainer.loggers, []  # they would get the figures under the name of the test
+    try:
+        (found,) = trainer.test(parts.module, dataloaders=loader, verbose=False, weights_only=True)
+    finally:
+        trainer.loggers = loggers
+    return {name.removeprefix("test/"): float(value) for name, value in found.items()}
+
+
 def report(parts: Parts, figures: Figures, folder: Path) -> dict[str, float]:
-    """Write ``metrics.json`` and print a table, on the first process only.
+    """Print a table and write ``metrics.json``, on the first process only.
 
     Args:
         parts: Module, data and trainer.
@@ -42,10 +62,13 @@ def report(parts: Parts, figures: Figures, folder: Path) -> dict[str, float]:
 
     Returns:
         The same figures in one dict, ``{"val/recall_at_1": ...}``.
+
+    Raises:
+        UserError: If the file cannot be written.
     """
     if parts.trainer.is_global_zero:
+        Console().print(table(figures))  # first: the files may be impossible to write
         write_metrics(folder, figures)
-        Console().print(table(figures))
         print(f"written to {folder}")
     return {f"{stage}/{name}": value for stage, row in figures.items() for name, value in row.items()}
 

@@ -25,23 +25,29 @@ from metric_module.evaluation.separation import Separation
 from metric_module.report.contents import Run
 from metric_module.report.samples.neighbours import Items, whole_classes
 from metric_module.tasks.build import Parts
-from metric_module.tasks.figures import Figures, measure, report
+from metric_module.tasks.figures import STAGES, Figures, measure, report
+from metric_module.tasks.run_files import write_config
 
 PACKAGES = ("lightning-triplets", "torch", "lightning", "torchmetrics", "torchvision", "timm", "hydra-core", "plotly")
 
 
-def read_figures(cfg: DictConfig, parts: Parts) -> dict[str, float]:
+def read_figures(cfg: DictConfig, parts: Parts, split: str | None = None, record: bool = False) -> dict[str, float]:
     """Evaluate val and, unless ``cfg.test`` is false, test; write the figures, then the report.
 
     Args:
         cfg: The composed configuration.
         parts: Module, data and trainer; the module is evaluated with its current weights.
+        split: A split to evaluate instead: ``train``, ``val``, ``test`` or ``all``.
+        record: Whether to write ``config.yaml`` with the figures, for a task that has not done so when it started.
 
     Returns:
         The figures, ``{"val/map_at_r": ..., "test/map_at_r": ...}``.
     """
-    figures = measure(parts, ["val"] if cfg.test is False else ["val", "test"])
+    stages = ("val",) if cfg.test is False else STAGES
+    figures = measure(parts, stages if split is None else (split,))
     found = report(parts, figures, Path(cfg.output_dir))
+    if record and parts.trainer.is_global_zero:
+        write_config(cfg)
     report_run(cfg, parts, figures)
     return found
 
@@ -82,10 +88,12 @@ def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
         figures=figures,
         margin=float(criterion.margin),
         distance=distance,
-        trained_on=None if facts.classes_trained_on is None else facts.classes_trained_on(stage),
+        trained_on=None if facts.classes_trained_on is None or stage not in STAGES else facts.classes_trained_on(stage),
         show=facts.show,
         name=facts.class_names_of,
+        names=facts.names_of,
         metrics=metrics if metrics.is_file() else None,
+        monitor=cfg.monitor,
         steps=trainer.global_step or None,
         mined={} if mined is None else mined.mined,
         config=OmegaConf.to_yaml(cfg),

@@ -9,13 +9,17 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 
 from metric_module.config.checks import check
+from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
+from metric_module.distributed import check_shares
 from metric_module.errors import UserError
 from metric_module.storage.weights import NAME, save_encoder
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.checkpoint import find_checkpoint, load_weights
-from metric_module.tasks.run_files import write_config
+from metric_module.tasks.resume_options import resume_options
 from metric_module.tasks.run_report import read_figures
+from metric_module.tasks.run_start import RunStart
+from metric_module.training.monitor import check_has_monitor
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -33,15 +37,18 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the configuration or the data is wrong.
     """
+    cfg = plain(cfg)
     check(cfg)
     path = find_checkpoint(cfg)
+    start = RunStart(cfg, [] if path is None else resume_options(cfg, path))
     parts = build(cfg, encoder_weights=path is None)
-    _check_positives(parts)
-    if parts.trainer.is_global_zero:
-        write_config(cfg)
+    _check_batches(parts)
+    parts.trainer.callbacks.append(start)  # type: ignore[attr-defined]
+    check_has_monitor(cfg)
     if path is None and cfg.ckpt_path is not None:
         rank_zero_warn(f"ckpt_path=last: no checkpoint in {cfg.output_dir}/checkpoints yet, so training starts anew")
     parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
+    start.record(parts.trainer)
     if not cfg.trainer.fast_dev_run:
         _take_best(parts)
     figures = read_figures(cfg, parts)
@@ -50,9 +57,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     return figures
 
 
-def _check_positives(parts: Parts) -> None:
-    """Reject batches in which no anchor has a positive, unless a memory may have one."""
-    if DataModuleFacts(parts.datamodule).samples_per_class == 1 and parts.module.memory is None:
+def _check_batches(parts: Parts) -> None:
+    """Reject batches without positives, unless a memory may have them, and those that processes cannot share evenly.
+
+    The second is found here, before there are other processes, so that it is said once.
+    """
+    facts = DataModuleFacts(parts.datamodule)
+    if facts.classes_per_batch is not None:
+        check_shares("datamodule.classes_per_batch", facts.classes_per_batch, parts.trainer.world_size)
+    if facts.samples_per_class == 1 and parts.module.memory is None:
         raise UserError(
             "datamodule.samples_per_class: expected at least 2, or a memory (memory.size=8192, say), got 1: an anchor "
             "has no positive"
@@ -62,14 +75,16 @@ def _check_positives(parts: Parts) -> None:
 def _write_encoder(parts: Parts, path: Path) -> None:
     """Write the encoder's weights; warn if that fails, because figures and checkpoints are complete without."""
     try:
-        save_encoder(parts.module.encoder, path)
+        save_encoder(parts.module.encoder, path, parts.module.preprocessing)
     except UserError as error:
         rank_zero_warn(str(error))
 
 
 def _take_best(parts: Parts) -> None:
-    """Load the best checkpoint; without validation, keep the last weights."""
+    """Load the best checkpoint; without validation, or if the file is gone, keep the last weights."""
     savers = [saver for saver in parts.trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
     best = [saver.best_model_path for saver in savers if saver.monitor is not None and saver.best_model_path]
-    if best:
+    if best and not Path(best[0]).is_file():
+        rank_zero_warn(f"checkpoint: {best[0]} is gone, so the figures are those of the last weights")
+    elif best:
         load_weights(parts.module, best[0])

@@ -1,6 +1,6 @@
 """Input of the criterion on several processes: this process's anchors, and the references of all processes.
 
-There is one function each for labelled samples, for pairs, and for a whole data set that every process holds.
+There is one function each for labelled samples and for pairs.
 
 Shapes: B = anchors or queries of this process, M = references of this process, Q and G = queries and references of all
 processes, K = anchors of this process where references are anchors too, D = embedding size, W = number of processes.
@@ -76,18 +76,6 @@ def rows_among_all(whole: Together) -> MiningInput:
         positions,
         first=whole.own.start,
     )
-
-
-def set_among_all(embeddings: Tensor, labels: Tensor) -> MiningInput:
-    """Build the input that compares this process's shard of a data set with the whole data set, as one batch.
-
-    Args:
-        embeddings: Finite embeddings of the data set, the same on every process, ``(G, D)``.
-        labels: Class of each, int64 ``(G,)``.
-    """
-    if world_size() == 1:
-        return MiningInput(embeddings, labels)
-    return rows_among_all(Together(embeddings, labels, None, _shard_of(len(labels), *shard())))
 
 
 def pairs_among_all(query: Tensor, reference: Tensor, batch: PairBatch, gather: bool, both_ways: bool) -> GlobalBatch:

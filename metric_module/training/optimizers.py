@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
@@ -20,6 +21,12 @@ OptimizerFactory = Callable[[Any], Optimizer]
 """Called with the parameters, or with groups of parameters (dicts) if submodules have their own learning rates."""
 
 REST = "rest"
+
+CHANGEABLE = ("lr", "betas", "dampening", "eps", "momentum", "nesterov", "weight_decay")
+"""Options of an optimizer that may change when training is resumed."""
+
+_CONFIGURED = "configured"
+"""Key of each group of parameters with the options as configured; schedules and callbacks change the options."""
 
 
 def configured(
@@ -40,25 +47,46 @@ def configured(
         The optimizer, or Lightning's dict of optimizer and schedule.
 
     Raises:
-        UserError: If the schedule needs the number of steps, and the trainer allows none.
+        UserError: If the schedule needs the number of steps, and the trainer allows none, or the optimizer's ``eps``
+            is 0 in the type of the parameters.
     """
     made = build_optimizer(module, optimizer, lr_scale)
+    _check_epsilon(made)
     if scheduler is None:
         return made
     schedule = build_scheduler(made, scheduler, partial(_total_steps, module.trainer))
     return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def _check_epsilon(optimizer: Optimizer) -> None:
+    """Reject an ``eps`` that rounds to 0 in float16: a weight without gradient would become NaN in the first step."""
+    for group in optimizer.param_groups:
+        eps = group.get("eps")
+        for kind in {parameter.dtype for parameter in group["params"]}:
+            if eps and torch.tensor(eps, dtype=kind) == 0:
+                raise UserError(
+                    f"optimizer.eps: {eps:g} of {type(optimizer).__name__} is 0 in {str(kind).removeprefix('torch.')}, "
+                    "so that weights would become NaN; give +optimizer.eps=1e-4, or trainer.precision=bf16-true, "
+                    "bf16-mixed or 16-mixed"
+                )
+
+
 def _total_steps(trainer: Trainer) -> int:
     """Number of optimizer steps of the whole training.
 
     Raises:
-        UserError: If the trainer allows no step at all.
+        UserError: If the trainer allows no step at all, or its length is unknown.
     """
     for name in ("max_steps", "max_epochs"):
         if getattr(trainer, name) == 0:
             raise UserError(f"trainer.{name}: expected an integer >= 1, or -1 for no limit, got 0")
-    return int(trainer.estimated_stepping_batches)
+    steps = trainer.estimated_stepping_batches
+    if not 0 <= steps < math.inf:  # a loader without a length, or training without end
+        raise UserError(
+            "trainer.max_steps: the schedule needs the number of steps, and neither the training loader nor the "
+            "trainer limits it; give trainer.max_steps=1000, say, or scheduler=constant"
+        )
+    return int(steps)
 
 
 def parameter_groups(module: nn.Module, lr_scale: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -115,7 +143,8 @@ def check_lr_scale(module: nn.Module, lr_scale: Mapping[str, float]) -> None:
 def build_optimizer(module: nn.Module, factory: OptimizerFactory, lr_scale: Mapping[str, float]) -> Optimizer:
     """Build an optimizer over every parameter, in one group or in those of :func:`parameter_groups`.
 
-    It rejects the state of an optimizer with other factors.
+    It rejects the state of an optimizer with other factors. When it loads a state, options that were configured
+    differently then (:data:`CHANGEABLE`) have their new values.
 
     Args:
         module: Module whose parameters are optimized.
@@ -123,7 +152,8 @@ def build_optimizer(module: nn.Module, factory: OptimizerFactory, lr_scale: Mapp
         lr_scale: Factors on the factory's learning rate, by submodule name; empty for one group.
 
     Raises:
-        UserError: If the optimizer does not accept groups; later, if it loads a state with other factors.
+        UserError: If the optimizer does not accept groups; later, if it loads a state with other factors, or one
+            whose schedule sets an option that was changed.
     """
     if not lr_scale:
         optimizer = factory(module.parameters())
@@ -135,7 +165,10 @@ def build_optimizer(module: nn.Module, factory: OptimizerFactory, lr_scale: Mapp
             raise UserError(f"module.lr_scale: the optimizer takes no groups of parameters ({error})") from error
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * group["lr_scale"]
+    for group in optimizer.param_groups:
+        group[_CONFIGURED] = {name: group[name] for name in CHANGEABLE if name in group}
     optimizer.register_load_state_dict_pre_hook(partial(_reject_other_groups, _scales(optimizer.param_groups)))
+    optimizer.register_load_state_dict_pre_hook(_with_changes)
     return optimizer
 
 
@@ -167,6 +200,53 @@ def build_scheduler(
             f"where the factors are {scales}; give it one for each group, or take another scheduler"
         )
     return scheduler
+
+
+def _with_changes(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Change the options in a state that were configured differently when it was saved."""
+    pairs = zip(state["param_groups"], optimizer.param_groups, strict=False)  # torch rejects other numbers of groups
+    return {**state, "param_groups": [_changed(saved, own[_CONFIGURED]) for saved, own in pairs]}
+
+
+def _changed(saved: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Return a saved group with new options; the learning rate keeps its ratio to the configured one.
+
+    Raises:
+        UserError: If the schedule sets an option that was changed (``OneCycleLR``, ``CyclicLR``).
+    """
+    unscheduled = {**saved, "lr": saved.get("initial_lr", saved["lr"])}
+    before = saved.get(_CONFIGURED) or {name: unscheduled[name] for name in options if name in saved}
+    new = {name: value for name, value in options.items() if name in before and not _same(value, before[name])}
+    for name in new:
+        if ("max_lr" if name == "lr" else "max_momentum") in saved and name in {"lr", "betas", "momentum"}:
+            raise UserError(
+                f"optimizer.{name}: the schedule of the checkpoint sets it by itself; resume with {before[name]}"
+            )
+    changed = {**saved, **new, _CONFIGURED: options}
+    if "lr" in new:
+        changed["lr"] = saved["lr"] * (new["lr"] / before["lr"]) if before["lr"] else new["lr"]
+        changed["initial_lr"] = new["lr"]
+    return changed
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Compare options; a checkpoint may have a tuple where the yaml has a list."""
+    return bool(list(value) == list(other) if isinstance(value, list | tuple) else value == other)
+
+
+def follow_optimizer(scheduler: Any) -> None:
+    """Let a restored schedule continue from the learning rates of its optimizer, which may have changed.
+
+    Args:
+        scheduler: A schedule of torch; schedules inside it (``SequentialLR``) follow too.
+    """
+    for inner in getattr(scheduler, "_schedulers", ()):
+        follow_optimizer(inner)
+    groups = scheduler.optimizer.param_groups
+    rates = [group.get("initial_lr", group["lr"]) for group in groups]
+    if hasattr(scheduler, "base_lrs") and scheduler.base_lrs != rates:
+        scheduler.base_lrs = rates
+        scheduler._last_lr = [group["lr"] for group in groups]
 
 
 def check_length(schedules: Iterable[Mapping[str, Any]], trainer: Trainer) -> None:

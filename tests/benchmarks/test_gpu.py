@@ -24,6 +24,7 @@ from tests.helpers.forked import run_program
 MINER_OPTIONS = Path(__file__).parents[2] / "conf/miner"
 
 
+@pytest.mark.integration
 def test_every_case_succeeds_on_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

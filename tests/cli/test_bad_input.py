@@ -52,7 +52,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             ["margin=0.1", "criterion.margin=0.3"],
             "margin=0.1 and criterion.margin=0.3 differ: give it once, as margin=0.3",
         ),
-        (["seed=-1"], "seed: expected an integer >= 0, got -1"),
+        (["seed=-1"], "seed: expected an integer from 0 to 4294967295, got -1"),
         (
             ["margin=0.1,0.2"],
             "margin: expected one value, got 0.1,0.2; add -m to sweep over them, or write a list as [0.1,0.2]",
@@ -69,13 +69,14 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         (["task.split=test"], "unknown key 'split' in task: allowed: none"),
         (["+task.split=test"], "unknown key 'split' in task: allowed: none; this is task=train"),
         (
-            ["task=evaluate", "+task.split=test", "ckpt_path=nowhere.ckpt"],
-            "unknown key 'split' in task: allowed: none; this is task=evaluate",
+            ["task=evaluate", "+task.splits=test"],
+            "unknown key 'splits' in task: did you mean 'split'? allowed: split; this is task=evaluate",
         ),
         (["task=embed", "+task.splits=test"], "unknown key 'splits' in task: did you mean 'split'? allowed: split, "),
         (["task=embed", "task.splits=test"], "unknown key 'splits' in task: did you mean 'split'? allowed: split, "),
         (["ckpt_path=nowhere.ckpt"], "ckpt_path: no such file: nowhere.ckpt"),
-        (["datamodule.seed=${nothing}"], "Interpolation key 'nothing' not found; full_key: datamodule.seed"),
+        (["trainer.profiler='${oc.env:X,\\'a\\'}'"], "mismatched input"),
+        (["datamodule.seed=${nothing}"], "datamodule.seed: Interpolation key 'nothing' not found"),
         (
             ["--config-name", "nothing"],
             "Cannot find primary config 'nothing'. Check that it's in your config search path.",
@@ -99,6 +100,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         ),
         (["datamodule.samples_per_class=9", "datamodule.short_classes=error"], "9"),
         (["encoder=timm", "encoder.name=resnet1"], "encoder.name: timm has no model 'resnet1'; similar names: "),
+        (
+            ["trainer.precision=transformer-engine", "trainer.accelerator=cpu"],
+            "trainer: a package is missing (Requirement 'transformer_engine",
+        ),
         (["trainer.accelerator=abacus"], "trainer: You selected an invalid accelerator name: `accelerator='abacus'`."),
         (
             ["datamodule=image_folder", "datamodule.root=.", "datamodule.on_bad_sample=pray"],
@@ -113,6 +118,36 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             "trainer.max_epochs: expected an integer >= 1, or -1 for no limit, got 0",
         ),
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+        (["optimizer.betas=[x,1]"], "optimizer.betas: AdamW expected "),
+        (["optimizer.betas=[7,1]"], "optimizer: Invalid beta parameter at index 0: 7"),
+        (["~optimizer"], "optimizer: expected what to build, got {}; give optimizer=<option>, --help lists them"),
+        (["encoder=null"], "encoder: a run needs one of char_conv_net, "),
+        (
+            ["+callbacks.more=3"],
+            "callbacks.more: expected what to build, with its _target_, got 3; to leave it out give ~callbacks.more",
+        ),
+        (["~encoder._target_"], "encoder: expected what to build, with its _target_, got {"),
+        (["optimizer._partial_=false"], "optimizer._partial_: expected true, as optimizer is built later, with params"),
+        (["optimizer._partial_=maybe"], "optimizer._partial_: expected true, as optimizer is built later, with params"),
+        (["+scheduler._convert_=7"], "scheduler._convert_: expected one of none, partial, object, all, got 7"),
+        (
+            ["~scheduler.warmup_fraction", "scheduler._target_=torch.optim.lr_scheduler.StepLR"],
+            "scheduler.step_size: StepLR needs this argument; give +scheduler.step_size=...",
+        ),
+        (
+            ["miner._target_=metric_module.distances.Euclidean"],
+            "miner: expected a WindowMiner or a SelectingMiner or a Scheduled, got metric_module.distances.Euclidean",
+        ),
+        (["distance._target_=metric_module.miners.All"], "distance: expected a Distance, got metric_module.miners.All"),
+        (
+            ["encoder._target_=metric_module.callbacks.EMA"],
+            "encoder: expected a Module, got metric_module.callbacks.EMA",
+        ),
+        (["seed=4294967296"], "seed: expected an integer from 0 to 4294967295, got 4294967296"),
+        (["memory.size=1000000000000"], "memory.size: 1000000000000 embeddings of 128 numbers do not fit into memory"),
+        (["hydra.job.chdir=true"], "hydra.job.chdir: the program stays in the folder where it was started"),
+        (["hydra.run.dir=my_encoders.py"], "hydra.run.dir: cannot make this folder (File exists): my_encoders.py"),
+        ([f"hydra.run.dir={'a' * 300}"], "hydra.run.dir: cannot make this folder (File name too long): aaa"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -177,8 +212,18 @@ def test_debug_shows_the_trace_of_a_mistake(command: Command, words: list[str]) 
         command(*words, "debug=true")
 
 
-def test_a_folder_that_holds_a_run_is_never_removed(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "metrics.json").write_text("{}")
-    assert command("margin=-1", "hydra.run.dir=old") == 2
-    assert (tmp_path / "old" / "metrics.json").read_text() == "{}"
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", ".hydra/overrides.yaml", "notes.txt"])
+def test_a_refused_run_removes_nothing_of_the_users(command: Command, tmp_path: Path, name: str) -> None:
+    """Refused by a check, and later, when data and loggers are there."""
+    path = tmp_path / "mine/old" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    (tmp_path / "mine/empty").mkdir()
+    for folder in ("mine/old", "mine/empty", "mine/new/er"):
+        for word in ("margin=-1", "datamodule.classes_per_batch=9999"):
+            assert command(word, "trainer.accelerator=cpu", "report=false", f"hydra.run.dir={folder}") == 2
+    assert path.read_text() == "precious"
+    assert (tmp_path / "mine/empty").is_dir() and not list((tmp_path / "mine/empty").iterdir())
+    assert not (tmp_path / "mine/new").exists()
+    left = {found for found in (tmp_path / "mine/old").rglob("*") if found.is_file() and found.name != "run.log"}
+    assert left <= {path}

@@ -125,16 +125,17 @@ def test_a_checkpoint_is_evaluated_with_what_it_was_trained_with(
     assert command(*words, "hydra.run.dir=run", "margin=0.3") == 0
     limits = [word for word in SMALL if word.startswith(("trainer.", "logger"))]
     for path in ("run/checkpoints/best.ckpt", "run/checkpoints/last.ckpt"):
-        evaluate = ("task=evaluate", f"ckpt_path={path}", *limits, "hydra.run.dir=again")
+        again = path.replace("/", "_")
+        evaluate = ("task=evaluate", f"ckpt_path={path}", *limits)
         assert command(*evaluate) == 2
         message = capsys.readouterr().err
         assert "error: encoder._target_: 'my_encoders.Tiny' comes from a file" in message
-        assert command(*evaluate, "trusted=[my_encoders]") == 0
-        figures, expected = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("again", "run"))
+        assert command(*evaluate, "trusted=[my_encoders]", f"hydra.run.dir={again}") == 0
+        figures, expected = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in (again, "run"))
         assert figures == expected
-    assert command(*evaluate, "trusted=[my_encoders]", "margin=0.9") == 0
-    assert json.loads((tmp_path / "again/metrics.json").read_text())["val"]["loss"] > expected["val"]["loss"]
+    assert command(*evaluate, "trusted=[my_encoders]", "margin=0.9", "hydra.run.dir=wide") == 0
+    assert json.loads((tmp_path / "wide/metrics.json").read_text())["val"]["loss"] > expected["val"]["loss"]
     assert command(*evaluate, "encoder=mlp") == 2
     assert "does not fit MLP" in capsys.readouterr().err
-    assert command(*evaluate, "trusted=[my_encoders]", "datamodule.split_seed=0") == 0
-    assert json.loads((tmp_path / "again/metrics.json").read_text()) != expected
+    assert command(*evaluate, "trusted=[my_encoders]", "datamodule.split_seed=0", "hydra.run.dir=split") == 0
+    assert json.loads((tmp_path / "split/metrics.json").read_text()) != expected

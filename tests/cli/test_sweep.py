@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from metric_module.sweeps.ledger import write_plan
+from tests.helpers.command_line import command_in
+from tests.helpers.sweep_folders import grid, leave, plan
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, str(ROOT / "run.py"))
 CONF = ("-m", "--config-dir", str(ROOT / "tests" / "helpers" / "conf"), "trusted=[tests.helpers]")
@@ -51,6 +55,7 @@ def steps(job: Path) -> list[int]:
         return [int(row["step"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_and_killed_is_resumed(tmp_path: Path) -> None:
     sweep = tmp_path / "mine"
     words = ("trainer.max_epochs=60", "trainer.check_val_every_n_epoch=60", "trainer.log_every_n_steps=1")
@@ -82,9 +87,8 @@ def test_a_sweep_that_is_stopped_and_killed_is_resumed(tmp_path: Path) -> None:
         assert "Restored all states from the checkpoint" in (sweep / job / "run.log").read_text()
 
 
-@pytest.mark.parametrize(
-    "ranks", [pytest.param("1", id="fails"), pytest.param("1,9", id="fails-or-not", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", ["1", "1,9"], ids=["fails", "fails-or-not"])
 def test_one_rank_of_one_job_fails(tmp_path: Path, ranks: str) -> None:
     """Pitfall 9: each job has the number of ranks that it asked for, its own folder and its own line."""
     fail = ("+callbacks.fail._target_=tests.helpers.small.FailOnRank", f"+callbacks.fail.rank={ranks}")
@@ -117,3 +121,27 @@ def test_words_of_a_sweep_are_a_files_words(tmp_path: Path) -> None:
     assert code == 2
     assert "error: encoder._target_: 'os.system' comes from a file" in said
     assert (tmp_path / "sweep.json").is_file()
+
+
+def test_a_resumed_sweep_that_is_rejected_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The jobs of ``sweep.json`` were changed by hand."""
+    sweep = tmp_path / "mine"
+    leave(sweep, grid("seed=1,2"), [0.5, 0.6])
+    write_plan(sweep, plan(grid("seed=1,2"))._replace(words=["seed=3,4"]))
+    assert command_in(tmp_path, monkeypatch)("resume_sweep=mine") == 2
+    output = capsys.readouterr()
+    assert output.err.endswith("error: resume_sweep: job 0 was run with seed=1, and the sweeper now asks for seed=3\n")
+    assert "to run the missing" not in output.err and "jobs done" not in output.out
+
+
+def test_control_characters_in_the_name_of_a_file_are_shown_as_escapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abcdefghij":
+        (tmp_path / "pics" / f"\x1b[31m{name}").mkdir(parents=True)
+        (tmp_path / "pics" / f"\x1b[31m{name}" / "x\x1b[2J.png").write_text("no picture")
+    assert command_in(tmp_path, monkeypatch)("datamodule=image_folder", "datamodule.root=pics") == 2
+    told = capsys.readouterr().err
+    assert "\\x1b[31ma" in told and "\x1b" not in told

@@ -5,7 +5,9 @@ Each payload would leave a trace in the current folder; a positive control runs 
 
 from __future__ import annotations
 
+import json
 import logging.config
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hydra.utils import get_method
 from omegaconf import OmegaConf
 
 from metric_module import UserError
 from metric_module.cli import vouch_for
 from metric_module.config.arguments import locate
-from metric_module.config.trust import check_configuration, check_found, check_target
+from metric_module.config.trust import check_found, check_target
 from tests.helpers.command_line import MY_ENCODERS, Command, command_in
 
 PATH = {"_target_": "pathlib.Path", "_args_": ["ran"]}
@@ -154,10 +155,10 @@ PLACES: dict[str, tuple[str, Any]] = {
     "the environment of what it starts": ("hydra", {"job": {"env_set": {"PYTHONPATH": "."}}}),
     "a resolver below hydra": ("hydra", {"callbacks": "${oc.create:{evil: {_target_: os.getcwd}}}"}),
     "a word for itself": ("trusted", ["subprocess"]),
-    "a task that is made": ("task", "${oc.create:{_target_:evil.function}}"),
     "a checkpoint's way to be read": ("trainer", {"plugins": [{"_target_": f"{PLUGINS}.TorchCheckpointIO"}]}),
 }
 RUN = {"_target_": "torch.utils.collect_env.run", "command": "touch ran"}
+NESTED = r"${oc.env:NOPE,'\${oc.${oc.env:NOPE,create}:{_target_: torch.utils.collect_env.run, command: touch ran}}'}"
 FAR = "${oc.create:{evil:{_target_:torch.utils.collect_env.run,command:'touch ran'}}}"
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "callbacks": {"encoder": FAR, "hydra": {"callbacks": "${encoder}"}},
@@ -177,6 +178,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         }
     },
     "all of hydra's logging": {"task": {"x": {}}, "hydra": {"job_logging": "${task.x}"}},
+    "a task that is made": {"task": "${oc.create:{_target_:evil.function}}"},
     "a task that is a part": {"task": {"_target_": "torch.optim.AdamW"}},
     "a node that changes when it is read again": {
         "encoder": "${oc.create:${oc.decode:${task.p.${oc.env:PL_GLOBAL_SEED,n}}}}",
@@ -197,26 +199,25 @@ def test_no_place_of_a_file_can(
     assert not ran(tmp_path)
 
 
+def at(place: str, value: Any) -> dict[str, Any]:
+    """Nest a value: ``at("a.b", 1)`` is ``{"a": {"b": 1}}``."""
+    for key in reversed(place.split(".")):
+        value = {key: value}
+    return value  # type: ignore[no-any-return]
+
+
+ELSEWHERE |= {
+    f"the name of a resolver, at {place}": at(place, NESTED)
+    for place in ("trainer.profiler", "logger.tensorboard.name", "callbacks.best.filename")
+}
+
+
 @pytest.mark.parametrize("place", ELSEWHERE)
 def test_nor_by_a_reference(place: str, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, "experiment/evil", ELSEWHERE[place], package="_global_")
     assert command("--config-dir", "conf", "experiment=evil", "trainer.fast_dev_run=true") == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert not ran(tmp_path)
-
-
-def test_a_launcher_may_name_the_folder_and_job_of_the_sweep_alone() -> None:
-    """Submitit's own configuration uses both; they are typed as text, so they bring no nodes."""
-    for name in ("${hydra.sweep.dir}/.submitit/%j", "${hydra.job.name}"):
-        check_configuration(OmegaConf.create({"hydra": {"launcher": {"name": name}}}))
-        for part in ("callbacks", "sweeper"):
-            with pytest.raises(UserError, match=rf"hydra.{part}.name: expected a plain value, got '\$"):
-                check_configuration(OmegaConf.create({"hydra": {part: {"name": name}}}))
-    for name in ("${encoder}", "${hydra.job}", "${hydra.sweep.dir}${task}", "${hydra.job.name.x}"):
-        with pytest.raises(UserError, match=r"hydra.launcher.name: expected a plain value, got '\$"):
-            check_configuration(OmegaConf.create({"hydra": {"launcher": {"name": name}}}))
-    with pytest.raises(UserError, match=r"hydra.launcher._target_: '\$\{hydra.job.name\}' comes from a file"):
-        check_configuration(OmegaConf.create({"hydra": {"launcher": {"_target_": "${hydra.job.name}"}}}))
 
 
 def test_the_control_logging_calls_factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +253,10 @@ def test_words_of_a_run_that_is_resumed_are_those_of_a_file(
     (tmp_path / "run/.hydra/overrides.yaml").write_text(yaml.safe_dump(words[:3]))
     assert command("resume=run") == 2
     assert "'subprocess.getoutput' comes from a file" in capsys.readouterr().err
+    evil = f'trainer.profiler="{NESTED}"'
+    (tmp_path / "run/.hydra/overrides.yaml").write_text(yaml.safe_dump([evil]))
+    assert command("resume=run") == 2
+    assert "trainer.profiler: expected a plain value, got '${oc.create:" in capsys.readouterr().err
     assert not ran(tmp_path)
 
 
@@ -277,7 +282,9 @@ def test_what_was_typed_or_trusted_is_called(command: Command, tmp_path: Path) -
 def test_an_allowed_name_of_an_object_from_elsewhere_is_rejected() -> None:
     with pytest.raises(UserError, match=r"x: 'metric_module.encoders.Path' comes from a file"):
         check_found("x", "metric_module.encoders.Path", Path)
-    check_found("x", "metric_module.tasks.train", get_method("metric_module.tasks.train"))
+    check_found("task._target_", "metric_module.tasks.train", locate("task._target_", "metric_module.tasks.train"))
+    with pytest.raises(UserError, match=r"encoder._target_: 'metric_module.tasks.train' comes from a file"):
+        check_target("encoder._target_", "metric_module.tasks.train")
 
 
 def test_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,13 +330,14 @@ def test_without_the_checks_it_would_have_run(
     target: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The checks, and nothing else, make :func:`test_a_file_cannot_name_it` pass."""
-    for place in ("cli.entry", "tasks.build"):
-        monkeypatch.setattr(f"metric_module.{place}.check_configuration", lambda cfg: None)
+    monkeypatch.setattr("metric_module.cli.entry.check_composed", lambda cfg, words: None)
+    monkeypatch.setattr("metric_module.config.plain.check_names", lambda values: None)
     monkeypatch.setattr("metric_module.config.arguments.check_target", lambda path, name: None)
     monkeypatch.setattr("metric_module.config.arguments.check_found", lambda path, name, found: None)
     write(tmp_path, "encoder/evil", {"_target_": target, "path": "ran"})
-    with pytest.raises(Exception):  # noqa: B017  # it is no encoder, but that is found out too late
-        command("--config-dir", "conf", "encoder=evil", "trainer.fast_dev_run=true", "trainer.accelerator=cpu")
+    monkeypatch.setattr("metric_module.tasks.parts.check_target", lambda path, name: None)
+    words = ("encoder=evil", "trainer.fast_dev_run=true", "trainer.accelerator=cpu")
+    assert command("--config-dir", "conf", *words) == 2, "it is no encoder, but that is found out too late"
     assert ran(tmp_path)
 
 
@@ -367,12 +375,73 @@ def test_a_search_path_that_a_file_asks_for(command: Command, tmp_path: Path, ca
 
 
 def test_plain_values_of_a_checkpoint(command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A reference that becomes another node when it is resolved again."""
-    config = {
-        "encoder": "${oc.create:${oc.decode:${distance.p.${oc.env:PL_GLOBAL_SEED,n}}}}",
-        "distance": {"p": {"n": "{_target_: metric_module.encoders.ConvNet}", "0": str(RUN)}},
-    }
-    torch.save({"state_dict": {}, "config": config}, tmp_path / "evil.ckpt")
-    assert command("task=evaluate", "ckpt_path=evil.ckpt", "trainer.accelerator=cpu") == 2
-    assert "encoder: expected no resolver that makes nodes" in capsys.readouterr().err
+    """References that become another node when they are resolved again, and the one that a text search missed."""
+    again = "${oc.create:${oc.decode:${distance.p.${oc.env:PL_GLOBAL_SEED,n}}}}"
+    parts = {"n": "{_target_: metric_module.encoders.ConvNet}", "0": str(RUN)}
+    for config, told in (
+        ({"encoder": again, "distance": {"p": parts}}, "encoder: expected a group with a _target_"),
+        ({"encoder": {"x": again}, "distance": {"p": parts}}, "encoder.x: expected a plain value in the checkpoint"),
+        ({"datamodule": {"root": NESTED}}, "datamodule.root: expected a plain value in the checkpoint"),
+    ):
+        torch.save({"state_dict": {}, "config": config}, tmp_path / "evil.ckpt")
+        assert command("task=evaluate", "ckpt_path=evil.ckpt", "trainer.accelerator=cpu") == 2
+        assert capsys.readouterr().err.startswith(f"error: {told}")
     assert not ran(tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["--experimental-rerun", "--exp"])
+def test_a_pickle_is_not_rerun(flag: str, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([f"{flag}=evil.pt"], [flag, "evil.pt"]):
+        assert command(*words) == 2
+        assert "--experimental-rerun: a pickle can run any code; give resume=<run>" in capsys.readouterr().err
+    assert not ran(tmp_path)
+
+
+def test_what_a_file_adds_to_a_sweep(command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asks = {"overrides": {"task": ["--experimental-rerun=evil.pt"]}}
+    write(tmp_path, "experiment/evil", {"hydra": asks}, package="_global_")
+    assert command("--config-dir", "conf", "experiment=evil", "margin=0.3,0.4", "-m") == 2
+    assert "hydra.overrides: a file cannot set them" in capsys.readouterr().err
+    plan = {"monitor": "val/map_at_r", "words": ["margin=0.3,0.4"], "hydra_words": [], "options": [], "jobs": None}
+    (tmp_path / "sweep").mkdir()
+    for word in ("hydra.sweep.subdir=../../x", "hydra.sweep.subdir=${hydra:sweep.dir}/../x"):
+        (tmp_path / "sweep/sweep.json").write_text(json.dumps(plan | {"hydra_words": [word]}))
+        assert command("resume_sweep=sweep") == 2
+        assert "hydra.sweep.subdir: expected a folder in the sweep" in capsys.readouterr().err
+    assert not ran(tmp_path) and not (tmp_path.parent / "x").exists()
+
+
+def test_a_file_of_many_values(command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 8)]
+    write(tmp_path, "experiment/evil", {}, package="_global_")
+    (tmp_path / "conf/experiment/evil.yaml").write_text("\n".join(["# @package _global_", *rows]))
+    assert command("--config-dir", "conf", "experiment=evil") == 2
+    assert "evil.yaml: expected at most 100,000 values" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"encoder": ["x"]}, r"encoder: expected a group with a _target_ in the configuration of the checkpoint, got"),
+        ({"encoder": None}, r"encoder: expected a group with a _target_ in the configuration of the checkpoint, got"),
+        ({"margin": "wide"}, r"margin: expected a number in the configuration of the checkpoint, got 'wide'"),
+        ({"encoder": {0: 1}}, r"KeyValidationError|Key 0|encoder"),
+        ({"encoder": {"_target_": "metric_module.encoders.MLP", "x": {"_target_": [1]}}}, r"encoder.x._target_: \[1\]"),
+        ({"encoder": {"_target_": "metric_module.encoders.MLP", "x": {1, 2}}}, r"the configuration in the checkpoint"),
+    ],
+)
+def test_a_malformed_configuration_of_a_checkpoint(
+    config: Any, told: str, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": {}, "config": config}, tmp_path / "odd.ckpt")
+    assert command("task=evaluate", "ckpt_path=odd.ckpt", "trainer.accelerator=cpu") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(told, line)
+
+
+def test_a_task_that_is_none(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, told in (("report", "has no 'report'"), ("build", "expected a class or a function")):
+        assert command(f"task._target_=metric_module.tasks.{name}") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: task._target_: ") and told in line

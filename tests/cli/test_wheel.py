@@ -128,6 +128,7 @@ def test_help_and_mistakes(unpacked: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.integration
 def test_a_run_on_two_processes_and_its_continuation(unpacked: Path, here: Path) -> None:
     """Begin with a console script as pip writes it, which is no module and lies elsewhere; continue with the module."""
     (here / "bin").mkdir()
@@ -145,6 +146,7 @@ def test_a_run_on_two_processes_and_its_continuation(unpacked: Path, here: Path)
     assert (last["epoch"], last["global_step"]) == (1, 4)
 
 
+@pytest.mark.integration
 def test_a_sweep_and_its_continuation(unpacked: Path, here: Path) -> None:
     own = ("encoder=custom", "encoder._target_=my_encoders.Tiny")
     words = ("-m", "margin=0.2,-1", *own, *SMALL, "hydra.sweep.dir=sweep")

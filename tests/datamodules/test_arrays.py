@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from datamodules import ArraysDataModule
+from datamodules.arrays import read_arrays
 from metric_module.errors import UserError
 from tests.helpers.command_line import command_in
 
@@ -170,3 +172,46 @@ def test_a_file_is_trained_and_evaluated_by_one_command(tmp_path: Path, monkeypa
     assert command(*words, *small) == 0
     (run,) = (tmp_path / "runs" / "train").iterdir()
     assert "recall_at_1" in json.loads((run / "metrics.json").read_text())["test"]
+
+
+def test_labels_that_differ_after_a_nul_are_different_classes(tmp_path: Path) -> None:
+    labels = np.array(["a\0b", "a\0c"] * 10 + [f"class {n}" for n in range(8) for _ in range(2)])
+    np.savez(tmp_path / "a.npz", inputs=np.random.default_rng(0).normal(size=(36, 2)), labels=labels)
+    samples = ArraysDataModule(path=str(tmp_path / "a.npz")).samples
+    assert len(samples.class_names) == 10 and list(samples.class_names[:2]) == ["a\0b", "a\0c"]
+    given = {"inputs": np.ones((10, 2)), "labels": ["a", "a\0", *"bcdefghi"]}  # numpy would drop the last NUL
+    assert len(ArraysDataModule(arrays=given).samples.class_names) == 10
+
+
+def test_a_header_that_claims_more_than_any_memory(tmp_path: Path) -> None:
+    """64 TB, in an array of a few bytes."""
+    head = "{'descr': '<f8', 'fortran_order': False, 'shape': (8000000000000,), }"
+    content = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + head.ljust(117).encode() + b"\n"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("inputs.npy", content)
+    with pytest.raises(UserError, match=r"^datamodule.path: cannot read \S+a.npz \(.*\)$"):
+        read_arrays(str(tmp_path / "a.npz"))
+
+
+def transforms() -> list[Any]:
+    from torchvision import transforms as first
+    from torchvision.transforms import v2
+
+    return [
+        v2.Compose([v2.RandomHorizontalFlip()]),
+        first.Compose([first.RandomHorizontalFlip()]),
+        first.RandomHorizontalFlip(),
+    ]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_transform_of_torchvision_is_refused_with_the_way_out(place: int) -> None:
+    arrays = {"inputs": np.random.default_rng(0).random((40, 3, 4, 4)), "labels": np.arange(40) // 4}
+    with pytest.raises(UserError, match=r"^datamodule.augment: expected a function of inputs and keys, .*docs/data"):
+        augmented(arrays, transforms()[place])
+
+
+def augmented(arrays: dict[str, Any], augment: Any) -> Any:
+    """Make and augment the first batch."""
+    data = ArraysDataModule(4, 2, arrays=arrays, augment=augment)
+    return data.augment_batch(next(iter(data.train_dataloader())), epoch=0)

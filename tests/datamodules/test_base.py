@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from lightning import LightningModule, Trainer
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from typing_extensions import override
 
 from datamodules.augmentation.pixels import Augment
 from datamodules.base import PKDataModule
+from datamodules.published import CUB, LFW, SOP, Cars, InShop, Market, Omniglot
 from datamodules.sampling.dataset import Samples
 from metric_module.batch import Batch
 from metric_module.errors import UserError
@@ -211,6 +213,7 @@ def test_by_default_a_batch_has_all_classes_up_to_32() -> None:
 def test_samples_are_shown_by_class_and_id() -> None:
     assert Toy().show([4, 0]) == ["class 1, sample 4", "class 0, sample 0"]
     assert Toy().class_names_of([4, 0]) == ["class 1", "class 0"]
+    assert Toy().names_of([4, 0]) == ["sample 4", "sample 0"]
 
 
 def test_classes_that_were_trained_on() -> None:
@@ -256,3 +259,12 @@ def test_a_training_class_of_one_sample_is_found_before_the_first_step() -> None
         Lonely().prepare_data()
     Lonely(short_classes="drop").prepare_data()
     Lonely(preflight=False).prepare_data()
+
+
+@pytest.mark.parametrize("part", [Augment(), *(kind() for kind in (CUB, Cars, InShop, LFW, Market, Omniglot, SOP))])
+def test_lightning_copies_a_data_module_field_by_field(part: Any) -> None:
+    """As the launcher of ``strategy="ddp_spawn"`` and LightningCLI do, with all dataclasses inside."""
+    data = Toy()
+    data.augment = part  # any dataclass that a data module may hold
+    copied = apply_to_collection((data,), torch.nn.Module, lambda module: module)[0]
+    assert copied is not data and copied.augment == part

@@ -60,7 +60,7 @@ def save(folder: Path, cuts: dict[str, tuple[int, int]] | None = None, **changes
 
 
 def module(path: str, **settings: Any) -> HuggingFaceDataModule:
-    given = {"input": "text", "classes_per_batch": 2, "samples_per_class": 2, "image_size": 8}
+    given = {"input": "text", "classes_per_batch": 2, "samples_per_class": 2, "image_size": 8, "num_workers": 0}
     return HuggingFaceDataModule(path=path, **{**given, **settings})
 
 
@@ -186,7 +186,9 @@ def test_the_preflight(tmp_path: Path) -> None:
         data.prepare_data()
     reported = str(error.value)
     assert reported.startswith("data: 1 images cannot be read: row 3 (cannot identify image file")
-    assert reported.endswith(f"; 1 images are in two splits: row {first} (train) = row {second} (val)")
+    names = data.class_names_of([first, second])
+    same = sorted([f"row {first} ({names[0]}, train)", f"row {second} ({names[1]}, val)"])
+    assert reported.endswith(f": {' = '.join(same)}")
     assert data.show([3]) == ["row 3"]
 
 

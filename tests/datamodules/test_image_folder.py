@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from PIL import Image
 
 from datamodules import ImageFolderDataModule, SampleDataset
 from datamodules.sampling.dataset import BadSampleError, Samples
-from datamodules.sources.images import read_image
 from datamodules.sources.preflight import inspect_images
 from metric_module import UserError
+from metric_module.preprocessing import ImageInput
 from tests.helpers.command_line import Command, command_in
 
 
@@ -39,7 +40,8 @@ def make(root: Path, classes: int = 10, each: int = 4) -> Path:
 
 
 def module(root: Path, **settings: Any) -> ImageFolderDataModule:
-    given = {"classes_per_batch": 4, "samples_per_class": 2, "image_size": 8, "cache_dir": str(root.parent / "cache")}
+    given: dict[str, Any] = {"classes_per_batch": 4, "samples_per_class": 2, "image_size": 8, "num_workers": 0}
+    given |= {"cache_dir": str(root.parent / "cache")}
     return ImageFolderDataModule(root=str(root), **{**given, **settings})
 
 
@@ -53,7 +55,7 @@ def test_classes_are_split_and_images_are_read(root: Path) -> None:
     assert batch.inputs.shape == (8, 3, 8, 8)
     assert batch.inputs.dtype == torch.float32
     for inputs, label in zip(batch.inputs, batch.labels, strict=True):
-        pixels = read_image(str(root / f"class_{int(label)}" / "0.png"), 8) / 127.5 - 1
+        pixels = ImageInput(8).pixels(str(root / f"class_{int(label)}" / "0.png")) / 127.5 - 1
         assert abs(float(inputs.mean()) - pixels.mean()) < 0.1
 
 
@@ -69,9 +71,9 @@ def test_the_middle_square_is_cut_out(tmp_path: Path) -> None:
     pixels = np.zeros((10, 30, 3), dtype=np.uint8)
     pixels[:, 10:20] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    assert read_image(str(tmp_path / "a.png"), 5).min() == 255
+    assert ImageInput(5).pixels(str(tmp_path / "a.png")).min() == 255
     Image.fromarray(pixels[..., 0]).convert("P").save(tmp_path / "b.gif")
-    assert read_image(str(tmp_path / "b.gif"), 5).shape == (5, 5, 3)
+    assert ImageInput(5).pixels(str(tmp_path / "b.gif")).shape == (5, 5, 3)
 
 
 def test_folders_that_are_split_already(tmp_path: Path) -> None:
@@ -108,8 +110,9 @@ def test_the_preflight_lists_everything_that_is_wrong(root: Path) -> None:
     assert reported.startswith("data: 3 files that cannot be read: ")
     for part in ("0.png (empty file)", "1.jpg (", "2.png (cannot identify image file)"):
         assert f"{root}/{train}/{part}" in reported
-    same = sorted([f"{root}/{other}/0.png (train)", f"{root}/{val}/9.png (val)"])
-    assert f"1 files with the same content in two splits: {' = '.join(same)}" in reported
+    same = sorted([f"{root}/{other}/0.png ({other}, train)", f"{root}/{val}/9.png ({val}, val)"])
+    assert "; 1 contents have several labels (datamodule.duplicates=drop leaves them out, keep uses them): " in reported
+    assert f": {' = '.join(same)}; " in reported
     assert f"1 training classes of a single sample (short_classes=drop leaves them out): {other}" in reported
 
 
@@ -203,6 +206,39 @@ def test_it_is_replaced_within_its_class(root: Path, workers: int) -> None:
         data.teardown("fit")
 
 
+@pytest.mark.filterwarnings("ignore:data. 1 training samples could not be read")
+def test_a_file_that_breaks_in_training_costs_no_figures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break a training file once training has begun: evaluation afterwards does not check all files again."""
+    load, broken = ImageFolderDataModule.train_dataloader, []
+
+    def break_one(data: ImageFolderDataModule) -> Any:
+        broken.append(Path(data.samples.fetch.paths[int(data.samples.splits["train"][3])]))  # type: ignore[attr-defined]
+        broken[0].write_bytes(b"gone")
+        return load(data)
+
+    monkeypatch.setattr(ImageFolderDataModule, "train_dataloader", break_one)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))
+    words = ("datamodule=image_folder", f"datamodule.root={root}", "datamodule.on_bad_sample=replace", "report=false")
+    small = ("encoder=mlp", "encoder.in_features=192", "encoder.hidden=[]", "datamodule.image_size=8")
+    fast = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "datamodule.num_workers=0")
+    assert command_in(root.parent, monkeypatch)(*words, *small, *fast, "hydra.run.dir=run") == 0
+    assert broken[0].read_bytes() == b"gone"
+    assert {"metrics.json", "encoder.safetensors"} <= {file.name for file in (root.parent / "run").iterdir()}
+
+
+def test_the_preflight_runs_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, asked = module(root), []
+
+    def find_problems() -> list[str]:
+        asked.append(1)
+        return []
+
+    monkeypatch.setattr(data, "find_problems", find_problems)
+    for _ in range(3):
+        data.prepare_data()
+    assert asked == [1]
+
+
 def test_replacing_has_a_limit(root: Path) -> None:
     data = module(root, on_bad_sample="replace")
     rows = data.samples.splits["train"]
@@ -236,7 +272,7 @@ def test_no_folder_and_no_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"datamodule.root: no such folder: .*nowhere"):
         module(tmp_path / "nowhere").setup("fit")
     (tmp_path / "empty" / "class").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"empty: expected a folder of images for each class \(.bmp, .* got none"):
+    with pytest.raises(UserError, match=r"empty: expected a folder of images for each class \(.jpg, .* got none"):
         module(tmp_path / "empty").setup("fit")
 
 
@@ -252,7 +288,37 @@ def test_ignored_folders_are_reported(root: Path) -> None:
     assert reported == [
         f"data: 2 folders contain no image directly, and are ignored: {root}/empty, {root}/only deeper",
         f"data: 3 images in subfolders of class folders are ignored: {root}/class_0/old/a.png, ...",
+        f"data: 1 files are no images in a class folder, and are ignored (.txt): {root}/empty/a.txt",
     ]
+
+
+def test_every_kind_of_image_that_pillow_reads_is_used(root: Path) -> None:
+    for suffix in (".pgm", ".ppm", ".jfif", ".webp", ".tga", ".JPE"):
+        Image.open(root / "class_0/0.png").convert("L").save(root / f"class_0/new{suffix}")
+    (root / "class_0/notes.txt").write_text("no image")
+    (root / "class_1/clip.mp4").write_bytes(b"no image")
+    (root / "list").write_text("no image, and in no class folder")
+    with pytest.warns(UserWarning, match="^data: 3 files are no images in a class folder, .*no extension") as warned:
+        samples = module(root).samples
+    assert len(warned) == 1 and len(samples.labels) == 46
+    assert samples.fetch(torch.arange(4, 10)).shape == (6, 3, 8, 8)
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_classes_of_several_folders(root: Path, split: bool) -> None:
+    places = [root.parent / "nested" / name for name in (("train", "val", "test") if split else ("",))]
+    for number, place in enumerate(places):
+        for name in ("a", "b", "c"):
+            for character in ("1", "2"):
+                (place / f"{number}{name}" / character).mkdir(parents=True)
+                shutil.copy(root / "class_0/0.png", place / f"{number}{name}" / character / "x.png")
+    nested = ImageFolderDataModule(root=str(root.parent / "nested"), class_depth=2)
+    names = [*nested.samples.class_names]
+    assert len(names) == (18 if split else 6) and names[:3] == ["0a/1", "0a/2", "0b/1"]
+    with pytest.raises(UserError, match=r"got all .* further down, .* \(datamodule.class_depth=2 makes a class"):
+        ImageFolderDataModule(root=str(root.parent / "nested")).setup("fit")
+    with pytest.raises(UserError, match=r"datamodule\.class_depth: expected an integer >= 1, got 0"):
+        ImageFolderDataModule(root=str(root), class_depth=0)
 
 
 def test_a_root_one_level_too_high(root: Path) -> None:
@@ -304,6 +370,8 @@ def test_images_are_shown_and_a_lost_file_is_named(root: Path) -> None:
     lost, picture = data.show([0, 2])
     assert lost == "0.png"
     assert isinstance(picture, Image.Image)
-    expected = read_image(str(root / "class_0" / "2.png"), 8)
+    expected = ImageInput(8).pixels(str(root / "class_0" / "2.png"))
     assert np.array_equal(np.array(picture), expected)
     assert data.class_names_of([0, 4]) == ["class_0", "class_1"]
+    assert [name.partition("/")[0] for name in data.names_of([0, 4])] == ["class_0", "class_1"]
+    assert all(name.endswith(".png") for name in data.names_of([0, 4]))

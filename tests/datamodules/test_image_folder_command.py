@@ -47,15 +47,16 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_only_images_are_samples(root: Path) -> None:
-    with pytest.warns(
-        UserWarning, match="^data: 1 folders contain no image directly, and are ignored: .*nothing here$"
+    with (
+        pytest.warns(UserWarning, match="^data: 1 folders contain no image directly, and are ignored: .*nothing here$"),
+        pytest.warns(UserWarning, match=r"^data: 21 files are no images in a class folder, and are .* \(.db, .txt"),
     ):
         samples = ImageFolderDataModule(root=str(root)).samples
     assert list(samples.class_names) == sorted(CLASSES)
     assert len(samples.labels) == 6 * len(CLASSES)
 
 
-@pytest.mark.filterwarnings("ignore:data. 1 folders contain no image directly")
+@pytest.mark.filterwarnings("ignore:data. 1 folders contain no image directly", "ignore:data. 21 files are no images")
 def test_one_command_and_no_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = command_in(root.parent, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 
 from datamodules import PKDataModule
 from tests.cli.test_run import MLP, QUICK
@@ -33,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_block_has_a_name() -> None:
-    assert len(FILES) == TEXT.count("```python") == 3
+    assert len(FILES) == TEXT.count("```python") == 4
     assert len(COMMANDS) == TEXT.count("```bash") == 4
 
 
@@ -52,7 +53,13 @@ def test_its_other_files_run(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.chdir(folder)
     assert "data" in runpy.run_path("from_memory.py")
     runpy.run_path("read_texts.py")
-    assert ", drawn tensor(" in capsys.readouterr().out
+    augment = runpy.run_path("keyed_transform.py")["augment"]
+    images, keys = torch.rand(40, 3, 4, 4), torch.arange(40)
+    state = torch.get_rng_state()
+    turned = augment(images, keys)
+    assert torch.equal(augment(images.flip(0), keys.flip(0)), turned.flip(0)) and not torch.equal(turned, images)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert ", drawn as picture " in capsys.readouterr().out
 
 
 def test_the_arguments_that_all_have_are_listed() -> None:

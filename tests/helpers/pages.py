@@ -16,7 +16,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 def page(name: str) -> tuple[str, dict[str, str], list[str]]:
     """Return the text of a page, the content of its files by their names, and its command lines."""
     text = (DOCS / name).read_text(encoding="utf-8")
-    files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", text, re.DOTALL))
+    blocks = re.findall(r"```(?:python|yaml)\n((?:# @package \S+\n)?# (\S+)\n.*?)```", text, re.DOTALL)
+    files = {name: block for block, name in blocks}  # whole, as a reader copies them
     return (
         text,
         files,

@@ -22,5 +22,5 @@ READERS: dict[str, Reader] = {
 def module(root: Path, name: str, **settings: Any) -> PublishedDataModule:
     """The data module of a small tree."""
     given = {"read": READERS[name], "classes_per_batch": 2, "samples_per_class": 2, "image_size": 8, "official": False}
-    given |= {"val_fraction": 0.25, "cache_dir": str(root.parent / "cache")}
+    given |= {"num_workers": 0, "val_fraction": 0.25, "cache_dir": str(root.parent / "cache")}
     return PublishedDataModule(root=str(root), **{**given, **settings})

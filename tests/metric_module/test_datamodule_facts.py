@@ -16,7 +16,7 @@ from metric_module.datamodule_facts import DataModuleFacts, Fact
 from tests.helpers.small import Clouds
 
 FACTS = {name for name, value in vars(DataModuleFacts).items() if isinstance(value, Fact)}
-OF_RELATIONS = {"sought", "queries", "class_names_of"}
+OF_RELATIONS = {"sought", "queries", "class_names_of", "preprocessing", "preprocess_as", "accept_any_items"}
 
 
 def test_every_fact_is_listed_and_offered_by_our_data_modules() -> None:
@@ -28,9 +28,14 @@ def test_every_fact_is_listed_and_offered_by_our_data_modules() -> None:
         "sought",
         "show",
         "class_names_of",
+        "names_of",
         "classes_trained_on",
+        "classes_per_batch",
         "samples_per_class",
         "eval_dataloader",
+        "preprocessing",
+        "preprocess_as",
+        "accept_any_items",
         "samples",
     } == FACTS
     assert {name for name in FACTS if hasattr(PKDataModule, name)} == FACTS - {"sought"}

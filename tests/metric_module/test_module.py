@@ -19,8 +19,9 @@ from metric_module.distances import Euclidean
 from metric_module.embedding_module import EmbeddingModule
 from metric_module.encoders import MLP, ConvNet, TimmEncoder
 from metric_module.evaluation import MetricGroup, RetrievalMetric, VerificationMetric, retrieval_metrics
-from metric_module.miners import All, Semihard
+from metric_module.miners import All, DistanceWeighted, Semihard
 from metric_module.training.schedules import warmup_cosine
+from metric_module.training.validation_batches import validation_batches
 from tests.helpers.training import Triples, loader, module, trainer
 
 
@@ -48,7 +49,9 @@ def test_figures_are_those_of_the_pure_functions(tmp_path: Path) -> None:
     assert 0.1 < expected["map_at_r"] < 0.95
     for name, value in expected.items():
         assert logged[f"val/{name}"] == pytest.approx(value), name
-    assert logged["val/loss"] == pytest.approx(model.criterion(embeddings, labels).loss.item())
+    (rows,) = validation_batches(labels, torch.arange(len(labels)), classes_per_batch=32, samples_per_class=4)
+    assert len(rows) == 32, "8 classes x 4 samples"
+    assert logged["val/loss"] == pytest.approx(model.criterion(embeddings[rows], labels[rows]).loss.item())
 
 
 def test_a_plain_loader_of_inputs_and_labels_gives_the_same(tmp_path: Path) -> None:
@@ -73,6 +76,75 @@ def test_groups_of_the_data_module_give_cross_group_figures(tmp_path: Path) -> N
     logged = trainer(tmp_path).validate(module(), datamodule=Grouped(), verbose=False)[0]
     assert 0 < logged["val/cross_group_map_at_r"] < 1
     assert logged["val/cross_group_map_at_r"] != logged["val/map_at_r"]
+
+
+def test_several_loaders_have_their_figures_apart(tmp_path: Path) -> None:
+    data, other = Triples(), Triples(noise=2.0, batches=2)
+    plain = [
+        DataLoader(TensorDataset(*map(torch.cat, zip(*[batch[:2] for batch in one.batches], strict=True))), 13)
+        for one in (data, other)
+    ]
+    alone = [trainer(tmp_path).validate(module(), loader, verbose=False)[0] for loader in plain]
+    assert alone[0]["val/queries"] == 128 and alone[1]["val/queries"] == 64
+    expected = {
+        f"{name}/dataloader_idx_{number}": value for number, one in enumerate(alone) for name, value in one.items()
+    }
+    assert trainer(tmp_path).validate(module(), plain, verbose=False)[1] == expected
+    model, fit = module(), trainer(tmp_path, max_epochs=1)
+    fit.fit(model, loader(), plain)
+    assert expected.keys() <= fit.callback_metrics.keys()
+    (figures,) = fit.validate(model, plain[1], verbose=False)
+    assert figures["val/queries"] == 64, "the loaders of the fit are not those of the validation"
+    tested = trainer(tmp_path).test(module(), [loader(data), loader(other)], verbose=False)[0]
+    assert tested["test/map_at_r/dataloader_idx_1"] == alone[1]["val/map_at_r"]
+
+
+def test_queries_and_gallery_in_loaders_of_their_own_are_one_task(tmp_path: Path) -> None:
+    class Known(LightningDataModule):
+        queries = torch.arange(128) < 32
+        ids = True
+
+        def val_dataloader(self) -> list[DataLoader[Any]]:
+            batches = [batch if self.ids else batch[:2] for batch in Triples().batches]
+            return [loader(batches[:1]), loader(batches[1:])]
+
+    (figures, _) = trainer(tmp_path).validate(module(), datamodule=Known(), verbose=False)
+    assert figures["val/queries"] == 32
+    data = Known()
+    data.ids = False
+    with pytest.raises(UserError, match=r"\(inputs, labels, index\), as queries and gallery have separate loaders"):
+        trainer(tmp_path).validate(module(), datamodule=data, verbose=False)
+
+
+def lone_samples() -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.randn(12, 5), torch.arange(12)), batch_size=3)
+
+
+def test_the_sanity_check_has_no_figures(tmp_path: Path) -> None:
+    fit = trainer(tmp_path, max_epochs=1, limit_val_batches=2, num_sanity_val_steps=1, check_val_every_n_epoch=2)
+    fit.fit(module(), loader(), lone_samples())
+    assert not [name for name in fit.callback_metrics if name.startswith("val/")]
+
+
+@pytest.mark.parametrize("settings", [{"fast_dev_run": True}, {"limit_val_batches": 1}])
+def test_figures_that_a_few_samples_do_not_allow_are_named(tmp_path: Path, settings: dict[str, Any]) -> None:
+    fit = trainer(tmp_path, **{"max_epochs": 1, "num_sanity_val_steps": 0, **settings})
+    left_out = "val: figures are left out: RetrievalMetric: labels: expected a query with another item of its class"
+    with pytest.warns(UserWarning, match=left_out):
+        fit.fit(module(), loader(), lone_samples())
+    assert fit.callback_metrics["val/loss"] == 0 and "val/map_at_r" not in fit.callback_metrics
+
+
+@pytest.mark.filterwarnings("ignore:.*barebones")
+@pytest.mark.parametrize("settings", [{"log_every_n_steps": 0}, {"barebones": True, "logger": None}])
+def test_without_logging_it_trains(tmp_path: Path, settings: dict[str, Any]) -> None:
+    model = module()
+    before = next(model.parameters()).clone()
+    kept = {"enable_checkpointing": None, "enable_progress_bar": None, "enable_model_summary": None}
+    fit = trainer(tmp_path, **{"max_epochs": 1, **(kept if "barebones" in settings else {}), **settings})
+    fit.fit(model, loader(), loader())
+    assert not torch.equal(next(model.parameters()), before)
+    assert not [name for name in fit.callback_metrics if name.startswith("train/easy")]
 
 
 def test_the_threshold_of_the_validation_is_kept_and_applied_to_the_test(tmp_path: Path) -> None:
@@ -240,9 +312,31 @@ def test_a_broken_encoder_is_named(tmp_path: Path, output: Any, message: str) ->
         trainer(tmp_path).fit(module(Broken(output)), loader())
 
 
+def test_an_encoder_without_a_size_is_named(tmp_path: Path) -> None:
+    class Sizeless(Encoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(5, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            made: Tensor = self.layer(inputs)
+            return made
+
+    with pytest.raises(UserError, match="Sizeless: expected an attribute embedding_dim; set embedding_dim = 3 in"):
+        trainer(tmp_path).fit(module(Sizeless()), loader())
+
+
+@pytest.mark.parametrize("miner", [DistanceWeighted(), All()])
+def test_a_divergence_is_named(tmp_path: Path, miner: Any) -> None:
+    model = module(MLP(5, 3, hidden=(8,)), miner, optimizer=partial(torch.optim.AdamW, lr=1e15))
+    with pytest.raises(UserError, match=r"embeddings at step .*; training has diverged: lower the learning rate"):
+        trainer(tmp_path, max_epochs=20).fit(model, loader())
+
+
 def test_without_the_refusal_of_nan_the_weights_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module's check is the only one of a step."""
+    """The module's check of embeddings and the criterion's check of distances are the only ones of a step."""
     monkeypatch.setattr(TripletModule, "_refuse", lambda *arguments: None)
+    monkeypatch.setattr("metric_module.criterion.triplet.check_loss_is_finite", lambda *arguments: None)
     batch = Triples().batches[0]
     spoiled = [batch._replace(inputs=batch.inputs.index_fill(0, torch.tensor([3]), math.nan))]
     model = module()
@@ -258,6 +352,14 @@ GOOD = Triples().batches[0]
     [
         (GOOD.inputs, r"batch: expected \(inputs, labels\) or \(inputs, labels, index\), got Tensor"),
         ((GOOD.inputs, GOOD.labels[:, None]), r"labels: expected a tensor of shape \[32\].* got \(32, 1\)"),
+        (
+            (GOOD.inputs, ("a", "b")),
+            r"labels: expected a tensor of integers, got list of str; let the data set give",
+        ),
+        (
+            (GOOD.inputs.double(), GOOD.labels),
+            r"MLP: expected inputs of torch.float32, .*, got torch.float64; let",
+        ),
         ((GOOD.inputs, GOOD.labels.float()), r"labels: expected integers, got torch.float32"),
         ((GOOD.inputs, GOOD.labels[:9]), r"MLP: expected one embedding per label, got 32 for 9 labels"),
         ((GOOD.inputs, GOOD.labels, GOOD.index[:9]), r"index: expected a tensor of shape \[32\].* got \(9,\)"),
@@ -275,6 +377,7 @@ def test_a_bad_batch_is_named(tmp_path: Path, batch: Any, message: str) -> None:
 def test_every_lightning_hook_it_overrides_fires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hooks = [
         "on_fit_start",
+        "on_train_start",
         "on_train_epoch_start",
         "training_step",
         "validation_step",
@@ -317,6 +420,7 @@ def test_an_epoch_without_any_triplet_trains_on(tmp_path: Path) -> None:
     lone = [Batch(torch.randn(4, 5), torch.arange(4), torch.arange(4))] * 3
     model = TripletModule(MLP(5, 3, hidden=()), TripletCriterion(Euclidean(), Semihard()))
     fit = trainer(tmp_path, max_epochs=1, log_every_n_steps=1)
-    fit.fit(model, loader(lone))
+    with pytest.warns(UserWarning, match="no sample of the first batch has both a positive and a negative"):
+        fit.fit(model, loader(lone))
     assert fit.callback_metrics["train/loss"] == 0
     assert fit.callback_metrics["train/hard"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch import Callback
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from metric_module import Batch, UserError
 from metric_module.encoders import MLP
@@ -157,3 +159,75 @@ def test_figures_do_not_depend_on_the_number_of_processes(ranks: int, tmp_path: 
             loss, true_loss = one.pop("val/loss"), other["val/loss"]
             assert loss == pytest.approx(true_loss, rel=1e-6)
             assert one == {name: value for name, value in other.items() if name != "val/loss"}
+
+
+def plain_loaders(folder: Path, counts: list[int], shards: bool) -> list[dict[str, float]]:
+    """Figures of loaders of ``(inputs, labels)``, whose samples the Trainer shards; with ``shards``, the data does."""
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    random = torch.Generator().manual_seed(0)
+    sets = [
+        TensorDataset(torch.randn(count, 6, generator=random), torch.randint(5, (count,), generator=random))
+        for count in counts
+    ]
+    loaders = [DataLoader(Subset(one, range(rank, len(one), 2)) if shards else one, batch_size=7) for one in sets]
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"devices": 1} if processes == 1 else TWO
+    trainer = Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=not shards,
+        **settings,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using `DistributedSampler`")
+        found = trainer.validate(module(Noisy(0.0)), loaders, verbose=False)
+    return [{name: float(value) for name, value in figures.items()} for figures in found]
+
+
+def refused_shards(folder: Path) -> str:
+    try:
+        plain_loaders(folder, [40], shards=True)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_batches_without_ids_give_the_figures_of_one_process(tmp_path: Path) -> None:
+    expected = plain_loaders(tmp_path, [41, 30], shards=False)
+    assert expected[0]["val/queries/dataloader_idx_0"] == 41 and expected[0]["val/queries/dataloader_idx_1"] == 30
+    for found in on_trainers(plain_loaders, 2, tmp_path / "two", tmp_path, [41, 30], False):
+        for one, other in zip(found, expected, strict=True):
+            assert one == pytest.approx(other, rel=1e-6)  # the encoder's products differ with the rows of a batch
+            exact = [name for name in other if "/loss" not in name]
+            assert [one[name] for name in exact] == [other[name] for name in exact]
+    for message in on_trainers(refused_shards, 2, tmp_path / "shards", tmp_path):
+        assert message.startswith("ids: expected one ") and "let the loader yield (inputs, labels, index)" in message
+
+
+class Double(MLP):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs).double()
+
+
+def of_two_types(folder: Path) -> list[str]:
+    """Messages of training and of validation, with float64 embeddings on rank 1 alone."""
+    kind = Double if int(os.environ["RANK"]) else MLP
+    model = module(kind(in_features=5, embedding_dim=3, hidden=()))
+    found = []
+    for method in ("fit", "validate"):
+        quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        trainer = Trainer(accelerator="cpu", default_root_dir=folder, use_distributed_sampler=False, **quiet, **TWO)
+        try:
+            getattr(trainer, method)(model, loader())
+        except UserError as error:
+            found.append(str(error))
+    return found
+
+
+def test_embeddings_of_two_types_stop_both_processes(tmp_path: Path) -> None:
+    for found in on_trainers(of_two_types, 2, tmp_path, tmp_path):
+        assert [line.partition(":")[2] for line in found] == [
+            " expected embeddings of one type on all processes, got torch.float32 on rank 0, torch.float64 on rank 1"
+        ] * 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable
+from copy import deepcopy
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -11,11 +13,16 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
+from metric_module.config.monitor import is_error
 from metric_module.distances import Distance
-from metric_module.errors import UserError
+from metric_module.errors import NotComputableError, UserError
 from metric_module.evaluation.inputs import check_items
+from metric_module.evaluation.preflight import Labelled, Missing
 from metric_module.evaluation.relation_retrieval import Sought
 from metric_module.evaluation.retrieval import PerQuery
+
+SAME = 0.05
+"""Largest difference of two embeddings of one sample, relative to the longer one: rounding in half precision."""
 
 
 class Gathered(NamedTuple):
@@ -28,11 +35,18 @@ class Gathered(NamedTuple):
     queries: Tensor | None  # (N,) bool: True for a query, False for an item of the gallery
 
 
+_UNIQUE_IDS = (
+    "ids must be unique over all processes: let the loader yield (inputs, labels, index), or leave "
+    "use_distributed_sampler=True to the Trainer"
+)
+
+
 class EmbeddingMetric(Metric):
     """Figures of a whole set of embeddings, each sample once; a subclass computes them in :meth:`figures`.
 
     Samples are identified by their ids: duplicates from a sampler's padding are dropped, and figures do not depend on
-    the order in which batches come. Call :meth:`update` for each batch and :meth:`compute` at the end.
+    the order in which batches come. Call :meth:`update` for each batch and :meth:`compute` at the end. Figures that the
+    samples do not allow are left out and named in :attr:`left_out`.
 
     Args:
         distance: The distance; None is Euclidean. It stays with its owner, outside this metric's state.
@@ -42,10 +56,14 @@ class EmbeddingMetric(Metric):
         pairs: Pairs of ids for verification, int64 ``(P, 2)``; None is all pairs.
         folds: Fold of each pair, int64 ``(P,)``; None is none.
         sought: The retrieval task in data of relations; None in data of classes.
+        main_figure: The figure that selects the best checkpoint unless ``monitor`` names another; None, the default,
+            leaves that to the user.
         per_query: Retrieval figures of each query, whose ``rows`` are rows of :meth:`gathered`, the same on every
             process; None until :meth:`compute` of a metric that has them, and again after :meth:`reset`.
+        left_out: A line for each group of figures that the last :meth:`compute` left out, with the reason.
     """
 
+    main_figure: str | None = None
     by_pairs = False  # whether the figures are of a relation, and not of classes
 
     is_differentiable = False
@@ -67,6 +85,7 @@ class EmbeddingMetric(Metric):
         self.folds: Tensor | None = None
         self.sought: Sought | None = None
         self.per_query: PerQuery | None = None
+        self.left_out: list[str] = []
         self._optional: dict[str, bool] | None = None
         self._gathered: Gathered | None = None
         for name in ("embeddings", "labels", "ids", "groups", "queries"):
@@ -86,6 +105,32 @@ class EmbeddingMetric(Metric):
         Args:
             samples: Every sample of all processes.
         """
+
+    def missing(self, data: Labelled) -> list[Missing]:
+        """List the figures that a set cannot have, from its labels alone; those of a subclass of one's own are unknown.
+
+        Args:
+            data: The set, before anything is embedded.
+        """
+        return []
+
+    def figure_names(self, folds: int | None = None) -> list[str] | None:
+        """List the figures that a validation may have; None, the default, if :meth:`figures` alone knows them.
+
+        With the list, a misspelt ``monitor`` is found before the first step.
+
+        Args:
+            folds: Number of folds of listed pairs; None without folds.
+        """
+        return None
+
+    def lower_is_better(self, figure: str) -> bool:
+        """Return whether lower is better: for a loss or an error, or if :attr:`higher_is_better` is False.
+
+        Args:
+            figure: Its name, without the stage.
+        """
+        return not self.higher_is_better or is_error(figure)
 
     @override
     def update(
@@ -129,13 +174,28 @@ class EmbeddingMetric(Metric):
 
     @override
     def compute(self) -> dict[str, float]:
-        """Compute the figures of all batches; every process must call it.
+        """Compute the figures of all batches that the samples allow; every process must call it.
 
         Raises:
-            UserError: If there was no batch, one id has two labels, or the samples do not allow the figures.
+            UserError: If there was no batch, or one id has two labels or two embeddings.
         """
         self.check_sought()
-        return self.figures(self.gathered())
+        self.left_out.clear()
+        samples = self.gathered()
+        return self.if_possible(type(self).__name__, lambda: self.figures(samples))
+
+    def if_possible(self, name: str, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Compute figures; if the samples do not allow them, return none and add a line to :attr:`left_out`.
+
+        Args:
+            name: Name of the figures, for that line.
+            compute: Computes them; the same on every process.
+        """
+        try:
+            return compute()
+        except NotComputableError as reason:
+            self.left_out.append(f"{name}: {reason}")
+            return {}
 
     def check_sought(self) -> None:
         """Check that the data has what the figures are of: classes, or a relation.
@@ -162,7 +222,7 @@ class EmbeddingMetric(Metric):
             Embeddings ``(N, D)``, labels, ids, groups and queries ``(N,)``.
 
         Raises:
-            UserError: If there was no batch, or one id has two labels.
+            UserError: If there was no batch, or one id has two labels or two embeddings.
         """
         if self._gathered is None:
             if not self.ids:
@@ -188,9 +248,17 @@ class EmbeddingMetric(Metric):
 
     @override
     def reset(self) -> None:
-        """Remove every batch, and :attr:`per_query`."""
+        """Remove every batch, :attr:`per_query` and :attr:`left_out`."""
         super().reset()
+        self.left_out.clear()
         self._optional, self._gathered, self.per_query = None, None, None
+
+    def empty_copy(self) -> Self:
+        """Return a metric with the same settings and the same distance, without batches."""
+        shared = (self.distance, self.sought)
+        copy = deepcopy(self, {id(part): part for part in shared if part is not None})
+        copy.reset()
+        return copy
 
     def _each_once(self) -> Gathered:
         """Sort the state by id, and keep the first of equal ids."""
@@ -202,9 +270,27 @@ class EmbeddingMetric(Metric):
         if len(clash):
             at = int(clash[0])
             pair = f"{int(labels[at])} and {int(labels[at + 1])}"
-            raise UserError(f"ids: expected one label for each id, got labels {pair} for id {int(ids[at])}")
+            raise UserError(
+                f"ids: expected one label for each id, got labels {pair} for id {int(ids[at])}; {_UNIQUE_IDS}"
+            )
+        embeddings = dim_zero_cat(self.embeddings)
+        self._check_same(embeddings[order[again]], embeddings[order[again.roll(-1)]], ids[again])
         kept, optional = order[~again], self._optional or {}
         groups, queries = (
             dim_zero_cat(getattr(self, name))[kept] if optional.get(name) else None for name in ("groups", "queries")
         )
-        return Gathered(dim_zero_cat(self.embeddings)[kept], labels[~again], ids[~again], groups, queries)
+        return Gathered(embeddings[kept], labels[~again], ids[~again], groups, queries)
+
+    @staticmethod
+    def _check_same(embeddings: Tensor, before: Tensor, ids: Tensor) -> None:
+        """Check that embeddings ``(n, D)`` with equal ids ``(n,)`` are of one sample.
+
+        Samples that are numbered on each process alone have equal ids too, and must not be dropped as padding.
+        """
+        length = torch.maximum(*(torch.linalg.vector_norm(rows, dim=1) for rows in (embeddings, before)))  # (n,)
+        other = torch.linalg.vector_norm(embeddings - before, dim=1) > SAME * length  # (n,)
+        if other.any():
+            raise UserError(
+                f"ids: expected one sample for each id, got different embeddings for id {int(ids[other][0])}; "
+                f"{_UNIQUE_IDS}"
+            )

@@ -16,14 +16,30 @@ from metric_module.distances import Distance
 from metric_module.distributed import shard
 from metric_module.errors import UserError
 from metric_module.evaluation.clustering import check_runs, clustering_metrics
-from metric_module.evaluation.few_shot import check_episodes, few_shot_metrics
+from metric_module.evaluation.few_shot import accuracy_name, check_episodes, few_shot_metrics
 from metric_module.evaluation.inputs import Items, check_cutoffs
 from metric_module.evaluation.instances import instance_metrics
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
+from metric_module.evaluation.preflight import Labelled, Missing, too_few_classes, without_positives, without_two_kinds
 from metric_module.evaluation.queries import gather_queries
 from metric_module.evaluation.retrieval import measure_queries, retrieval_means
 from metric_module.evaluation.verification.metrics import measure_pairs
-from metric_module.evaluation.verification.rates import check_rates
+from metric_module.evaluation.verification.rates import check_rates, rate_name
+
+# Names of all figures of each metric, as patterns.
+RETRIEVAL = ("recall_at_*", "r_precision", "map_at_r", "map", "mrr", "queries", "queries_without_positive")
+VERIFICATION = (
+    "roc_auc",
+    "eer",
+    "tar_at_*",
+    "far_at_*",
+    "best_threshold",
+    "balanced_accuracy*",
+    "*_pairs",
+    "accuracy_*_fold*",
+)
+CLUSTERING = ("nmi", "ami")
+INSTANCES = ("ari", "groups", "best_threshold")
 
 
 class RetrievalMetric(EmbeddingMetric):
@@ -38,7 +54,7 @@ class RetrievalMetric(EmbeddingMetric):
         all_ranks: Whether to count every rank to the end, for ``map`` and ``mrr``.
 
     Raises:
-        UserError: If a value of ``recall_at`` is not a positive integer; from ``compute`` if no query has a positive.
+        UserError: If a value of ``recall_at`` is not a positive integer.
 
     Example:
         >>> metric = RetrievalMetric(recall_at=(1,))
@@ -48,6 +64,8 @@ class RetrievalMetric(EmbeddingMetric):
         0.75
     """
 
+    main_figure = "map_at_r"
+
     def __init__(
         self, distance: Distance | None = None, recall_at: Sequence[int] = (1, 5, 10), all_ranks: bool = True
     ) -> None:
@@ -56,13 +74,27 @@ class RetrievalMetric(EmbeddingMetric):
         self.recall_at = check_cutoffs(recall_at)
 
     @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`retrieval_metrics`; the figures across groups included."""
+        names = [*(f"recall_at_{k}" for k in self.recall_at), "r_precision", "map_at_r"]
+        names += [*(["map", "mrr"] if self.all_ranks else []), "queries", "queries_without_positive"]
+        return [*names, *(f"cross_group_{name}" for name in names)]
+
+    @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`retrieval_metrics`."""
         figures = self._figures(samples, None)
         if samples.groups is not None:
-            across = self._figures(samples, samples.groups)
+            across = self.if_possible("cross_group", lambda: self._figures(samples, samples.groups))
             figures |= {f"cross_group_{name}": value for name, value in across.items()}
         return figures
+
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """See :class:`EmbeddingMetric`: a query needs a positive."""
+        kinds = [(False, "")] if data.groups is None else [(False, ""), (True, "cross_group_")]
+        reasons = [(prefix, without_positives(data, across)) for across, prefix in kinds]
+        return [Missing([f"{prefix}{name}" for name in RETRIEVAL], reason) for prefix, reason in reasons if reason]
 
     def _figures(self, samples: Gathered, groups: Tensor | None) -> dict[str, float]:
         query = gallery = Items(samples.embeddings, samples.labels, samples.ids, groups)
@@ -90,13 +122,23 @@ class VerificationMetric(EmbeddingMetric):
         far: The false accept rates of ``tar_at_far``.
 
     Raises:
-        UserError: If a rate is not in (0, 1); from ``compute`` if there are no pairs of one class, or of two.
+        UserError: If a rate is not in (0, 1).
     """
+
+    main_figure = "roc_auc"
 
     def __init__(self, distance: Distance | None = None, far: Sequence[float] = (1e-2, 1e-3, 1e-4)) -> None:
         super().__init__(distance)
         check_rates(far)
         self.far = tuple(far)
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`verification_metrics`."""
+        names = ["roc_auc", "eer", *map(rate_name, self.far), "best_threshold", "balanced_accuracy"]
+        names += ["same_pairs", "different_pairs"]
+        accuracy = f"accuracy_{folds}_fold"
+        return names if folds is None else [*names, accuracy, f"{accuracy}_standard_error"]
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
@@ -106,6 +148,12 @@ class VerificationMetric(EmbeddingMetric):
             pairs = None
         items = Items(*samples[:3], None)
         return measure_pairs(items, self.distance, self.far, self.threshold, pairs, self.folds, shard())
+
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """See :class:`EmbeddingMetric`: verification needs pairs of one class and pairs of two."""
+        reason = without_two_kinds(data)
+        return [] if reason is None else [Missing(VERIFICATION, reason)]
 
 
 class FewShotMetric(EmbeddingMetric):
@@ -120,7 +168,7 @@ class FewShotMetric(EmbeddingMetric):
         seed: Seed of the episodes.
 
     Raises:
-        UserError: If a number is too small; from ``compute`` if there are too few classes.
+        UserError: If a number is too small.
     """
 
     def __init__(
@@ -134,14 +182,30 @@ class FewShotMetric(EmbeddingMetric):
     ) -> None:
         super().__init__(distance)
         check_episodes(ways, shots, queries, episodes)
-        self._measure = partial(
-            few_shot_metrics, ways=ways, shots=tuple(shots), queries=queries, episodes=episodes, seed=seed
-        )
+        self.ways, self.shots = ways, tuple(shots)
+        self._names = [accuracy_name(ways, shot) for shot in shots]
+        self.main_figure = self._names[0]
+        self._measure = partial(few_shot_metrics, ways=ways, queries=queries, episodes=episodes, seed=seed)
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`few_shot_metrics`."""
+        return [word for name in self._names for word in (name, f"{name}_interval")]
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
-        """See :func:`few_shot_metrics`."""
-        return self._measure(*samples[:3], distance=self.distance)
+        """See :func:`few_shot_metrics`; a number of shots that the classes do not allow is left out."""
+        figures: dict[str, float] = {}
+        for shot in self.shots:
+            measure = partial(self._measure, *samples[:3], distance=self.distance, shots=(shot,))
+            figures |= self.if_possible(accuracy_name(self.ways, shot), measure)
+        return figures
+
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """See :class:`EmbeddingMetric`: an episode needs enough classes of enough samples."""
+        reasons = [(shot, too_few_classes(data, self.ways, shot)) for shot in self.shots]
+        return [Missing([f"{accuracy_name(self.ways, shot)}*"], reason) for shot, reason in reasons if reason]
 
 
 class ClusteringMetric(EmbeddingMetric):
@@ -156,15 +220,29 @@ class ClusteringMetric(EmbeddingMetric):
         UserError: If there is no start; from ``compute`` if scikit-learn is missing, or cannot use the distance.
     """
 
+    main_figure = "nmi"
+
     def __init__(self, distance: Distance | None = None, runs: int = 1, seed: int = 0) -> None:
         super().__init__(distance)
         check_runs(runs)
         self._measure = partial(clustering_metrics, runs=runs, seed=seed)
 
     @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`clustering_metrics`."""
+        return ["nmi", "ami"]
+
+    @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`clustering_metrics`."""
         return self._measure(*samples[:3], distance=self.distance)
+
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """See :class:`EmbeddingMetric`: clustering needs two classes."""
+        classes = len(torch.unique(data.labels))
+        reason = f"expected at least 2 classes, got {classes} (datamodule: labels, split)"
+        return [] if classes >= 2 else [Missing(CLUSTERING, reason)]
 
 
 class InstanceMetric(EmbeddingMetric):
@@ -177,6 +255,13 @@ class InstanceMetric(EmbeddingMetric):
         UserError: From ``compute`` if samples have no groups, or scikit-learn is missing.
     """
 
+    main_figure = "ari"
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`instance_metrics`."""
+        return ["ari", "groups", "best_threshold"]
+
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`instance_metrics`."""
@@ -185,6 +270,11 @@ class InstanceMetric(EmbeddingMetric):
                 "instances: expected samples with groups, got none; give the data module the attribute groups"
             )
         return instance_metrics(*samples[:3], groups=samples.groups, distance=self.distance, threshold=self.threshold)
+
+    @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """See :class:`EmbeddingMetric`: instances are told apart within groups."""
+        return [Missing(INSTANCES, "the data has no groups (datamodule: groups)")] if data.groups is None else []
 
 
 class MetricGroup(EmbeddingMetric):
@@ -202,6 +292,25 @@ class MetricGroup(EmbeddingMetric):
             raise UserError("evaluation: expected at least one metric, got none")
         super().__init__(metrics[0].distance)
         self.metrics = tuple(metrics)
+        self.main_figure = next((one.main_figure for one in metrics if one.main_figure is not None), None)
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str] | None:
+        """List the figures of all metrics; None if one of them does not name its own."""
+        found: list[str] = []
+        for metric in self.metrics:
+            names = metric.figure_names(folds)
+            if names is None:
+                return None
+            found += names
+        return found
+
+    @override
+    def lower_is_better(self, figure: str) -> bool:
+        """Ask the metric that has the figure; if none names it, one that does not name its figures."""
+        owners = [one for one in self.metrics if figure in (one.main_figure, *(one.figure_names() or ()))]
+        owners += [one for one in self.metrics if one.figure_names() is None]
+        return owners[0].lower_is_better(figure) if owners else super().lower_is_better(figure)
 
     @override
     def check_sought(self) -> None:
@@ -211,12 +320,19 @@ class MetricGroup(EmbeddingMetric):
             metric.check_sought()
 
     @override
+    def missing(self, data: Labelled) -> list[Missing]:
+        """List those of each of the metrics."""
+        return [found for metric in self.metrics for found in metric.missing(data)]
+
+    @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """Compute the figures of all metrics."""
         figures: dict[str, float] = {}
         for metric in self.metrics:
             metric.threshold, metric.pairs, metric.folds = self.threshold, self.pairs, self.folds
-            found = metric.figures(samples)
+            metric.left_out.clear()
+            found = self.if_possible(type(metric).__name__, partial(metric.figures, samples))
+            self.left_out += metric.left_out
             twice = figures.keys() & found.keys()
             if twice:
                 raise UserError(f"evaluation: two metrics give {min(twice)}; expected different names")

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from metric_module.distances import Distance
 from metric_module.distributed import shard
-from metric_module.errors import UserError
+from metric_module.errors import NotComputableError
 from metric_module.evaluation.inputs import check_cutoffs
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
 from metric_module.evaluation.queries import gather_queries
@@ -55,6 +55,14 @@ class PairRetrievalMetric(EmbeddingMetric):
         super().__init__(distance)
         self.at = check_cutoffs(at)
         self.both_ways = both_ways
+        self.main_figure = f"ndcg_at_{10 if 10 in self.at else max(self.at)}" if self.at else "map"
+
+    @override
+    def figure_names(self, folds: int | None = None) -> list[str]:
+        """See :func:`pair_retrieval_metrics`."""
+        names = [f"{name}_at_{k}" for k in self.at for name in ("recall", "hit_rate", "ndcg")]
+        names += ["map", "mrr", "queries", "queries_without_positive"]
+        return [*names, *(f"reverse_{name}" for name in names)] if self.both_ways else names
 
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
@@ -100,7 +108,7 @@ def present(sought: Sought, ids: Tensor) -> Sought:
     if len(queries) == len(sought.queries) and len(references) == len(sought.references):
         return sought
     if not len(queries) or not len(references):
-        raise UserError(
+        raise NotComputableError(
             f"evaluation: expected queries and references among the samples that were read, got {len(queries)} "
             f"and {len(references)}"
         )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metric_module.errors import UserError
+from metric_module.errors import NotComputableError, UserError
 from metric_module.evaluation.verification.pair_counts import PairCounts, Pairs
 
 
@@ -39,7 +39,7 @@ def accept_rates(counts: PairCounts) -> tuple[Tensor, Tensor]:
     """
     same = int(counts.same.sum())
     if not same or not counts.different:
-        raise UserError(
+        raise NotComputableError(
             f"labels: expected pairs of one class and pairs of two, got {same} of one and {counts.different} of two"
         )
     return counts.same.cumsum(0).cpu().double() / same, counts.within.cpu().double() / counts.different
@@ -63,7 +63,7 @@ def rates(counts: PairCounts, pairs: Pairs, far: Sequence[float], threshold: flo
     figures = {"roc_auc": _area(counts), "eer": _equal_error(counts)}
     for rate in far:
         allowed = tar[false <= rate]
-        figures[f"tar_at_far_{_spell(rate)}"] = float(allowed[-1]) if len(allowed) else 0.0
+        figures[rate_name(rate)] = float(allowed[-1]) if len(allowed) else 0.0
     figures["best_threshold"] = _up(float(pairs.own(counts.thresholds)[best]))
     figures["balanced_accuracy"] = float(balanced[best])
     if threshold is not None:
@@ -71,6 +71,17 @@ def rates(counts: PairCounts, pairs: Pairs, far: Sequence[float], threshold: flo
         figures["balanced_accuracy_at_threshold"] = float(balanced[at])
         figures |= {"tar_at_threshold": float(tar[at]), "far_at_threshold": float(false[at])}
     return figures | {"same_pairs": float(counts.same.sum()), "different_pairs": float(counts.different)}
+
+
+def rate_name(rate: float) -> str:
+    """Name the true accept rate at a false accept rate.
+
+    Example:
+        >>> rate_name(0.001)
+        'tar_at_far_1e-3'
+    """
+    digits, exponent = f"{rate:e}".split("e")
+    return f"tar_at_far_{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def _area(counts: PairCounts) -> float:
@@ -88,12 +99,6 @@ def _equal_error(counts: PairCounts) -> float:
     x, y = (float(false[at - 1]), float(true[at - 1])) if at else (0.0, 0.0)
     dx, dy = float(false[at]) - x, float(true[at]) - y
     return x + dx * (1 - x - y) / (dx + dy)
-
-
-def _spell(rate: float) -> str:
-    """Write a rate as it appears in a name: 0.001 as 1e-3."""
-    digits, exponent = f"{rate:e}".split("e")
-    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def _up(value: float) -> float:

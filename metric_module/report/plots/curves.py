@@ -38,18 +38,20 @@ def read_curves(path: Path, before: int | None = None) -> dict[str, Curve]:
     return {name: curve[:: max(1, len(curve) // MOST_POINTS)] for name, curve in curves.items()}
 
 
-def training_plots(curves: Mapping[str, Curve]) -> dict[str, go.Figure]:
+def training_plots(curves: Mapping[str, Curve], monitor: str | None = None) -> dict[str, go.Figure]:
     """Plot what was logged during training.
 
     Args:
         curves: The curves by the figure's name.
+        monitor: The figure that selected the best checkpoint; it is plotted too if it is one of validation.
 
     Returns:
         ``loss``, ``census`` (shares of easy, semi-hard and hard triplets, as areas that fill the plot) and
         ``validation``; a plot without curves is left out.
     """
     loss, census, validation = go.Figure(), go.Figure(), go.Figure()
-    for name in ("train/loss", "val/loss", "val/recall_at_1", "val/map_at_r", "val/r_precision"):
+    own = [monitor] if monitor is not None and monitor.startswith("val/") else []
+    for name in dict.fromkeys(["train/loss", "val/loss", *own, "val/recall_at_1", "val/map_at_r", "val/r_precision"]):
         if name in curves:
             steps, values = zip(*curves[name], strict=True)
             stage, _, figure = name.partition("/")

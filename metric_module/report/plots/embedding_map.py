@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import distribution
 
 import plotly.graph_objects as go
 import torch
@@ -51,6 +52,7 @@ def umap(embeddings: Tensor) -> Tensor | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            distribution("umap-learn")  # a umap.py of the working folder, which any run may have written, is another
             from umap import UMAP
         except ImportError:
             return None

@@ -56,14 +56,15 @@ def roc_plot(curve: RocCurve, chosen: float | None = None) -> go.Figure:
     if chosen is None or place is None:
         name, place = "equal error", equal_error(curve)
         chosen = float(curve.thresholds[place])
-    false, true = float(curve.far[place]), float(curve.tar[place])
+    least = float(curve.far[curve.far > 0].min()) if bool((curve.far > 0).any()) else 1.0
+    false, true = max(float(curve.far[place]), least), float(curve.tar[place])  # the log scale has no 0
     plot.add_scatter(
         x=[false],
         y=[true],
         mode="markers+text",
         marker={"size": 11, "color": COLOURS["hard"]},
         text=[f"threshold {chosen:.3f}"],
-        textposition="top left",
+        textposition=_inwards(math.log(false / least), -math.log(least), true),
         name=name,
         hovertemplate=f"{name}: {chosen:.3f}<br>true accepts {true:.3f}<br>false accepts {false:.2g}<extra></extra>",
     )
@@ -87,6 +88,17 @@ def roc_table(curve: RocCurve, chosen: float | None = None) -> Table:
         for name, place in places.items()
     ]
     return Table("roc-table", ["at", "threshold", "false accepts", "true accepts"], rows, numeric=(1, 2, 3))
+
+
+def _inwards(place: float, width: float, true: float) -> str:
+    """Return the side of a mark on which its label lies inside the plot.
+
+    Args:
+        place: Distance of the mark from the left edge, in the units of ``width``.
+        width: Width of the plot.
+        true: Height of the mark, from 0 to 1.
+    """
+    return f"{'bottom' if true > 0.5 else 'top'} {'left' if place > 0.6 * width else 'right'}"
 
 
 def _thinned(far: Tensor) -> Tensor:

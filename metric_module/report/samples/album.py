@@ -24,18 +24,22 @@ class Look(TypedDict):
 
     Attributes:
         name: Its class, in words.
-        title: Class and id.
+        title: Class and name of the sample.
+        file: The name of the sample without its folders, for a caption.
         text: Its text; None if there is a picture.
         picture: Its picture as a data URI; None if there is a text.
     """
 
     name: str
     title: str
+    file: str
     text: str | None
     picture: str | None
 
 
-def album(ids: Iterable[int], labels: Mapping[int, int], show: Show | None, name: Name | None) -> dict[int, Look]:
+def album(
+    ids: Iterable[int], labels: Mapping[int, int], show: Show | None, name: Name | None, names: Name | None = None
+) -> dict[int, Look]:
     """Collect the looks of samples.
 
     Args:
@@ -43,6 +47,7 @@ def album(ids: Iterable[int], labels: Mapping[int, int], show: Show | None, name
         labels: Class by id, for the samples whose class is known.
         show: The data module's method; None shows each sample as a text with its id and class.
         name: The data module's method; None names each class by its number.
+        names: The data module's method; None names each sample by its id.
 
     Returns:
         The looks by id.
@@ -54,13 +59,15 @@ def album(ids: Iterable[int], labels: Mapping[int, int], show: Show | None, name
     every = sorted(set(ids))
     for start in range(0, len(every), AT_ONCE):
         part = every[start : start + AT_ONCE]
-        names = [f"class {labels.get(id, 'unknown')}" for id in part] if name is None else [*map(str, name(part))]
-        shown = [f"sample {id}, {word}" for id, word in zip(part, names, strict=True)] if show is None else show(part)
+        classes = [f"class {labels.get(id, 'unknown')}" for id in part] if name is None else [*map(str, name(part))]
+        files = [f"sample {id}" for id in part] if names is None else [*map(str, names(part))]
+        shown = [f"sample {id}, {word}" for id, word in zip(part, classes, strict=True)] if show is None else show(part)
         if len(shown) != len(part):
             raise UserError(f"datamodule.show: expected {len(part)} pictures or texts, got {len(shown)}")
-        for id, word, one in zip(part, names, shown, strict=True):
+        for id, word, file, one in zip(part, classes, files, shown, strict=True):
             text, picture = _text_or_picture(one)
-            found[id] = Look(name=word, title=f"{word}, sample {id}", text=text, picture=picture)
+            short = file.rpartition("/")[2] or file
+            found[id] = Look(name=word, title=f"{word}, {file}", file=short, text=text, picture=picture)
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lightning.pytorch import LightningDataModule
 
 from metric_module.datamodule_facts import DataModuleFacts
@@ -30,10 +31,12 @@ class Naming:
         self._split = None if split == "all" else split
 
     def labels(self, block: Block) -> pa.Array:
-        """Class names ``(n,)``; without them, the integer labels as text."""
+        """Class names ``(n,)``; without them, the integer labels as text; null for a sample without label."""
         if self._class_names_of is None:
-            return pa.array(block.labels).cast(pa.string())
-        return pa.array(self._class_names_of(block.ids.tolist()), pa.string())
+            names = pa.array(block.labels).cast(pa.string())
+        else:
+            names = pa.array(self._class_names_of(block.ids.tolist()), pa.string())
+        return pc.if_else(pa.array(block.labels == -1), None, names)
 
     def names(self, block: Block) -> pa.Array:
         """Names of samples ``(n,)``: in relations every sample has one, elsewhere it is the id."""

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from metric_module.config.plain import plain
+from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.storage.atomic import beside
 from metric_module.tasks.build import Parts
 from metric_module.tasks.checkpoint import restore
 from metric_module.tasks.embedding.shards import Shards
 from metric_module.tasks.embedding.split import embed_split
+from metric_module.tasks.run_files import write_config
 
 FORMATS = ("arrow", "parquet", "npz")
 
@@ -33,6 +36,7 @@ def embed(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the configuration or the data is wrong, an embedding is not finite, or the file cannot be written.
     """
+    cfg = plain(cfg)
     if cfg.task.format not in FORMATS:
         raise UserError(f"task.format: expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {cfg.task.format!r}")
     cfg.logger = {}  # there is nothing to log
@@ -40,6 +44,7 @@ def embed(cfg: DictConfig) -> dict[str, float]:
     file = Path(cfg.output_dir) / f"embeddings.{cfg.task.format}"
     samples, width = embed_to_file(parts, cfg.task.split, file)
     if parts.trainer.is_global_zero:
+        write_config(cfg)
         origin = weights or "the encoder as it was built, no ckpt_path"
         print(f"{samples:,} embeddings of {width} numbers (split {cfg.task.split}; {origin}) written to {file}")
     return {"embed/samples": float(samples), "embed/width": float(width)}
@@ -75,6 +80,9 @@ def embed_to_file(parts: Parts, split: str, path: Path) -> tuple[int, int]:
             write_file(part, path.suffix[1:], shards, Naming(parts.datamodule, split), about)
         return len(shards.ids), shards.width
 
+    accept_any_items = DataModuleFacts(parts.datamodule).accept_any_items
+    if accept_any_items is not None:
+        accept_any_items()
     try:
         return embed_split(parts, split, path.parent, write)
     except OSError as error:

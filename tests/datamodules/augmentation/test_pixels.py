@@ -50,6 +50,16 @@ def draw(monkeypatch: pytest.MonkeyPatch) -> Tensor:
     return draws
 
 
+@pytest.mark.parametrize(("kind", "tolerance"), [(torch.bfloat16, 0.02), (torch.float16, 2e-3), (torch.float64, 1e-5)])
+def test_the_result_has_the_type_of_the_images(kind: torch.dtype, tolerance: float) -> None:
+    images, keys = pictures().to(kind), torch.arange(4)
+    augmented = STRONG(images, keys)
+    exact = STRONG(images.float(), keys)
+    assert augmented.dtype == kind
+    assert not torch.equal(exact, images.float())
+    torch.testing.assert_close(augmented.float(), exact, atol=tolerance, rtol=0)
+
+
 def test_no_strength_changes_nothing() -> None:
     images = pictures()
     torch.testing.assert_close(NONE(images, torch.arange(4)), images)

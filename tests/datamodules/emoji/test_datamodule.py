@@ -15,14 +15,14 @@ from PIL import Image
 from datamodules.emoji import datamodule
 from datamodules.emoji.datamodule import FOLDER, EmojiDataModule, read_images, read_index
 from datamodules.sources.images_in_memory import ImagesInMemory
-from datamodules.sources.pictures import resize
 from metric_module.errors import UserError
+from metric_module.preprocessing.images import resize
 
 
 @pytest.fixture(scope="module")
 def data() -> EmojiDataModule:
-    """Make the data set at its default size."""
-    return EmojiDataModule()
+    """Make the data set at half the size of its tiles."""
+    return EmojiDataModule(image_size=32)
 
 
 @pytest.mark.parametrize(

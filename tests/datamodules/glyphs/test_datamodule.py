@@ -56,6 +56,16 @@ def test_files_that_are_no_fonts(tmp_path: Path) -> None:
     assert [face.family for face in list_faces(tmp_path, ["Cyrl"])] == ["DejaVu Serif"]
 
 
+def test_a_font_that_freetype_refuses_is_named_and_skipped(few: Path, tmp_path: Path) -> None:
+    """A font without its table head: fontTools reads its names and letters, FreeType does not open it."""
+    shutil.copytree(few, tmp_path / "fonts")
+    content = (FONTS / "STIXGeneral.ttf").read_bytes()
+    (tmp_path / "fonts/broken.ttf").write_bytes(content.replace(b"head", b"none", 1))
+    with pytest.warns(UserWarning, match=r"^data: 1 fonts cannot be rendered, and are skipped: \S+broken.ttf \(.+\)$"):
+        found = module(tmp_path / "fonts").samples
+    assert torch.equal(found.labels, module(few).samples.labels)
+
+
 def test_letters_are_centred_and_keep_their_size() -> None:
     images = render(str(SERIF), ["o", "O", "Щ", "\u200b"], 32)
     assert set(images) == {"o", "O", "Щ"}, "nothing without ink"

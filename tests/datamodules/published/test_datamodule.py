@@ -17,7 +17,13 @@ from tests.helpers.command_line import command_in
 
 
 def module(root: Path, **settings: Any) -> PublishedDataModule:
-    given: dict[str, Any] = {"read": Omniglot(), "image_size": 8, "official": False, "preflight": False}
+    given: dict[str, Any] = {
+        "read": Omniglot(),
+        "image_size": 8,
+        "official": False,
+        "preflight": False,
+        "num_workers": 0,
+    }
     return PublishedDataModule(root=str(root), **{**given, **settings})
 
 

@@ -97,9 +97,8 @@ def test_it_goes_on_in_mid_epoch_bit_for_bit(stop: int, tmp_path: Path) -> None:
 
 
 def test_captions_and_images(tmp_path: Path) -> None:
-    data = CaptionsDataModule(
-        path=str(captions(tmp_path)), image_size=8, cache_dir=str(tmp_path / "cache"), queries_per_batch=8
-    )
+    path, cache = str(captions(tmp_path)), str(tmp_path / "cache")
+    data = CaptionsDataModule(path=path, cache_dir=cache, queries_per_batch=8, image_size=8, num_workers=0)
     data.prepare_data()
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
@@ -124,7 +123,7 @@ def test_captions_and_images(tmp_path: Path) -> None:
     ).any()
     (tmp_path / "red0.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"^data: 1 files that cannot be read: .*red0.png \(empty file\)$"):
-        data.prepare_data()
+        CaptionsDataModule(path=path, cache_dir=cache).prepare_data()
     assert data.data.reference is not None
     with pytest.raises(UserError, match=r"^data: cannot read .*red0.png"):
         data.data.reference.inputs(torch.arange(40))
@@ -134,7 +133,13 @@ def test_several_labels(tmp_path: Path) -> None:
     path = labelled(tmp_path)
     labels = [set(line.partition(",")[2].split("|")) for line in path.read_text().splitlines()[1:]]
     data = MultiLabelDataModule(
-        path=str(path), image_size=8, queries_per_batch=6, random_references=12, preflight=False
+        path=str(path),
+        image_size=8,
+        queries_per_batch=6,
+        positives_per_query=1,
+        random_references=12,
+        preflight=False,
+        num_workers=0,
     )
     itself = 0
     for batch in data.train_dataloader():

@@ -78,7 +78,11 @@ def test_a_separator_that_no_row_has() -> None:
     with pytest.warns(
         UserWarning, match=r"^data: labels: no row has the separator '\|', so each image has a single label$"
     ):
-        assert labels_of(pa.chunked_array([["a;b"], ["c"]])) == [["a;b"], ["c"]]
+        assert labels_of(pa.chunked_array([["a b"], ["c"]])) == [["a b"], ["c"]]
+    with pytest.warns(
+        UserWarning, match=r"label; ',' is in 2 of 3 rows: to split there give datamodule.separator='\",\"'$"
+    ):
+        labels_of(pa.chunked_array([["a,b", "a;b"], ["c,d"]]))
     assert labels_of(pa.chunked_array([["a;b"]])) == [["a;b"]]
     assert labels_of(pa.chunked_array([["a;b"], ["c"]]), separator=";") == [["a", "b"], ["c"]]
 

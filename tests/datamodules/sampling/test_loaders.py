@@ -8,6 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from datamodules.sampling.dataset import SampleDataset, Samples
+from datamodules.sampling.loaders import Loader, make_loader
+from datamodules.sampling.pk_sampler import ShardedSampler
+from metric_module.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
@@ -74,3 +80,14 @@ def test_a_process_that_is_no_worker_is_left_to_end_by_itself() -> None:
     code, workers, errors = ended("val", "multiprocessing.Process(target=lambda: (time.sleep(1), print(7))).start()")
     assert (code, workers[2:]) == (0, [7]), errors
     assert not any(map(is_alive, workers[:2]))
+
+
+@pytest.mark.filterwarnings("ignore:Got pickle error")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch's iterator, half made
+def test_a_function_that_cannot_be_sent_to_a_worker() -> None:
+    samples = Samples(lambda ids: ids.float(), torch.arange(8) // 2, {})
+    loader = make_loader(Loader, SampleDataset(samples, torch.arange(8)), ShardedSampler(8), 4, workers=1)
+    loader.multiprocessing_context = "spawn"
+    expected = r"^datamodule.num_workers=1: the data cannot be sent to worker processes \(Can't pickle .*num_workers=0$"
+    with pytest.raises(UserError, match=expected):
+        iter(loader)

@@ -166,7 +166,7 @@ def test_as_many_classes_as_there_are(classes: int, expected: int) -> None:
 
 def test_ranks_do_not_change_how_many_classes_there_are() -> None:
     assert PKSampler([0, 0, 1, 1, 2, 2, 3, 3], None, 2, world_size=2).classes_per_batch == 4
-    with pytest.raises(UserError, match=r"datamodule.classes_per_batch: expected a multiple of 3 processes, got 4"):
+    with pytest.raises(UserError, match="expected a multiple of 3 processes, for example 3, got 4"):
         PKSampler([0, 0, 1, 1, 2, 2, 3, 3], None, 2, world_size=3)
     with pytest.raises(
         UserError, match=r"classes_per_batch: expected at most 1, the number of training classes, or null .* got 2$"
@@ -179,7 +179,7 @@ def test_ranks_do_not_change_how_many_classes_there_are() -> None:
     [
         ({"classes_per_batch": 0}, "^datamodule.classes_per_batch: expected an integer >= 1, got 0$"),
         ({"samples_per_class": -2}, "^datamodule.samples_per_class: expected an integer >= 1, got -2$"),
-        ({"world_size": 3}, "datamodule.classes_per_batch: expected a multiple of 3 processes, got 4"),
+        ({"world_size": 3}, "datamodule.classes_per_batch: expected a multiple of 3 processes, for example 3, got 4"),
         ({"rank": 2, "world_size": 2}, "expected 0 <= rank < world_size, got rank=2 and world_size=2"),
         ({"rank": -1}, "got rank=-1 and world_size=1"),
         (

@@ -83,7 +83,7 @@ def test_arguments_out_of_range() -> None:
         ({"extra": -1}, r"random_references: expected an integer >= 0, got -1"),
         ({"extra": 61}, r"random_references: expected at most 60 references, got 61"),
         ({"size": 21}, rf"queries_per_batch: expected at most the {len(ANCHORS)} training queries, got 21"),
-        ({"world_size": 4}, r"queries_per_batch: expected a multiple of 4 processes, got 6"),
+        ({"world_size": 4}, r"queries_per_batch: expected a multiple of 4 processes, for example 4, got 6"),
     ):
         with pytest.raises(UserError, match=f"^datamodule.{message}$"):
             sampler(**settings)

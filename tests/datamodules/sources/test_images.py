@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from datamodules.sampling.dataset import BadSampleError
-from datamodules.sources.images import ImageFiles, StoredImages, read_image
+from datamodules.sources.images import ImageFiles, StoredImages
 from datamodules.sources.paths import Paths
-from datamodules.sources.preflight import bad_images
+from datamodules.sources.preflight import check_images
+from metric_module.preprocessing import ImageInput
 
 RAMP = np.tile(np.linspace(0, 255, 32, dtype=np.uint8), (32, 1))  # (32, 32), dark at the left
 HALF = np.where(np.arange(32) < 16, 0, 255).astype(np.uint8) * np.ones((32, 1), np.uint8)  # (32, 32)
@@ -27,7 +28,7 @@ def read(image: Image.Image, kind: str = "PNG", **options: Any) -> np.ndarray:
     file = io.BytesIO()
     image.save(file, kind, **options)
     file.seek(0)
-    return read_image(file, 8)
+    return ImageInput(8).pixels(file)
 
 
 def test_grey_values_survive_in_every_mode() -> None:
@@ -48,7 +49,7 @@ def test_sixteen_bits_in_every_format() -> None:
     for kind in ("PNG", "TIFF"):
         assert abs(read(Image.fromarray(sixteen_bits), kind) - plain).max() <= 1, kind
     file = io.BytesIO(b"P5 32 32 65535\n" + sixteen_bits.astype(">u2").tobytes())  # mode I, as PNG with older Pillow
-    assert abs(read_image(file, 8) - plain).max() <= 1
+    assert abs(ImageInput(8).pixels(file) - plain).max() <= 1
 
 
 @pytest.mark.parametrize("pixels", [RAMP.astype(np.float32) / 255, RAMP.astype(np.int32)])
@@ -57,7 +58,7 @@ def test_pixels_of_undefined_range_are_refused(pixels: np.ndarray, tmp_path: Pat
     image.save(tmp_path / "a.tif")
     reason = rf"a.tif \(expected pixels of 8 or 16 bits, got Pillow's mode {image.mode}: convert the image\)"
     paths = Paths([str(tmp_path / "a.tif")])
-    (message,) = bad_images(paths, {}, None)
+    (message,), _ = check_images(paths, None)
     assert re.match(f"1 files that cannot be read: .*{reason}$", message)
     with pytest.raises(BadSampleError, match=reason):
         ImageFiles(paths, 8)(torch.tensor([0]))

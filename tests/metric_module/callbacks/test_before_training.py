@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import Samples
 from metric_module import TripletModule, UserError
@@ -51,6 +52,19 @@ def fit(folder: Path, *callbacks: BeforeTraining, kind: type[Clouds] = Clouds, *
     fitting.save_checkpoint(folder / "end.ckpt")
     fitting.validate(model, datamodule=source, verbose=False, weights_only=True)
     return model
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64"])
+def test_samples_are_converted_to_the_precision_of_the_trainer(tmp_path: Path, precision: str) -> None:
+    looks = [BeforeTraining(), BeforeTraining()]
+    for look, name in zip(looks, ("32", precision), strict=True):
+        model = tiny()
+        model._optimizer = torch.optim.SGD  # has no eps, which may be 0 in float16
+        trainer(tmp_path, callbacks=[look], precision=name, max_steps=1).fit(model, datamodule=data())
+    exact, found = (look.before for look in looks)
+    assert exact is not None and found is not None and 0 < exact.hard[10] < 1 and 0 < exact.easy[10] < 1
+    for field in ("easy", "semihard", "hard"):
+        torch.testing.assert_close(getattr(found, field), getattr(exact, field), atol=0.05, rtol=0)
 
 
 def test_the_whole_of_val_before_and_after(tmp_path: Path) -> None:
@@ -155,6 +169,19 @@ def test_a_validation_of_other_samples_is_no_comparison(tmp_path: Path) -> None:
     trainer(tmp_path, callbacks=[look]).fit(model, datamodule=data())
     trainer(tmp_path, callbacks=[look], limit_val_batches=1).validate(model, datamodule=data(), verbose=False)
     assert look.before is not None and look.after is None
+
+
+@pytest.mark.filterwarnings("ignore:Your `val_dataloader`'s sampler has shuffling enabled")
+@pytest.mark.parametrize(("shuffle", "measured"), [(False, list(range(20))), (True, None)])
+def test_the_first_of_several_loaders_without_ids(tmp_path: Path, shuffle: bool, measured: list[int] | None) -> None:
+    class Plain(Clouds):
+        def val_dataloader(self) -> list[DataLoader[Any]]:
+            points = TensorDataset(torch.randn(20, 6), torch.arange(20) // 5)
+            return [DataLoader(points, batch_size=7, shuffle=shuffle), DataLoader(points, batch_size=3)]
+
+    look = BeforeTraining()
+    trainer(tmp_path, callbacks=[look], max_epochs=1).fit(tiny(), datamodule=data(Plain))
+    assert (None if look.ids is None else look.ids.tolist()) == measured
 
 
 def test_without_a_data_module_nothing_is_measured(tmp_path: Path) -> None:

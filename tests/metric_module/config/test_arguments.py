@@ -91,10 +91,12 @@ def test_nothing_is_written_for_a_refused_argument(small: Compose, tmp_path: Pat
 
 
 def test_an_unknown_figure_to_monitor(small: Compose) -> None:
+    """A metric that does not name its figures leaves it to the first validation."""
+    mine = ("+evaluation.mine._target_=tests.helpers.my_metrics.Spread", "monitor=val/nothing")
     with pytest.raises(
         MisconfigurationException, match=r"monitor='val/nothing'.* could not find the monitored key"
     ) as error:
-        train(small("monitor=val/nothing"))
+        train(small(*mine))
     told = explain(error.value) or ""
     assert re.fullmatch(r"monitor: expected one of val/loss, (val/\w+, )*val/\w+, got val/nothing", told), told
     assert "val/map_at_r" in told
@@ -123,7 +125,7 @@ def test_a_method_of_a_class_may_build_a_part() -> None:
 
 def test_a_logger_whose_package_is_missing(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", False)
-    with pytest.raises(UserError, match=r"logger: a package is missing \(False\)"):
+    with pytest.raises(UserError, match=r"logger.wandb: a package is missing \(False\)"):
         train(small("logger=wandb"))
 
 
@@ -132,3 +134,16 @@ def test_an_argument_without_a_default_is_asked_for() -> None:
         UserError, match=r"datamodule.root: ImageFolderDataModule needs this argument; give \+datamodule.root"
     ):
         check_arguments("datamodule", {"_target_": "datamodules.ImageFolderDataModule"})
+
+
+def test_keys_that_say_how_a_target_is_called() -> None:
+    target = {"_target_": "metric_module.miners.All"}
+    for node, told in (
+        ({"_partial_": "yes"}, r"^x._partial_: expected one of False, True, got 'yes'$"),
+        ({"_recursive_": [1]}, r"^x._recursive_: expected one of False, True, got \[1\]$"),
+        ({"_convert_": "most"}, r"^x._convert_: expected one of none, partial, object, all, got 'most'$"),
+        ({"_args_": 3}, r"^x._args_: expected a list, got 3$"),
+        ({0: 1}, r"^x.0: expected the name of an argument, got 0$"),
+    ):
+        with pytest.raises(UserError, match=told):
+            check_arguments("x", target | node)

@@ -36,5 +36,5 @@ def test_a_mistake_leaves_nothing_checked(small: Compose) -> None:
 
 @pytest.mark.parametrize("task", [train, evaluate, embed, census])
 def test_a_task_that_is_called_from_python_checks(task: Callable[[DictConfig], object], small: Compose) -> None:
-    with pytest.raises(UserError, match="seed: expected an integer >= 0, got -1"):
+    with pytest.raises(UserError, match="seed: expected an integer from 0 to 4294967295, got -1"):
         task(small(f"task={task.__name__}", "seed=-1"))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_what_children_inherit(called: Path) -> None:
     with passed_on():
         assert (os.environ[WORDS], os.environ[PROGRAM]) == (json.dumps(["margin=0.1"]), "python run.py")
         assert os.environ["PYTHONPATH"] == str(ROOT)
-        assert "PYTHONSAFEPATH" not in os.environ
+        assert os.environ["PYTHONSAFEPATH"] == "1"
         assert _basic_subprocess_cmd() == [sys.executable, "-m", "metric_module.__main__", "margin=0.1"]
     assert not set(NAMES) & set(os.environ)
     assert sys.modules["__main__"].__spec__ is spec
@@ -63,19 +64,32 @@ def test_an_installed_package_needs_no_path(called: Path, monkeypatch: pytest.Mo
         assert "PYTHONPATH" not in os.environ
 
 
-def test_the_users_own_modules_come_first_but_for_our_names(called: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_modules_come_last(called: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = str(called)
-    monkeypatch.setattr(sys, "path", ["/env/bin", "/lib", str(ROOT)])
-    import_from(called)
-    assert sys.path == [here, "/env/bin", "/lib", str(ROOT)]
-    monkeypatch.setattr(sys, "path", [here, "/lib", str(ROOT)])
-    import_from(called)
-    assert sys.path == [here, "/lib", str(ROOT)], "as python -m left it"
+    for before in (
+        ["/env/bin", "/lib", str(ROOT)],
+        [here, "/env/bin", "/lib", str(ROOT)],
+        ["", "/env/bin", "/lib", str(ROOT)],
+    ):
+        monkeypatch.setattr(sys, "path", before)
+        import_from(called)
+        assert sys.path == ["/env/bin", "/lib", str(ROOT), here]
+    package(called, "umap")
     package(called, "datamodules")
+    other = called / "site"
+    other.mkdir()
+    package(other, "umap", "installed = True\n")
+    monkeypatch.setattr(sys, "path", [here, str(other), str(ROOT)])
     import_from(called)
-    assert sys.path == [str(ROOT), here, "/lib", str(ROOT)]
+    assert sys.path == [str(other), str(ROOT), here]
+    monkeypatch.delitem(sys.modules, "umap", raising=False)
+    assert import_module("umap").installed is True
+    monkeypatch.setattr(sys, "path", [here, str(other)])
+    import_from(called)
+    assert sys.path == [str(ROOT), str(other), here], "as if the project were not installed"
 
 
+@pytest.mark.integration
 def test_jobs_do_not_run_another_package_in_the_current_folder(tmp_path: Path) -> None:
     """Sweep with the path of run.py from a folder with packages of the same names."""
     package(tmp_path, "metric_module")

@@ -12,6 +12,7 @@ from metric_module.encoders import MLP, ConvNet, PixelConvNet, SeriesConvNet, Ti
 
 IMAGES = "a float tensor of shape [B, 3, H, W]"
 CONV = f"ConvNet: expected {IMAGES} (encoder.in_channels=3), got "
+TIMM = "TimmEncoder: expected a float tensor of shape [B, 3, H, W] (encoder.in_channels=3)"
 TEXTS = "; encoder=char_conv_net and encoder=text take texts"
 CHANNELS = "; channels come before height and width: inputs.permute(0, 3, 1, 2)"
 
@@ -33,12 +34,12 @@ CHANNELS = "; channels come before height and width: inputs.permute(0, 3, 1, 2)"
         (
             TimmEncoder("test_resnet"),
             ("a", "b"),
-            f"TimmEncoder: expected a float tensor of shape [B, C, H, W], got a tuple of str{TEXTS}",
+            f"{TIMM}, got a tuple of str{TEXTS}",
         ),
         (
             TimmEncoder("test_resnet"),
             torch.zeros(2, 3, 32, 32).long(),
-            "TimmEncoder: expected a float tensor of shape [B, C, H, W], got torch.int64 [2, 3, 32, 32]",
+            f"{TIMM}, got torch.int64 [2, 3, 32, 32]",
         ),
         (MLP(3), ["a"], f"MLP: expected a float tensor of shape [B, ...], got a list of str{TEXTS}"),
         (MLP(3), torch.zeros(3), "MLP: expected a float tensor of shape [B, ...], got torch.float32 [3]"),

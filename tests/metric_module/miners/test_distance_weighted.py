@@ -91,6 +91,24 @@ def test_refuses_where_the_density_does_not_hold(
         TripletCriterion(distance, DistanceWeighted())(embeddings, torch.arange(len(embeddings)) % 2)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_unit_vectors_of_half_precision_are_accepted(kind: torch.dtype) -> None:
+    """Also after they were converted to float32, as the memory and the evaluation do."""
+    rows = torch.randn(48, 64, generator=torch.Generator().manual_seed(0)).to(kind)
+    rows = torch.nn.functional.normalize(rows, dim=1)
+    labels = torch.arange(48) % 6
+    assert rows.dtype == kind
+    criterion = TripletCriterion(Euclidean(), DistanceWeighted(), 0.4)
+    losses = [criterion.train(False)(given, labels).loss for given in (rows, rows.float(), rows.double())]
+    assert losses[0] == losses[1] > 0 and losses[2].item() == pytest.approx(losses[0].item(), rel=1e-5)
+    longer = rows.float() * 1.005
+    assert (rows.float().norm(dim=1) - 1).abs().max() > (1e-3 if kind == torch.bfloat16 else 1e-5)
+    with pytest.raises(UserError, match=r"expected unit vectors, got one of length 1\.0"):
+        criterion(longer, labels)  # has more digits than half precision, so that rounding is no excuse
+    with pytest.raises(UserError, match=r"expected unit vectors, got one of length 1\.0[34]"):
+        criterion((rows.float() * 1.03).to(kind), labels)
+
+
 @pytest.mark.parametrize(("near", "far"), [(0.0, 1.4), (1.0, 0.5), (0.5, 2.5)])
 def test_refuses_cutoffs_out_of_range(near: float, far: float) -> None:
     with pytest.raises(UserError, match=f"expected 0 < cutoff < .* got cutoff={near}, nonzero_loss_cutoff={far}"):

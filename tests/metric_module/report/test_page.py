@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import pytest
 from jinja2 import UndefinedError
 
-from metric_module.report.page import Table, plot_spec, render, templates
+from metric_module.report.page import Link, Table, plot_spec, render, templates
 
 NASTY = "</script><img src=x onerror=alert(1)>&\"'"
 
@@ -80,3 +80,9 @@ def test_numeric_columns_are_marked() -> None:
     text = macro("table", Table("rows", ["name", "n"], [["a", "1"], ["b", "2"]], numeric=[1]))
     assert text.count('class="number"') == 3
     assert text.count("<tr>") == 3
+
+
+def test_a_cell_may_be_a_link() -> None:
+    text = macro("table", Table("rows", ["report"], [[Link(NASTY, 'a"b/report.html')], [NASTY]]))
+    assert [attributes["href"] for tag, attributes in Tags(text).seen if tag == "a"] == ['a"b/report.html']
+    assert "img" not in {tag for tag, _ in Tags(text).seen}

@@ -100,3 +100,13 @@ def test_one_class_has_no_curve(tmp_path: Path) -> None:
     found = run.queries._replace(**{name: part[:5] for name, part in run.queries._asdict().items()})
     text = run_page(run._replace(items=one, queries=found, after=None))
     assert text.count("There are no pairs of both kinds to compare: that takes two classes") == 2
+
+
+def test_samples_are_named_wherever_they_are_shown(tmp_path: Path) -> None:
+    """Queries, neighbours, confused classes and triplets have the file in a caption, and its folder in the title."""
+    text = run_page(made_up(tmp_path, names=lambda ids: [f"folder/{id}.png" for id in ids]))
+    shown = re.findall(r'<img class="shot" data-id="(\d+)" alt="[^"]*, folder/(\d+).png"', text)
+    assert shown and all(id == file for id, file in shown)
+    parts = {part: text.split(f'id="part-{part}"')[1].split("</section>")[0] for part in SECTIONS[3:6]}
+    assert [parts[part].count(".png</span>") for part in ("queries", "mined-triplets")] == [30 * 7, 18]
+    assert re.search(r'<span class="file">\d+.png and \d+.png</span>', parts["confused-classes"])

@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from metric_module.sweeps.ledger import read_jobs, read_plan
+from metric_module.sweeps.page import sweep_page
+from tests.helpers.sweep_folders import grid, leave
+
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -218,3 +222,38 @@ def test_a_threshold_is_read_off_the_curve(wide: Opened) -> None:
     page.mouse.move(box["x"] + box["width"] * 0.61, box["y"] + box["height"] * 0.5)
     page.locator("#roc .hovertext").first.wait_for()
     assert "threshold" in page.locator("#roc .hovertext").first.text_content()
+
+
+def test_a_printed_page_is_light_and_has_its_pictures(opened: Opened) -> None:
+    page = opened.page
+    ink = "getComputedStyle(document.body).color"
+    before = page.evaluate(ink)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.evaluate(ink) == "rgb(29, 34, 40)"
+    empty = "(all) => all.filter((one) => one.checkVisibility() && !one.src).length"
+    assert page.eval_on_selector_all("img[data-id]", empty) == 0
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(ink) == before
+
+
+def test_the_label_of_the_threshold_is_whole(opened: Opened) -> None:
+    label, plot = opened.page.locator("#roc .textpoint text").bounding_box(), opened.page.locator("#roc").bounding_box()
+    assert plot["x"] <= label["x"] and label["x"] + label["width"] <= plot["x"] + plot["width"]
+    assert label["y"] >= opened.page.locator("#roc .nsewdrag").bounding_box()["y"]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}-{size[1]}")
+def test_a_sweep_shows_its_intervals_and_leads_to_the_reports(browser: Any, tmp_path: Path, size: Any) -> None:
+    words = grid("margin=0.05,0.1", "miner=distance_weighted,semihard", "seed=1,2")
+    leave(tmp_path, words, [0.51, 0.52, 0.53, 0.55, 0.5, 0.4, 0.45, 0.44])
+    (tmp_path / "0" / "report.html").write_text("<title>one</title>")
+    (tmp_path / "sweep.html").write_text(sweep_page(read_jobs(tmp_path), read_plan(tmp_path), tmp_path))
+    window = Opened(browser, tmp_path / "sweep.html", *size)
+    hidden = "(all) => all.filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+    assert window.page.eval_on_selector_all(".scroll", hidden) == 0
+    window.page.get_by_role("link", name="report").click()
+    assert window.page.title() == "one"
+    window.context.close()
+    assert window.problems == []

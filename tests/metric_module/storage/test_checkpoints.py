@@ -14,7 +14,7 @@ import torch
 
 from metric_module import UserError
 from metric_module.callbacks.random_state import random_state, set_random_state
-from metric_module.storage.checkpoints import WholeCheckpointIO, load_checkpoint, newest_checkpoint
+from metric_module.storage.checkpoints import WholeCheckpointIO, load_checkpoint, map_checkpoint, newest_checkpoint
 from tests.helpers.forked import run_program
 
 
@@ -119,3 +119,24 @@ def test_something_else_is_no_checkpoint(tmp_path: Path) -> None:
     for name in ("list.ckpt", "missing.ckpt"):
         with pytest.raises(UserError, match=f"ckpt_path: .*{name} is not a checkpoint of plain tensors"):
             load_checkpoint(tmp_path / name)
+
+
+def test_the_newest_has_the_most_steps(tmp_path: Path) -> None:
+    """Not the latest time: the clock may have been set back, or the files copied in another order."""
+    for name, step, time in (("best", 285, 30), ("last", 363, 20), ("other", 363, 25), ("broken", "x", 40)):
+        torch.save({**content(), "global_step": step}, tmp_path / f"{name}.ckpt")
+        os.utime(tmp_path / f"{name}.ckpt", (time, time))
+    assert newest_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+    (tmp_path / "last.ckpt").unlink()
+    assert newest_checkpoint(tmp_path) == tmp_path / "other.ckpt"
+
+
+def test_a_mapped_checkpoint_is_the_same(tmp_path: Path) -> None:
+    torch.save(content(3), tmp_path / "new.ckpt")
+    torch.save(content(3), tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    for name in ("new", "old"):
+        weights = map_checkpoint(tmp_path / f"{name}.ckpt")["state_dict"]["weight"]
+        assert torch.equal(weights, torch.full((1000,), 3.0))
+    torch.save([1], tmp_path / "list.ckpt")
+    with pytest.raises(UserError, match=r"ckpt_path: .*list.ckpt is not a checkpoint of plain tensors"):
+        map_checkpoint(tmp_path / "list.ckpt")

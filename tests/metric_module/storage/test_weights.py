@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from metric_module import Encoder, UserError, __version__, load_encoder, save_encoder
 from metric_module.encoders import MLP, ConvNet, SeriesConvNet, TimmEncoder
+from metric_module.preprocessing import ImageInput
+from metric_module.storage.weights import for_training, read_preprocessing
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -42,6 +44,42 @@ def test_out_and_in_again(tmp_path: Path, name: str) -> None:
     assert torch.equal(first(inputs), second(inputs))
     assert load_file(path).keys() == first.state_dict().keys()
     assert [file.name for file in path.parent.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_names_are_those_without_compile(tmp_path: Path, whole: bool) -> None:
+    """Either the encoder or one of its modules is compiled; nothing is called, so nothing is compiled really."""
+    encoder, path = build("timm", 0), tmp_path / "a.safetensors"
+    compiled: Any = torch.compile(encoder) if whole else encoder
+    if not whole:
+        encoder.backbone = torch.compile(encoder.backbone)  # type: ignore[arg-type,assignment]
+    assert any("_orig_mod" in name for name in compiled.state_dict())
+    save_encoder(compiled, path, ImageInput(32))
+    plain = build("timm", 1)
+    load_encoder(plain, path)
+    assert load_file(path).keys() == plain.state_dict().keys()
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata()["encoder"] == "metric_module.encoders.timm.TimmEncoder"
+    assert read_preprocessing(path) == ImageInput(32)
+    other: Any = torch.compile(build("timm", 2))
+    load_encoder(other, path)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(other.state_dict()[f"_orig_mod.{name}"], value), name
+    save_file({f"_orig_mod.{name}": value for name, value in load_file(path).items()}, path)  # as written before
+    load_encoder(build("timm", 3), path)
+    assert read_preprocessing(path) is None
+
+
+def test_what_is_loaded_is_in_evaluation_mode(tmp_path: Path) -> None:
+    encoder = build("timm", 0)
+    save_encoder(encoder, tmp_path / "a.safetensors")
+    load_encoder(encoder, tmp_path / "a.safetensors")
+    assert not any(module.training for module in encoder.modules())
+    for_training(encoder)
+    assert all(module.training for module in encoder.modules())
+    encoder.eval()
+    for_training(encoder)
+    assert not encoder.training, "the user's own eval() stays"
 
 
 def test_metadata_and_rights(tmp_path: Path) -> None:

@@ -104,6 +104,30 @@ def test_a_signal_stops_the_sweep_and_is_no_failure(
     assert [(job.status, job.exit_code) for job in read_jobs(tmp_path)] == [(MISSING, None)]
 
 
+@pytest.mark.parametrize("started", [True, False])
+def test_a_job_that_was_stopped_before_it_started_leaves_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: bool
+) -> None:
+    answer(monkeypatch, 130, signal.SIGINT)
+    cfg, hydra = sweep(tmp_path / "0", resume=True)
+    (tmp_path / "0").mkdir()
+    if started:
+        (tmp_path / "0" / "config.yaml").touch()
+    with pytest.raises(SystemExit):
+        run_apart(cfg, hydra)
+    assert (tmp_path / "0" / "job.json").exists() is started
+
+
+def test_a_job_never_replaces_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer(monkeypatch, 0)
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "config.yaml").touch()
+    with pytest.raises(UserError, match=r"hydra.run.dir: .*/0 holds a run"):
+        run_apart(*sweep(tmp_path / "0"))
+    run_apart(*sweep(tmp_path / "0", resume=True))
+    assert len(asked) == 1
+
+
 def test_a_signal_after_the_last_step_stops_the_sweep_after_a_finished_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from metric_module.sweeps.ledger import (
     FAILED,
     MISSING,
     Job,
+    cell,
     label,
     read_jobs,
     read_plan,
@@ -91,3 +92,41 @@ def test_a_file_that_is_not_a_plan(tmp_path: Path) -> None:
     write_plan(tmp_path, plan([["a=1"]]))
     assert read_plan(tmp_path) == plan([["a=1"]])
     assert json.loads((tmp_path / "sweep.json").read_text())["jobs"] == [["a=1"]]
+
+
+def test_a_spreadsheet_reads_no_formula(tmp_path: Path) -> None:
+    evil = "=cmd|' /C calc'!A0"
+    jobs = [[f"encoder.name={evil}", "+datamodule.fold=-1", f"{evil}=1"], ["encoder.name=@a", "+datamodule.fold=2"]]
+    leave(tmp_path, jobs, [0.5, 0.25])
+    (tmp_path / "1" / "metrics.json").write_text('{"=val": {"a": -0.5}}')
+    write_ledger(tmp_path)
+    with (tmp_path / "sweep.csv").open(newline="", encoding="utf-8") as file:
+        header, one, two = csv.reader(file)
+    assert header[5:] == ["encoder.name", "+datamodule.fold", "", "'=val/a", *header[-3:]]
+    assert one[5:9] == [f"'{evil}", "-1", "cmd|' /C calc'!A0=1", ""]
+    assert two[5:9] == ["'@a", "2", "", "-0.5"]
+
+
+@pytest.mark.parametrize("text", ["+A1+B1*2", "+cmd|x", "-1+1", "@SUM(A1)", "\t=1", "\uff1d1"])
+def test_a_cell_that_begins_a_formula(text: str) -> None:
+    assert cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", ["-0.5", "+1e-3", "+datamodule.fold", "++a/b.c", "margin=0.1", "", 3, None])
+def test_a_cell_that_begins_none(value: object) -> None:
+    assert cell(value) == value
+
+
+@pytest.mark.parametrize(
+    "change", [{"words": 3}, {"jobs": [["a"], 1]}, {"options": [1]}, {"monitor": 1}, {"jobs": "a"}]
+)
+def test_a_plan_of_another_shape(tmp_path: Path, change: dict[str, object]) -> None:
+    (tmp_path / "sweep.json").write_text(json.dumps({**plan([["a=1"]])._asdict(), **change}))
+    with pytest.raises(ValueError, match=r"expected lists of texts, and a monitor, in .*sweep.json"):
+        read_plan(tmp_path)
+
+
+def test_a_plan_of_an_earlier_version_has_no_direction(tmp_path: Path) -> None:
+    found = {key: value for key, value in plan([["a=1"]], "val/eer")._asdict().items() if key != "lower"}
+    (tmp_path / "sweep.json").write_text(json.dumps(found))
+    assert read_plan(tmp_path).objective == ("val/eer", True)

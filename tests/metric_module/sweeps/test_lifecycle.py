@@ -99,6 +99,28 @@ def test_a_sweep_without_a_job_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_a_sweep_without_a_job_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    begin(tmp_path)
+    (tmp_path / "0").mkdir()
+    leave_sweep()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_second_sweep_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leave(tmp_path, grid("seed=1,2"), [0.5, None])
+    before = (tmp_path / "sweep.json").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        begin(tmp_path, words=("seed=3,4",))
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: hydra.sweep.dir: {tmp_path} holds a sweep; to continue it give resume_sweep={tmp_path}, "
+        "for another sweep give another folder\n"
+    )
+    leave_sweep()
+    assert (tmp_path / "sweep.json").read_bytes() == before
+
+
 def test_a_resumed_sweep_keeps_its_plan(tmp_path: Path) -> None:
     leave(tmp_path, grid("seed=1,2"), [None, None])
     before = read_plan(tmp_path)
@@ -117,3 +139,33 @@ def test_signals_between_jobs_end_the_sweep(tmp_path: Path, number: signal.Signa
     assert stop.value.code == 128 + number
     leave_sweep()
     assert signal.getsignal(number) is before
+
+
+def test_a_resumed_sweep_that_is_rejected_prints_nothing_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its command would be rejected again; ``sweep.csv`` and ``sweep.html`` are written all the same."""
+    leave(tmp_path, grid("seed=1,2"), [0.5, None])
+    begin(tmp_path, resume=True)
+    leave_sweep(refused=True)
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "sweep.html").is_file() and (tmp_path / "sweep.csv").is_file()
+
+
+def test_a_stopped_sweep_that_lacks_no_job_is_not_to_be_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(tmp_path)
+    leave(tmp_path, grid("seed=1,2"), [0.5, 0.6])
+    leave_sweep()
+    assert capsys.readouterr() == (f"2 of 2 jobs done, written to {tmp_path}/sweep.html and sweep.csv\n", "")
+
+
+def test_overrides_of_a_foreign_job_do_not_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(tmp_path)
+    leave(tmp_path, [["encoder.name=\x1b[2Ja"], ["encoder.name=b"]], [3, 0.5])
+    assert finish_sweep() == 1
+    told = capsys.readouterr().err
+    assert "job 0 (encoder.name=\\x1b[2Ja) failed" in told and "\x1b" not in told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,28 @@ def test_seeds_and_folds_together_are_runs(tmp_path: Path) -> None:
     output = text_of(made(tmp_path))
     assert "mean over 4 of 4 runs" in output
     assert "lightning-triplets -m datamodule.fold=0,1 seed=1,2 test=true" in output
+
+
+@pytest.mark.parametrize("evil", ["a'; rm -rf ~ #", "$(rm -rf ~)", "a|b&c>d"])
+def test_the_command_of_a_foreign_sweep_is_quoted(tmp_path: Path, evil: str) -> None:
+    leave(tmp_path, [[f"encoder.name={evil}"], ["encoder.name=b"]], [0.5, 0.2])
+    (command,) = re.findall(r'<div class="command"><code>(.*?)</code><button', made(tmp_path))
+    assert shlex.split(html.unescape(command))[1:] == [f"encoder.name={evil}", "test=true"]
+
+
+@pytest.mark.parametrize("evil", ["a\nrm -rf ~\n", "a\x1b[201~", "a\r"])
+def test_a_command_with_control_characters_cannot_be_copied(tmp_path: Path, evil: str) -> None:
+    leave(tmp_path, [[f"encoder.name={evil}"], ["encoder.name=b"]], [0.5, 0.2])
+    page = made(tmp_path)
+    assert "Copy</button>" not in page and "has control characters, shown as escapes" in page
+    assert re.search(r"<code>[^<]*encoder.name=a\\[^<]*</code></div>", page)
+
+
+def test_a_job_has_a_link_to_its_report(tmp_path: Path) -> None:
+    jobs = grid("margin=0.1,0.2", "seed=1")
+    leave(tmp_path, jobs, [0.5, 0.25])
+    (tmp_path / "0").rename(tmp_path / "a b")
+    (tmp_path / "a b" / "report.html").touch()
+    page = made(tmp_path)
+    assert [attributes["href"] for tag, attributes in Tags(page).seen if tag == "a"] == ["a%20b/report.html"]
+    assert "job setting val/map_at_r report 0 margin=0.1 0.5000 report 1 margin=0.2 0.2500 none" in text_of(page)

@@ -77,3 +77,12 @@ def test_a_folder_that_does_not_belong_to_a_sweep(tmp_path: Path, text: str | No
     message = r"resume_sweep: expected the folder of a sweep, with sweep.json in it, got "
     with pytest.raises(UserError, match=message + re.escape(str(tmp_path))):
         with_resume_sweep([f"resume_sweep={tmp_path}"])
+
+
+def test_options_with_control_characters_are_rejected(tmp_path: Path) -> None:
+    word = "encoder.name=a\x1b[201~\nb"
+    leave(tmp_path, own=[word])
+    message = r"^resume_sweep: 'encoder.name=a\\x1b\[201~\\nb' from .*sweep.json has control characters; type it again$"
+    with pytest.raises(UserError, match=message):
+        with_resume_sweep([f"resume_sweep={tmp_path}"])
+    assert word in with_resume_sweep([f"resume_sweep={tmp_path}", word])

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from metric_module.sweeps.ledger import DONE, FAILED, Job
-from metric_module.sweeps.settings import best, command_of, estimate, lower_is_better, settings, student
+from metric_module.sweeps.objective import Objective
+from metric_module.sweeps.settings import best, command_of, estimate, settings, student
 from tests.helpers.sweep_folders import grid
 
 
@@ -47,20 +48,15 @@ def test_seeds_and_folds_repeat_a_setting() -> None:
 
 def test_the_winner_has_the_best_mean_not_the_best_seed() -> None:
     found = settings(jobs(grid("margin=0.1,0.2", "seed=1,2"), [0.9, 0.1, 0.6, 0.6]))
-    assert [setting.name for setting in best(found, "val/map_at_r")] == ["margin=0.2"]
-    assert [setting.name for setting in best(found, "val/loss")] == ["margin=0.1"]
-    assert best(found, "val/mrr") == []
-    assert best([], "val/mrr") == []
+    assert [setting.name for setting in best(found, Objective("val/map_at_r", False))] == ["margin=0.2"]
+    assert [setting.name for setting in best(found, Objective("val/loss", True))] == ["margin=0.1"]
+    assert best(found, Objective("val/mrr", False)) == []
+    assert best([], Objective("val/mrr", False)) == []
 
 
 def test_ties_and_negative_figures() -> None:
     found = settings(jobs(grid("margin=0.1,0.2,0.3"), [-2.0, -1.0, -1.0]))
-    assert [setting.name for setting in best(found, "val/map_at_r")] == ["margin=0.2", "margin=0.3"]
-
-
-def test_lower_is_better_for_errors() -> None:
-    names = {"val/loss": True, "val/map_at_r": False, "val/eer": True, "test/triplet_loss": True, "val/lossless": False}
-    assert {name: lower_is_better(name) for name in names} == names
+    assert [setting.name for setting in best(found, Objective("val/map_at_r", False))] == ["margin=0.2", "margin=0.3"]
 
 
 def test_the_command_of_a_setting() -> None:

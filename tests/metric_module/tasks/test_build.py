@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from omegaconf import DictConfig
 
 from metric_module import UserError
 from metric_module.cli import check
 from metric_module.miners import BatchHard, Scheduled
 from metric_module.tasks import evaluate, train
-from metric_module.tasks.build import build
+from metric_module.tasks.build import build, check_reader
 from tests.helpers.small import Tiny
 from tests.metric_module.tasks.test_train import rows, state
 
@@ -183,3 +184,17 @@ def test_the_best_checkpoint_is_the_best(small: Compose, monitor: str, mode: str
 
     assert modes(f"monitor={monitor}") == [mode]
     assert modes(f"monitor={monitor}", "callbacks.best.mode=min") == ["min"], "what is typed wins"
+
+
+def test_a_strategy_that_reads_checkpoints_itself_is_refused() -> None:
+    told = r"^trainer.strategy: \w+ has a reader of checkpoints that can run code in them; give trainer.strategy=ddp$"
+    for strategy in (FSDPStrategy(), ModelParallelStrategy()):
+        with pytest.raises(UserError, match=told):
+            check_reader(strategy)
+    check_reader(DDPStrategy())
+
+
+def test_a_trainer_is_not_built_with_such_a_strategy(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SingleDeviceStrategy, "load_checkpoint", FSDPStrategy.load_checkpoint)
+    with pytest.raises(UserError, match=r"^trainer.strategy: SingleDeviceStrategy has a reader of checkpoints"):
+        build(small())

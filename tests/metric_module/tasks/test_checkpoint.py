@@ -30,18 +30,23 @@ def figures(folder: Path) -> Any:
     return json.loads((folder / "metrics.json").read_text())
 
 
+def compared(row: dict[str, float]) -> dict[str, float]:
+    """Leave out the loss, which was of the whole set at that time, and is of batches now."""
+    return {name: value for name, value in row.items() if name != "loss"}
+
+
 def test_its_best_checkpoint_is_evaluated(tmp_path: Path, command: Command) -> None:
     words = ("task=evaluate", "ckpt_path=run/checkpoints/best.ckpt", "trainer.accelerator=cpu", "report=false")
     assert command(*words, "hydra.run.dir=again") == 0
     for stage, row in EXPECTED["best"].items():
-        assert figures(tmp_path / "again")[stage] == pytest.approx(row, abs=1e-3)
+        assert compared(figures(tmp_path / "again")[stage]) == pytest.approx(compared(row), abs=1e-3)
 
 
 def test_it_is_resumed_to_its_end(tmp_path: Path, command: Command) -> None:
     assert command("resume=run") == 0
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 20
     for stage, row in EXPECTED["end"].items():
-        assert figures(tmp_path / "run")[stage] == pytest.approx(row, abs=1e-2)
+        assert compared(figures(tmp_path / "run")[stage]) == pytest.approx(compared(row), abs=1e-2)
     assert EXPECTED["end"]["val"]["recall_at_1"] > EXPECTED["best"]["val"]["recall_at_1"] + 0.01
 
 

@@ -110,6 +110,18 @@ def test_a_report_that_fails_loses_nothing(
     assert (tmp_path / "loud" / "metrics.json").exists()
 
 
+def test_figures_are_shown_although_they_cannot_be_written(
+    small: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise UserError("metrics.json: cannot write it (No space left on device)")
+
+    monkeypatch.setattr("metric_module.tasks.figures.write_metrics", full)
+    with pytest.raises(UserError, match=r"metrics.json: cannot write"):
+        train(small("trainer.max_epochs=1", "test=false", "report=false"))
+    assert "map_at_r" in capsys.readouterr().out.split("figure")[1]
+
+
 def test_queries_and_a_gallery_of_their_own() -> None:
     """The queries are the even rows, and the odd rows are searched."""
     generator = torch.Generator().manual_seed(0)

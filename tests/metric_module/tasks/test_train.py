@@ -45,13 +45,15 @@ def test_a_run_writes_its_folder(small: Compose, tmp_path: Path) -> None:
     assert not [path for path in folder.rglob("*") if "=" in path.name or "," in path.name]
 
 
-def test_the_saved_configuration_resolves_without_hydra(small: Compose, tmp_path: Path) -> None:
+def test_the_saved_configuration_holds_plain_values(small: Compose, tmp_path: Path) -> None:
     cfg = small("margin=0.3", "trainer.fast_dev_run=true")
     train(cfg)
     saved = OmegaConf.load(tmp_path / "run" / "config.yaml")
-    assert OmegaConf.to_container(saved, resolve=True) == OmegaConf.to_container(cfg, resolve=True)
+    given = OmegaConf.to_container(cfg, resolve=True)
+    given["monitor"] = given["callbacks"]["best"]["monitor"] = "val/map_at_r"  # type: ignore[index,call-overload]
+    given["callbacks"]["best"]["mode"] = "max"  # type: ignore[index,call-overload]  # null and auto, until it is built
+    assert OmegaConf.to_container(saved, resolve=False) == given
     assert saved.criterion.margin == 0.3
-    assert OmegaConf.to_container(saved)["criterion"]["margin"] == "${margin}"  # type: ignore[index,call-overload]
 
 
 def test_figures_are_those_of_the_best_checkpoint(small: Compose, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR
+from torch.utils.data import DataLoader, IterableDataset
 
 from metric_module import UserError
 from metric_module.config import conf_folder
 from metric_module.config.schema import register
-from metric_module.training.optimizers import build_optimizer, build_scheduler, parameter_groups
+from metric_module.training.optimizers import build_optimizer, build_scheduler, follow_optimizer, parameter_groups
 from metric_module.training.schedules import warmup_cosine
-from tests.helpers.training import loader, module, trainer
+from tests.helpers.training import Triples, loader, module, trainer
 
 CONF = conf_folder()
 SCHEDULERS = sorted(path.stem for path in (CONF / "scheduler").glob("*.yaml"))
@@ -57,6 +59,8 @@ def test_the_longest_name_wins_and_names_end_at_dots() -> None:
 def test_without_factors_the_optimizer_is_as_it_was() -> None:
     model = module(optimizer=SGD)
     made, plain = build_optimizer(model, SGD, {}), SGD(model.parameters())
+    (group,) = made.param_groups
+    assert group.pop("configured") == {"lr": 0.4, "momentum": 0.9, "dampening": 0, "nesterov": False, "weight_decay": 0}
     assert made.state_dict() == plain.state_dict()
     both = [part.param_groups[0]["params"] for part in (made, plain)]
     assert all(one is other for one, other in zip(*both, strict=True))
@@ -213,3 +217,101 @@ def test_a_schedule_without_regard_to_the_factors_is_refused() -> None:
 def test_an_optimizer_without_groups() -> None:
     with pytest.raises(UserError, match=r"module\.lr_scale: the optimizer takes no groups .*LBFGS doesn't support"):
         build_optimizer(module(), torch.optim.LBFGS, SCALE)
+
+
+def test_an_eps_that_is_zero_in_half_precision_is_refused(tmp_path: Path) -> None:
+    message = r"^optimizer\.eps: 1e-08 of AdamW is 0 in float16, .* give \+optimizer\.eps=1e-4, or trainer\.precision="
+    with pytest.raises(UserError, match=message):
+        trainer(tmp_path, precision="16-true").fit(module(), loader())
+    for settings in ({"precision": "bf16-true"}, {"precision": "32"}):
+        trainer(tmp_path, max_steps=1, **settings).fit(module(), loader())
+    own = module(optimizer=partial(torch.optim.AdamW, lr=1e-3, eps=1e-4))
+    trainer(tmp_path, precision="16-true").fit(own, loader())
+    assert all(weight.isfinite().all() for weight in own.parameters())
+
+
+def resumed(before: Any, after: Any, scheduler: Any = None, steps: int = 3) -> tuple[Any, Any]:
+    """Take some steps with one optimizer, then load its state and that of its schedule into another."""
+    parts = []
+    for factory in (before, after):
+        net = nn.Linear(2, 2)
+        optimizer = build_optimizer(net, factory, {})
+        parts.append((net, optimizer, None if scheduler is None else scheduler(optimizer)))
+    (net, old, schedule), (_, new, other) = parts
+    for _ in range(steps):
+        net(torch.ones(1, 2)).sum().backward()
+        old.step()
+        if schedule is not None:
+            schedule.step()
+    new.load_state_dict(old.state_dict())
+    if schedule is not None:
+        assert other is not None
+        other.load_state_dict(schedule.state_dict())
+        follow_optimizer(other)
+    return new, other
+
+
+def cosine(optimizer: Any) -> Any:
+    return warmup_cosine(optimizer, total_steps=10, warmup_fraction=0.2)
+
+
+def test_changed_options_are_honoured_by_a_restored_optimizer() -> None:
+    """As if training had begun with the new learning rate; options that callbacks changed meanwhile stay."""
+    before = partial(torch.optim.AdamW, lr=0.1, weight_decay=0.5, betas=(0.9, 0.99))
+    after = partial(torch.optim.AdamW, lr=0.02, weight_decay=0.25, betas=(0.9, 0.99))
+    for scheduler in (cosine, partial(torch.optim.lr_scheduler.StepLR, step_size=2, gamma=0.5)):
+        changed, schedule = resumed(before, after, scheduler)
+        same, whole = resumed(after, after, scheduler)
+        for _ in range(4):
+            (one,), (two,) = changed.param_groups, same.param_groups
+            assert 0 < one["lr"] == pytest.approx(two["lr"]) and one["weight_decay"] == 0.25
+            schedule.step(), whole.step()
+    (group,) = resumed(before, after)[0].param_groups
+    assert (group["lr"], group["weight_decay"]) == (0.02, 0.25)
+
+
+def test_unchanged_options_keep_what_the_checkpoint_says() -> None:
+    net = nn.Linear(2, 2)
+    old, new = (build_optimizer(net, partial(SGD, lr=0.4), {}) for _ in range(2))
+    old.param_groups[0].update(lr=0.01, weight_decay=0.7)  # by a callback
+    new.load_state_dict(old.state_dict())
+    assert (new.param_groups[0]["lr"], new.param_groups[0]["weight_decay"]) == (0.01, 0.7)
+
+
+def test_a_state_of_an_earlier_version_has_its_own_values() -> None:
+    net = nn.Linear(2, 2)
+    old = torch.optim.SGD(net.parameters(), lr=0.4, weight_decay=0.1)
+    new = build_optimizer(net, partial(torch.optim.SGD, lr=0.2, weight_decay=0.1), {})
+    new.load_state_dict(old.state_dict())
+    assert (new.param_groups[0]["lr"], new.param_groups[0]["weight_decay"]) == (0.2, 0.1)
+
+
+def test_schedules_within_a_schedule_follow() -> None:
+    def sequence(optimizer: Any) -> Any:
+        parts = [torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0), cosine(optimizer)]
+        return torch.optim.lr_scheduler.SequentialLR(optimizer, parts, milestones=[2])
+
+    _, schedule = resumed(partial(torch.optim.SGD, lr=0.4), partial(torch.optim.SGD, lr=0.1), sequence)
+    assert [part.base_lrs for part in schedule._schedulers] == [[0.1], [0.1]]
+
+
+@pytest.mark.parametrize(("name", "value", "old"), [("lr", 0.2, "0.4"), ("momentum", 0.5, "0.9")])
+def test_an_option_that_its_schedule_sets_is_refused(name: str, value: float, old: str) -> None:
+    once = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.4, total_steps=10)
+    before = partial(torch.optim.SGD, lr=0.4, momentum=0.9)
+    message = rf"^optimizer.{name}: the schedule of the checkpoint sets it by itself; resume with {old}$"
+    with pytest.raises(UserError, match=message):
+        resumed(before, partial(before, **{name: value}), once)
+    same, _ = resumed(before, before, once)
+    assert same.param_groups[0]["momentum"] != 0.9, "it is cycled"
+
+
+def test_a_loader_without_a_length_needs_max_steps(tmp_path: Path) -> None:
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            yield from Triples().batches
+
+    fit = partial(trainer(tmp_path, max_epochs=1).fit, train_dataloaders=DataLoader(Stream(), batch_size=None))
+    with pytest.raises(UserError, match=r"^trainer.max_steps: the schedule needs the number of steps, .*=constant$"):
+        fit(module(scheduler=warmup_cosine))
+    fit(module())

@@ -113,9 +113,39 @@ def test_mistakes_are_named() -> None:
         metric.update(x, labels, ids, queries=ids > 3)
     with pytest.raises(UserError, match=r"far: expected different rates in \(0, 1\), got \[2\]"):
         VerificationMetric(far=(2,))
-    with pytest.raises(UserError, match="got 0 of one and 4005 of two"):
-        fill(VerificationMetric(), x, ids).compute()
     with pytest.raises(UserError, match="ways: expected an integer >= 2, got 1"):
         FewShotMetric(ways=1)
     with pytest.raises(UserError, match="runs: expected an integer >= 1, got 0"):
         ClusteringMetric(runs=0)
+
+
+def test_figures_that_the_samples_do_not_allow_are_left_out_and_named() -> None:
+    x, labels = cloud()
+    few = FewShotMetric(**{**SMALL, "shots": (1, 80)})
+    group = MetricGroup([RetrievalMetric(), few, VerificationMetric(far=(0.1,))])
+    assert fill(group, x, labels).compute().keys() > {"map_at_r", "accuracy_3_way_1_shot", "roc_auc"}
+    (line,) = group.left_out
+    assert line.startswith("accuracy_3_way_80_shot: few-shot: expected at least 3 classes of more than 80 samples")
+    group.reset()
+    assert group.left_out == []
+    ids = torch.arange(len(x))  # each a class of its own
+    assert fill(group, x, ids).compute() == {}
+    assert [line.split(":")[0] for line in group.left_out] == [
+        "RetrievalMetric",
+        "accuracy_3_way_1_shot",
+        "accuracy_3_way_80_shot",
+        "VerificationMetric",
+    ]
+    assert group.left_out[-1].endswith("expected pairs of one class and pairs of two, got 0 of one and 4005 of two")
+
+
+def test_a_part_of_a_metric_is_left_out_alone() -> None:
+    x, labels = cloud()
+    alone = RetrievalMetric()
+    alone.update(x, labels, torch.arange(len(x)), groups=labels)
+    assert alone.compute()["map_at_r"] > 0
+    (line,) = alone.left_out
+    assert line.startswith("cross_group: labels: expected a query with another item of its class in another group")
+    group = MetricGroup([ClusteringMetric(), RetrievalMetric()])
+    assert fill(group, x, torch.zeros_like(labels)).compute()["map_at_r"] == 1
+    assert group.left_out == ["ClusteringMetric: clustering: expected at least 2 classes, got 1"]

@@ -221,7 +221,29 @@ def test_mistakes_are_named() -> None:
     metric.update(embeddings, labels, ids, groups)
     with pytest.raises(UserError, match=r"groups: .* every batch or in none, got them missing here, given before"):
         metric.update(embeddings, labels, ids)
-    metric.reset()
-    metric.update(embeddings, ids, ids)
-    with pytest.raises(UserError, match="labels: expected a query with another item of its class"):
-        metric.compute()
+
+
+def test_equal_ids_are_one_sample_up_to_rounding() -> None:
+    embeddings, labels, ids, _ = samples()
+    metric = RetrievalMetric()
+    metric.update(embeddings, labels, ids)
+    first = metric.gathered().embeddings
+    metric.update(embeddings * 1.01, labels, ids)
+    assert torch.equal(metric.gathered().embeddings, first)
+    metric.update(embeddings[1:2] + 1, labels[1:2], ids[1:2])
+    message = (
+        rf"ids: expected one sample for each id, got different embeddings for id {int(ids[1])}; ids must be unique"
+    )
+    with pytest.raises(UserError, match=message):
+        metric.gathered()
+
+
+def test_an_empty_copy_shares_the_distance_alone() -> None:
+    embeddings, labels, ids, _ = samples()
+    metric = RetrievalMetric(Manhattan(), recall_at=(2,))
+    metric.update(embeddings, labels, ids)
+    copied = metric.empty_copy()
+    assert copied.distance is metric.distance and copied.recall_at == (2,) and not copied.ids
+    copied.update(embeddings, labels, ids)
+    copied.update(embeddings, labels, ids + 1)
+    assert len(metric.gathered().ids) == len(ids) and len(copied.gathered().ids) == 2 * len(ids)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,12 +34,24 @@ def test_umap_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
             return rows[:, :2]
 
     rows = torch.rand(20, 4)
+    monkeypatch.setattr(maps, "distribution", str)
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Fake))
     plane = maps.umap(rows)
     assert plane is not None and torch.equal(plane.float(), rows[:, :2])
     assert maps.umap(rows[:3]) is None, "too few for a map"
     monkeypatch.setitem(sys.modules, "umap", None)
     assert maps.umap(rows) is None
+
+
+def test_a_file_of_that_name_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    (tmp_path / "umap.py").write_text("raise RuntimeError('it ran')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "umap", raising=False)
+    monkeypatch.setattr(maps, "distribution", missing)
+    assert maps.umap(torch.rand(20, 4)) is None
 
 
 def test_two_planes_get_a_switch() -> None:
