@@ -21,8 +21,6 @@ DRAWS = 16
 LARGEST = {"rotation": 180.0, "scale": math.inf, "shear": 60.0, "hue": 180.0}
 """Maximum of each strength; 1 for all others."""
 
-AugmentFunction = Callable[[Tensor, Tensor], Tensor]
-
 
 @dataclass(unsafe_hash=True)  # not frozen: ddp_spawn copies a data module field by field, and would reject it
 class Augment:
@@ -162,6 +160,9 @@ class Augment:
         mask = inside[0][:, :, None] & inside[1][:, None, :]  # (B, H, W)
         return images.masked_fill_(mask[:, None], self.fill)
 
+
+AugmentFunction = Augment | Callable[[Tensor, Tensor], Tensor]
+"""Maps inputs ``(B, ...)`` and one key for each, int64 ``(B,)``, to new inputs; LightningCLI reads `Augment`."""
 
 IMAGE_AUGMENT = Augment()
 """Default augmentation of data modules of images."""

@@ -16,6 +16,8 @@ from typing_extensions import override
 from metric_module.errors import UserError
 from metric_module.storage.atomic import beside
 
+_FROM_SPAWNED = ".temp.ckpt"  # Lightning's name for the weights that a spawned process returns
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """Write checkpoints atomically, and read plain values and tensors alone, whatever the caller asks for.
@@ -49,7 +51,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Read a checkpoint, as :func:`load_checkpoint` does."""
+        """Read a checkpoint, as :func:`load_checkpoint` does; also weights alone, from processes of ``ddp_spawn``."""
+        if Path(str(path)).name == _FROM_SPAWNED:
+            return super().load_checkpoint(path, map_location, weights_only=True)
         return load_checkpoint(path, map_location)
 
 

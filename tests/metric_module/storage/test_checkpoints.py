@@ -140,3 +140,15 @@ def test_a_mapped_checkpoint_is_the_same(tmp_path: Path) -> None:
     torch.save([1], tmp_path / "list.ckpt")
     with pytest.raises(UserError, match=r"ckpt_path: .*list.ckpt is not a checkpoint of plain tensors"):
         map_checkpoint(tmp_path / "list.ckpt")
+
+
+def test_weights_that_a_spawned_process_returns_are_read_as_plain_tensors(tmp_path: Path) -> None:
+    """Lightning writes them under this name with ``trainer.strategy=ddp_spawn``; any other file is a checkpoint."""
+    for name in (".temp.ckpt", "other.ckpt"):
+        torch.save({"weight": torch.ones(2)}, tmp_path / name)
+    assert torch.equal(WholeCheckpointIO().load_checkpoint(tmp_path / ".temp.ckpt")["weight"], torch.ones(2))
+    with pytest.raises(UserError, match="is not a checkpoint of plain tensors"):
+        WholeCheckpointIO().load_checkpoint(tmp_path / "other.ckpt")
+    torch.save({"weight": Path}, tmp_path / ".temp.ckpt")
+    with pytest.raises(pickle.UnpicklingError):
+        WholeCheckpointIO().load_checkpoint(tmp_path / ".temp.ckpt")
