@@ -34,6 +34,7 @@ _NOT_LOGGED = re.compile(
 )
 _NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation, but you set")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_LOGGERS = re.compile(r"lightning\.(pytorch|fabric)\.loggers\.")
 _DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
 
 
@@ -48,7 +49,7 @@ def explain(error: BaseException) -> str | None:
     """
     chain = list(_chain(error))
     for cause in chain:
-        if _passes(cause, "lightning.pytorch.loggers"):
+        if any(_LOGGERS.match(module) for module in _modules(cause)):
             return f"logger: {one_line(cause)}"
         if isinstance(cause, UserError) or _is_from_lightning(cause):
             return _unknown_figure(cause) or one_line(cause)
@@ -106,11 +107,6 @@ def _is_from_lightning(error: BaseException) -> bool:
     kind = type(error).__name__
     raised_there = bool(modules := _modules(error)) and modules[-1].startswith("lightning.")
     return kind == "MisconfigurationException" or (raised_there and kind in {"ValueError", "RuntimeError"})
-
-
-def _passes(error: BaseException, package: str) -> bool:
-    """Return whether an exception came through the code of a package."""
-    return any(f"{module}.".startswith(f"{package}.") for module in _modules(error))
 
 
 def _modules(error: BaseException) -> list[str]:

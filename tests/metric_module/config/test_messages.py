@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
@@ -30,3 +32,10 @@ def test_an_error_in_a_loaders_worker_is_one_line() -> None:
     with pytest.raises(UserError, match="Original Traceback") as error:
         next(iter(DataLoader(Broken(), num_workers=1)))
     assert explain(error.value) == "data: cannot read a.png: (cannot identify image file)"
+
+
+def test_an_argument_that_a_loggers_package_rejects_is_one_line(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, unknown_key=1)
+    with pytest.raises(TypeError) as caught:
+        logger.experiment  # noqa: B018
+    assert (explain(caught.value) or "").startswith("logger: SummaryWriter.__init__() got an unexpected keyword")
