@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from metric_module.config import conf_folder
 from metric_module.config.messages import INNER, allowed
@@ -89,6 +89,20 @@ def _check_task(cfg: DictConfig) -> None:
         if key not in known:
             options = [str(name) for name in known if name not in INNER]
             raise UserError(f"unknown key {key!r} in task: {allowed(str(key), options)}; this is task={name}")
+    for key, default in known.items():
+        value = cfg.task.get(key)
+        off = value is None and key in cfg.task and isinstance(default, int)  # null: no limit
+        if key not in INNER and default is not None and not off and not _is_alike(value, default):
+            raise UserError(f"task.{key!s}: expected a value such as {default}, got {value}")
+
+
+def _is_alike(value: Any, default: Any) -> bool:
+    """Return whether a value is of the kind of a default: a list of its kind of items, a number, or of its type."""
+    if isinstance(default, ListConfig):
+        return isinstance(value, ListConfig) and all(_is_alike(item, default[0]) for item in value)
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, type(default))
 
 
 def _check_missing(cfg: DictConfig) -> None:
