@@ -121,9 +121,8 @@ class ResumableDataModule(LightningDataModule, ABC):
         problems = self.find_problems()
         if problems:
             raise UserError("data: " + "; ".join(problems))
-        self._checked.add(
-            self.for_training
-        )  # training, validation and test each call this; files that break in between are theirs
+        # Training, validation and test each call this; a file that breaks in between is their loader's to report.
+        self._checked.add(self.for_training)
 
     @override
     def setup(self, stage: str) -> None:

@@ -198,14 +198,12 @@ def _wants_traces() -> bool:
 
 def _is_from_a_job(error: BaseException) -> bool:
     """Return whether a task had started; before that, errors are about the command line, a yaml or the run's folder."""
-    modules = [frame.f_globals["__name__"].split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
-    names = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return "run_job" in names and not {*modules[names.index("run_job") :]} <= {
-        "hydra",
-        "omegaconf",
-        "pathlib",
-        "logging",
-    }
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [frame.f_code.co_name for frame in frames]
+    if "run_job" not in names:
+        return False
+    inside = {frame.f_globals["__name__"].split(".")[0] for frame in frames[names.index("run_job") :]}
+    return not inside <= {"hydra", "omegaconf", "pathlib", "logging"}
 
 
 def _refusal(error: Exception) -> str:

@@ -60,10 +60,10 @@ def with_trained_parts(words: list[str]) -> list[str]:
 
 def _kept(path: str) -> Mapping[str, Any]:
     """Return the configuration that a checkpoint keeps; empty if it keeps none."""
-    from metric_module.storage.checkpoints import load_checkpoint  # imports torch, which takes its time
+    from metric_module.storage.checkpoints import map_checkpoint  # imports torch, which takes its time
 
     check_file("ckpt_path", path, ("checkpoints/best.ckpt", "best.ckpt"))
-    kept = load_checkpoint(path).get("config")
+    kept = map_checkpoint(path).get("config")
     return kept if isinstance(kept, dict) else {}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Labelled(NamedTuple):
-    """What the data says about an evaluated set without embeddings.
+    """Labels, groups, queries and pairs of an evaluated set, without its embeddings.
 
     Attributes:
         labels: Class of each sample, int64 ``(N,)``.

@@ -89,7 +89,8 @@ def map_checkpoint(path: Any) -> dict[str, Any]:
         found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception:  # another format, or no checkpoint: decided below
         return load_checkpoint(path)
-    return found if isinstance(found, dict) else load_checkpoint(path)
+    has_state = isinstance(found, dict) and isinstance(found.get("state_dict"), dict)
+    return found if has_state else load_checkpoint(path)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -70,26 +70,24 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
     for message in _IGNORED:
         warnings.filterwarnings("ignore", message)
     whole: Any = OmegaConf.to_container(cfg)
-    nodes: dict[str, Any] = {name: OmegaConf.to_container(cfg[name]) for name in GROUPS}
-    for name, node in nodes.items():
-        check_group(name, node)
+    for name in GROUPS:
+        check_group(name, whole[name])
     # Otherwise trainer.deterministic also fills every new tensor with NaN first, a tenth of the time on CPUs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule: LightningDataModule = build_group("datamodule", nodes["datamodule"])
-    criterion: TripletCriterion = build_group("criterion", nodes["criterion"])
-    optimizer = build_group("optimizer", nodes["optimizer"])
-    scheduler = build_group("scheduler", nodes["scheduler"])
+    datamodule: LightningDataModule = build_group("datamodule", whole["datamodule"])
+    criterion: TripletCriterion = build_group("criterion", whole["criterion"])
+    optimizer = build_group("optimizer", whole["optimizer"])
+    scheduler = build_group("scheduler", whole["scheduler"])
     try_out(optimizer, scheduler)
-    encoder: Encoder = build_group("encoder", nodes["encoder"])
-    settings: Any = OmegaConf.to_container(cfg.module)
+    encoder: Encoder = build_group("encoder", whole["encoder"])
+    settings = dict(whole["module"])
     weights = settings.pop("encoder_weights")
     if weights is not None and encoder_weights:
         load_encoder(encoder, weights)
         for_training(encoder)
-    metric = MetricGroup([*build_group("evaluation", nodes["evaluation"], distance=criterion.distance).values()])
+    metric = MetricGroup([*build_group("evaluation", whole["evaluation"], {"distance": criterion.distance}).values()])
     resolve_monitor(cfg, metric)
-    nodes["callbacks"] = OmegaConf.to_container(cfg.callbacks)
     module = TripletModule(
         encoder=encoder,
         criterion=criterion,
@@ -100,15 +98,19 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
         **settings,
     )
     module.config = {key: whole[key] for key in (*KEPT, *COMPARED)}
-    return Parts(module, datamodule, _trainer(cfg, nodes))
+    return Parts(module, datamodule, _trainer(cfg))
 
 
-def _trainer(cfg: DictConfig, nodes: dict[str, Any]) -> Trainer:
+def _trainer(cfg: DictConfig) -> Trainer:
+    """Build the trainer, with the callbacks as :func:`resolve_monitor` has left them."""
+    nodes: Any = {name: OmegaConf.to_container(cfg[name]) for name in ("logger", "callbacks", "trainer")}
     loggers: list[Logger] = [*build_group("logger", nodes["logger"]).values()]
     callbacks = [one for one in build_group("callbacks", nodes["callbacks"]).values() if _has_use(one, cfg, loggers)]
     callbacks.append(CheckFigures(cfg.monitor, test=cfg.test is not False))
     plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]
-    trainer: Trainer = build_group("trainer", nodes["trainer"], logger=loggers, callbacks=callbacks, plugins=plugins)
+    trainer: Trainer = build_group(
+        "trainer", nodes["trainer"], {"logger": loggers, "callbacks": callbacks, "plugins": plugins}
+    )
     check_reader(trainer.strategy)
     return trainer
 

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from metric_module.config.arguments import check_arguments, locate
 from metric_module.config.messages import one_line
 from metric_module.config.trust import PARTS, check_target, leaves
+from metric_module.config.words import CAN_BE_OFF
 from metric_module.criterion import TripletCriterion
 from metric_module.distances import Distance
 from metric_module.errors import UserError
@@ -34,13 +35,11 @@ class Group(NamedTuple):
         kind: Class of the objects that it builds; for a function that builds one later, ``Callable``.
         several: Whether it names several objects, ``callbacks.ema``, each with a ``_target_`` of its own.
         later: Arguments that the program gives when it calls a ``_partial_`` node; None if it is built at once.
-        optional: Whether it can be switched off with ``null``.
     """
 
     kind: Any
     several: bool = False
     later: tuple[str, ...] | None = None
-    optional: bool = False
 
 
 GROUPS = {
@@ -50,11 +49,11 @@ GROUPS = {
     "criterion": Group(TripletCriterion),
     "datamodule": Group(LightningDataModule),
     "optimizer": Group(Callable, later=("params",)),
-    "scheduler": Group(Callable, later=("optimizer", "total_steps"), optional=True),
+    "scheduler": Group(Callable, later=("optimizer", "total_steps")),
     "evaluation": Group(EmbeddingMetric, several=True),
     "trainer": Group(Trainer),
-    "logger": Group(Logger, several=True, optional=True),
-    "callbacks": Group(Callback, several=True, optional=True),
+    "logger": Group(Logger, several=True),
+    "callbacks": Group(Callback, several=True),
 }
 """Groups that a task builds, in the order in which they are checked."""
 
@@ -70,7 +69,7 @@ def check_group(name: str, node: Any) -> None:
         UserError: If the group is empty although it is needed, a node has no ``_target_``, or an argument does not fit.
     """
     group = GROUPS[name]
-    if not node and group.optional:
+    if not node and name in CAN_BE_OFF:
         return
     if not isinstance(node, Mapping) or not node:
         raise UserError(f"{name}: expected what to build, got {node!r}; give {name}=<option>, --help lists them")
@@ -100,13 +99,13 @@ def _spelt(kind: Any) -> str:
     return " or ".join(f"a {one.__name__}" for one in get_args(kind) or (kind,))
 
 
-def build_group(name: str, node: Any, **given: Any) -> Any:
+def build_group(name: str, node: Any, given: Mapping[str, Any] | None = None) -> Any:
     """Build what a group describes, with plain lists and dicts for its values.
 
     Args:
         name: Name of the group.
         node: Its content, checked by :func:`check_group`.
-        given: Further arguments, for each of its objects.
+        given: Further arguments by name, for each of its objects.
 
     Returns:
         The object; for a group of several, a dict of them by name; None for an empty optional group of one.
@@ -116,7 +115,7 @@ def build_group(name: str, node: Any, **given: Any) -> Any:
             another kind.
     """
     group = GROUPS[name]
-    built = {path: _built(path, part, group.kind, given) for path, part in _parts(name, node or {})}
+    built = {path: _built(path, part, group.kind, given or {}) for path, part in _parts(name, node or {})}
     if group.several:
         return {path.removeprefix(f"{name}."): value for path, value in built.items()}
     return built.get(name)
@@ -159,7 +158,7 @@ def _parts(name: str, node: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(f"{name}.{key}", part) for key, part in node.items() if part is not None]
 
 
-def _built(path: str, node: Any, kind: Any, given: dict[str, Any]) -> Any:
+def _built(path: str, node: Any, kind: Any, given: Mapping[str, Any]) -> Any:
     try:
         built = instantiate(node, _convert_="all", **given)
     except InstantiationException as error:

@@ -26,7 +26,7 @@ from metric_module.evaluation.retrieval import measure_queries, retrieval_means
 from metric_module.evaluation.verification.metrics import measure_pairs
 from metric_module.evaluation.verification.rates import check_rates, rate_name
 
-# Names of all figures of each metric, as patterns.
+# Figures of metrics whose options make names of their own, as patterns.
 RETRIEVAL = ("recall_at_*", "r_precision", "map_at_r", "map", "mrr", "queries", "queries_without_positive")
 VERIFICATION = (
     "roc_auc",
@@ -38,8 +38,6 @@ VERIFICATION = (
     "*_pairs",
     "accuracy_*_fold*",
 )
-CLUSTERING = ("nmi", "ami")
-INSTANCES = ("ari", "groups", "best_threshold")
 
 
 class RetrievalMetric(EmbeddingMetric):
@@ -242,7 +240,7 @@ class ClusteringMetric(EmbeddingMetric):
         """See :class:`EmbeddingMetric`: clustering needs two classes."""
         classes = len(torch.unique(data.labels))
         reason = f"expected at least 2 classes, got {classes} (datamodule: labels, split)"
-        return [] if classes >= 2 else [Missing(CLUSTERING, reason)]
+        return [] if classes >= 2 else [Missing(self.figure_names(), reason)]
 
 
 class InstanceMetric(EmbeddingMetric):
@@ -274,7 +272,8 @@ class InstanceMetric(EmbeddingMetric):
     @override
     def missing(self, data: Labelled) -> list[Missing]:
         """See :class:`EmbeddingMetric`: instances are told apart within groups."""
-        return [Missing(INSTANCES, "the data has no groups (datamodule: groups)")] if data.groups is None else []
+        reason = "the data has no groups (datamodule: groups)"
+        return [Missing(self.figure_names(), reason)] if data.groups is None else []
 
 
 class MetricGroup(EmbeddingMetric):
