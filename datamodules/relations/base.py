@@ -21,7 +21,7 @@ from datamodules.sampling.relation_sampler import PairSampler
 from datamodules.sampling.splits import FRACTIONS
 from metric_module.batch import Batch
 from metric_module.evaluation import Sought
-from metric_module.preprocessing import Preprocessing
+from metric_module.preprocessing import Preprocessing, TowersInput
 
 
 @dataclass(eq=False, repr=False)
@@ -84,9 +84,14 @@ class PairDataModule(ResumableDataModule):
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """How a single item becomes an encoder input; None if queries and references are of two kinds."""
-        fetch = self.data.query.fetch
-        return fetch.preprocessing if self.data.reference is None and isinstance(fetch, Source) else None
+        """How a single item becomes an encoder input, or that of each tower; None if no source defines it."""
+        query, reference = self.data.query, self.data.reference
+        sides = {side.tower: side.fetch for side in (query, reference) if side is not None}
+        known = {tower: fetch.preprocessing for tower, fetch in sides.items() if isinstance(fetch, Source)}
+        towers = {tower: found for tower, found in known.items() if tower is not None and found is not None}
+        if reference is None:
+            return known.get(query.tower)
+        return TowersInput(towers) if towers else None
 
     @property
     def sought(self) -> Mapping[str, Sought]:

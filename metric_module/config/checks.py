@@ -17,6 +17,8 @@ from metric_module.errors import UserError
 _LARGEST_SEED = 2**32 - 1  # NumPy's
 _TEXT_ENCODER = "metric_module.encoders.TextEncoder"  # always pretrained
 
+_OF_TASKS = ("query", "gallery", "port")  # keys that few tasks read
+
 _checked: list[DictConfig] = []
 
 
@@ -84,7 +86,10 @@ def _check_task(cfg: DictConfig) -> None:
     path = conf_folder() / "task" / f"{name}.yaml"
     if home != "metric_module.tasks" or not path.is_file():
         return
-    known = OmegaConf.load(path)
+    known: Any = OmegaConf.load(path)
+    for unread in _OF_TASKS:
+        if cfg.get(unread) is not None and unread not in known.get("reads", []):
+            raise UserError(f"{unread}: task={name} does not read it; task=search and task=serve do")
     for key in cfg.task:
         if key not in known:
             options = [str(name) for name in known if name not in INNER]
@@ -139,6 +144,11 @@ def _check_training(cfg: DictConfig) -> None:
 
 def _check_checkpoint(cfg: DictConfig) -> None:
     path, weights = cfg.ckpt_path, cfg.module.encoder_weights
+    if cfg.task.get("needs_checkpoint") == "any":
+        if path is None or not Path(path).exists():
+            expected = "the folder of a run, a checkpoint or an exported folder"
+            raise UserError(f"ckpt_path: expected {expected}, got {path}; give ckpt_path=<run>")
+        return
     if None not in {path, weights} and path != "last":
         raise UserError(f"ckpt_path={path} has an encoder of its own: leave out module.encoder_weights={weights}")
     if path is None and weights is None and cfg.task.get("needs_checkpoint", False) and not _has_weights(cfg.encoder):

@@ -23,7 +23,7 @@ from omegaconf.errors import (
 from metric_module.config import conf_folder
 from metric_module.errors import UserError, did_you_mean, printable
 
-INNER = {"_target_", "_partial_", "hydra", "needs_checkpoint"}
+INNER = {"_target_", "_partial_", "hydra", "needs_checkpoint", "reads"}
 """Keys that users do not type."""
 
 _AMBIGUOUS = "Ambiguous value for argument "

@@ -90,6 +90,9 @@ class Config:
     seed: int = 0
     monitor: str | None = None
     ckpt_path: str | None = None
+    query: str | None = None
+    gallery: str | None = None
+    port: int | None = None
     test: bool | None = None
     debug: bool = False
     report: bool = True

@@ -42,7 +42,7 @@ _HOMES = ("metric_module", "datamodules", "torch", "lightning")
 # Path and name of an installed launcher or sweeper: Hydra imports all installed plugins in any case.
 _PLUGINS = re.compile(r"hydra\.(launcher|sweeper)\._target_ hydra_plugins\.[\w.]+")
 
-_TASKS = re.compile(r"metric_module\.tasks\.(train|evaluate|embed|census)")
+_TASKS = re.compile(r"metric_module\.tasks\.(train|evaluate|embed|census|search|export|serve)")
 
 _trusted: list[str] = []
 _words: list[str] = []  # arguments that the user typed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -19,6 +19,8 @@ class Encoder(nn.Module):
 
     Attributes:
         embedding_dim: Size D of an embedding.
+        initial_weights: Arguments that only choose the weights to start from, with values that choose none. Weights of
+            a training are loaded into an encoder that is built with these.
 
     Example:
         >>> import torch
@@ -34,6 +36,7 @@ class Encoder(nn.Module):
     """
 
     embedding_dim: int
+    initial_weights: ClassVar[Mapping[str, object]] = {}
     _frozen: Sequence[nn.Module] = ()  # stay in evaluation mode when the encoder is switched to training
 
     def forward(self, inputs: Any) -> Tensor:

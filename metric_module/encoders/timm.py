@@ -45,6 +45,8 @@ class TimmEncoder(Encoder):
             that the model does not take.
     """
 
+    initial_weights = {"pretrained": False, "weights": None}  # noqa: RUF012  # as declared in the base class
+
     def __init__(
         self,
         name: str = "resnet18",

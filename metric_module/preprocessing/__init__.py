@@ -5,5 +5,6 @@ from metric_module.preprocessing.base import Preprocessing
 from metric_module.preprocessing.images import ImageInput
 from metric_module.preprocessing.stored import from_json
 from metric_module.preprocessing.texts import TextInput
+from metric_module.preprocessing.towers import TowersInput
 
-__all__ = ["ImageInput", "Preprocessing", "SeriesInput", "TextInput", "VectorInput", "from_json"]
+__all__ = ["ImageInput", "Preprocessing", "SeriesInput", "TextInput", "TowersInput", "VectorInput", "from_json"]

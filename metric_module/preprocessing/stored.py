@@ -11,8 +11,10 @@ from metric_module.preprocessing.arrays import SeriesInput, VectorInput
 from metric_module.preprocessing.base import VERSION, Preprocessing
 from metric_module.preprocessing.images import ImageInput
 from metric_module.preprocessing.texts import TextInput
+from metric_module.preprocessing.towers import TowersInput
 
-KINDS: dict[str, type[Preprocessing]] = {kind.kind: kind for kind in (ImageInput, TextInput, VectorInput, SeriesInput)}
+_ALL = (ImageInput, TextInput, VectorInput, SeriesInput, TowersInput)
+KINDS: dict[str, type[Preprocessing]] = {kind.kind: kind for kind in _ALL}
 """All kinds: the text names one of these, never a class."""
 
 
@@ -46,6 +48,8 @@ def from_json(text: str) -> Preprocessing:
     missing = [key for key, default in known.items() if default is MISSING and key not in content]
     if missing:
         raise UserError(f"preprocessing: {name} has no {', '.join(missing)}")
+    if kind is TowersInput and isinstance(content["towers"], dict):
+        content["towers"] = {tower: from_json(json.dumps(inside)) for tower, inside in content["towers"].items()}
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
 
 

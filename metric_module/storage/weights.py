@@ -85,19 +85,33 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> None:
             named.
     """
     tensors, about = read_tensors(path, "module.encoder_weights")
-    tensors = without_compile(tensors)
-    names = {plain_name(name): name for name in encoder.state_dict()}
-    own = without_compile(encoder.state_dict())
     origin = f"; the file is of {about['encoder']!r}" if "encoder" in about else ""
+    load_tensors(encoder, tensors, f"module.encoder_weights: {path}", origin)
+    for_use(encoder)
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], where: str, origin: str = "") -> None:
+    """Load all tensors of a module by name, compiled or not.
+
+    Args:
+        module: The module to change.
+        tensors: Its state.
+        where: Where the state comes from, for the message.
+        origin: What the state belongs to, for the end of the message.
+
+    Raises:
+        UserError: If a tensor does not fit, is missing or unknown; the first one is named.
+    """
+    tensors = without_compile(tensors)
+    names = {plain_name(name): name for name in module.state_dict()}
+    own = without_compile(module.state_dict())
     for name in own | tensors:
         expected, got = (_shape(state, name) for state in (own, tensors))
         if expected != got:
             raise UserError(
-                f"module.encoder_weights: {path} does not fit {type(encoder).__name__}, first at {name}: expected "
-                f"{expected}, got {got}{origin}"
+                f"{where} does not fit {type(module).__name__}, first at {name}: expected {expected}, got {got}{origin}"
             )
-    encoder.load_state_dict({names[name]: value for name, value in tensors.items()})
-    for_use(encoder)
+    module.load_state_dict({names[name]: value for name, value in tensors.items()})
 
 
 def read_preprocessing(path: str | Path) -> Preprocessing | None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from metric_module.config.arguments import check_arguments, locate
-from metric_module.config.messages import one_line
-from metric_module.config.trust import PARTS, check_target, leaves
+from metric_module.config.arguments import check_arguments
+from metric_module.config.instances import build, check_kind, reason
+from metric_module.config.trust import PARTS
 from metric_module.config.words import CAN_BE_OFF
 from metric_module.criterion import TripletCriterion
 from metric_module.distances import Distance
@@ -82,21 +79,8 @@ def check_group(name: str, node: Any) -> None:
         shipped = PARTS.fullmatch(str(part["_target_"]))
         if shipped and group.later is not None and part.get("_partial_") is not True:
             raise UserError(f"{path}._partial_: expected true, as {name} is built later, with {group.later[0]}")
-        _check_kind(path, part["_target_"], group.kind)
+        check_kind(path, part["_target_"], group.kind)
     check_arguments(name, node, group.later or ())
-
-
-def _check_kind(path: str, target: Any, kind: Any) -> None:
-    """Check that a class is of the group's kind before anything is built; a function is checked by its result."""
-    check_target(f"{path}._target_", target)
-    found = locate(f"{path}._target_", target)
-    if kind is not Callable and inspect.isclass(found) and not issubclass(found, kind):
-        raise UserError(f"{path}: expected {_spelt(kind)}, got {target}")
-
-
-def _spelt(kind: Any) -> str:
-    """Name a class, or the classes of a union."""
-    return " or ".join(f"a {one.__name__}" for one in get_args(kind) or (kind,))
 
 
 def build_group(name: str, node: Any, given: Mapping[str, Any] | None = None) -> Any:
@@ -115,7 +99,7 @@ def build_group(name: str, node: Any, given: Mapping[str, Any] | None = None) ->
             another kind.
     """
     group = GROUPS[name]
-    built = {path: _built(path, part, group.kind, given or {}) for path, part in _parts(name, node or {})}
+    built = {path: build(path, part, group.kind, given) for path, part in _parts(name, node or {})}
     if group.several:
         return {path.removeprefix(f"{name}."): value for path, value in built.items()}
     return built.get(name)
@@ -148,7 +132,7 @@ def _one_line(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of torch, or of the user's own class
-        raise UserError(f"{name}: {_reason(error)}") from error
+        raise UserError(f"{name}: {reason(error)}") from error
 
 
 def _parts(name: str, node: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -156,40 +140,3 @@ def _parts(name: str, node: Mapping[str, Any]) -> list[tuple[str, Any]]:
     if not GROUPS[name].several:
         return [(name, node)] if node else []
     return [(f"{name}.{key}", part) for key, part in node.items() if part is not None]
-
-
-def _built(path: str, node: Any, kind: Any, given: Mapping[str, Any]) -> Any:
-    try:
-        built = instantiate(node, _convert_="all", **given)
-    except InstantiationException as error:
-        cause = _innermost(error)
-        explained = _explained(path, node, cause)
-        raise explained from (None if explained is cause else cause)
-    if not isinstance(built, kind):
-        raise UserError(f"{path}: expected {_spelt(kind)}, got a {type(built).__name__} from {node['_target_']}")
-    return built
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """Return the exception that a constructor raised; Hydra wraps it once for each level of nesting."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _explained(path: str, node: Any, cause: BaseException) -> BaseException:
-    """Explain an exception of a shipped constructor in one line; one of the user's own code is passed on."""
-    if isinstance(cause, UserError):
-        return cause
-    if isinstance(cause, ModuleNotFoundError):
-        return UserError(f"{path}: a package is missing ({str(cause).splitlines()[0]})")
-    shipped = all(PARTS.fullmatch(str(value)) for _, key, value in leaves(path, node) if key == "_target_")
-    return UserError(f"{path}: {_reason(cause)}") if shipped else cause
-
-
-def _reason(error: BaseException) -> str:
-    """Describe an exception in one line; its kind is named where the text alone says little, as for a KeyError."""
-    text = one_line(error)
-    if text and (isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException"):
-        return text
-    return f"a value does not fit ({type(error).__name__}: {text}); debug=true shows where"

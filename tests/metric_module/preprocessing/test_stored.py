@@ -38,8 +38,11 @@ def test_out_and_in_again(preprocessing: Preprocessing) -> None:
         ({"kind": "text"}, "expected version 1, got None; a newer version may read it"),
         ({"version": True, "kind": "text"}, "expected version 1, got True"),
         ({"version": 2, "kind": "text"}, "expected version 1, got 2"),
-        ({"version": 1, "kind": "os.system"}, "expected a kind of image, text, vector, series, got 'os.system'"),
-        ({"version": 1, "kind": ["image"]}, "expected a kind of image, text, vector, series, got ['image']"),
+        (
+            {"version": 1, "kind": "os.system"},
+            "expected a kind of image, text, vector, series, towers, got 'os.system'",
+        ),
+        ({"version": 1, "kind": ["image"]}, "expected a kind of image, text, vector, series, towers, got ['image']"),
         ({"version": 1, "kind": "text", "_target_": "os.system"}, "unknown key '_target_' of text: allowed: none"),
         (
             {"version": 1, "kind": "image", "sise": 3},
