@@ -253,6 +253,15 @@ class PKDataModule(ResumableDataModule):
         source = self.samples.fetch
         return source.names(ids) if isinstance(source, Source) else [f"sample {id}" for id in ids]
 
+    def item_names_of(self, ids: Sequence[int]) -> list[str]:
+        """Name each sample in files of embeddings: by the path of its file as it is opened, otherwise by its id.
+
+        Args:
+            ids: The samples.
+        """
+        source = self.samples.fetch
+        return [source.item_name(id) if isinstance(source, Source) else str(id) for id in ids]
+
     def classes_trained_on(self, split: str) -> int:
         """Count the classes of a split that the training split has too; 0 where the classes themselves are split."""
         labels, splits = self.samples.labels, self.samples.splits

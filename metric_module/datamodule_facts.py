@@ -75,6 +75,9 @@ class DataModuleFacts:
     names_of = Fact[Callable[[Sequence[int]], list[str]]]()
     """Maps ids ``(n,)`` to the name of each sample, such as its file, for people."""
 
+    item_names_of = Fact[Callable[[Sequence[int]], list[str]]]()
+    """Maps ids ``(n,)`` to the name of each sample in a file of embeddings, such as a path that opens."""
+
     classes_trained_on = Fact[Callable[[str], int]]()
     """Maps a split to the number of its classes that the training split has too."""
 

@@ -20,6 +20,7 @@ from metric_module.distributed import gather_rows, row_counts, world_size
 from metric_module.encoders.base import Encoder, embed
 from metric_module.errors import UserError
 from metric_module.evaluation import EmbeddingMetric, Gathered
+from metric_module.evaluation.metrics.threshold import with_threshold
 from metric_module.functional import nonfinite_rows
 from metric_module.preprocessing import Preprocessing, from_json
 from metric_module.sample_ids import SampleIds
@@ -41,6 +42,9 @@ class EmbeddingModule(LightningModule, ABC):
         preprocessing: How one item becomes an encoder input; that of the data module in training. Checkpoints keep it.
         threshold: Distance up to which two samples count as the same: the best one on the last validation set, if its
             metric computes one; of several loaders, the first. Checkpoints keep it, and the test applies it.
+        finds_threshold: Whether a validation finds and logs :attr:`threshold` also if the metric has none, from data of
+            classes; None if these do not allow it. It takes up to a minute. The task ``train`` sets it for its last
+            validation, of the best weights; with a Trainer of your own, set it before ``trainer.validate(module)``.
     """
 
     metric: EmbeddingMetric
@@ -51,6 +55,7 @@ class EmbeddingModule(LightningModule, ABC):
         self.config: dict[str, Any] | None = None
         self.preprocessing: Preprocessing | None = None
         self.threshold: float | None = None
+        self.finds_threshold = False
         self._warned = False
         self._metrics: list[EmbeddingMetric] = []  # one for each loader; the first is self.metric
         self._ids: list[SampleIds] = []
@@ -253,8 +258,11 @@ class EmbeddingModule(LightningModule, ABC):
         metric.pairs, metric.folds = facts.pairs, facts.pair_folds
         samples = metric.gathered()
         figures = metric.compute()
-        if stage == "val" and metric is self.metric and "best_threshold" in figures:
-            self.threshold = figures["best_threshold"]
+        if stage == "val" and metric is self.metric:
+            if self.finds_threshold:
+                figures = with_threshold(metric, figures)
+            if self.finds_threshold or "best_threshold" in figures:
+                self.threshold = figures.get("best_threshold")
         loss = {} if metric.sought is not None else {"loss": self.loss_of_set(samples)}
         return loss | {name: torch.tensor(value) for name, value in figures.items()}
 

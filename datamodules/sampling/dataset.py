@@ -88,6 +88,10 @@ class Source(ABC):
         """
         return [f"sample {id}" for id in ids]
 
+    def item_name(self, row: int) -> str:
+        """Name one sample in files of embeddings; a source of files returns its path."""
+        return str(row)
+
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
         """List samples that cannot be used, one line for each kind of problem.
 

@@ -146,6 +146,11 @@ class ImageFiles(DecodedImages):
         """Return the path of one file."""
         return self.paths[row]
 
+    @override
+    def item_name(self, row: int) -> str:
+        """Return the path of one file."""
+        return self.paths[row]
+
 
 class StoredImages(DecodedImages):
     """Images stored in a column of a table, as the content of files or as paths.

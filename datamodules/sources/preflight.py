@@ -139,8 +139,14 @@ def _recall(cache: Path | None) -> dict[str, tuple[str, State]]:
 
 
 def _remember(cache: Path | None, found: Mapping[str, tuple[str, State]]) -> None:
-    """Store good files only: a reason such as missing permission can disappear without changing size or time."""
-    rows = [(path, stamp, state.digest) for path, (stamp, state) in found.items() if not state.reason]
+    """Store good files only: a reason such as missing permission can disappear without changing size or time.
+
+    Files whose name is no valid text are read every time, as the database holds text alone.
+    """
+    good = {
+        path: one for path, one in found.items() if not one[1].reason and path == path.encode(errors="ignore").decode()
+    }
+    rows = [(path, stamp, state.digest) for path, (stamp, state) in good.items()]
     if cache is None or not rows:
         return
     try:

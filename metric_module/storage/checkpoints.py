@@ -93,6 +93,21 @@ def map_checkpoint(path: Any) -> dict[str, Any]:
     return found if has_state else load_checkpoint(path)
 
 
+def keep_threshold(path: Path, threshold: float | None) -> None:
+    """Replace the threshold in a checkpoint, atomically; everything else in it stays the same, bit for bit.
+
+    Args:
+        path: The file.
+        threshold: Distance up to which two samples count as the same, or None.
+
+    Raises:
+        UserError: If the file cannot be read or written.
+    """
+    checkpoint = load_checkpoint(path)
+    if checkpoint.get("threshold") != threshold:
+        WholeCheckpointIO().save_checkpoint(checkpoint | {"threshold": threshold}, path)
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
     """Find the newest checkpoint of a folder that can be read completely; a warning names damaged ones.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,16 +23,32 @@ T = TypeVar("T")
 _IN_USE = "_loaded_for_use"
 
 
-def save_encoder(encoder: nn.Module, path: str | Path, preprocessing: Preprocessing | None = None) -> None:
+class Comparison(NamedTuple):
+    """How embeddings are compared: name of the distance's class, and distance up to which two samples are the same."""
+
+    distance: str | None
+    threshold: float | None
+
+
+def save_encoder(
+    encoder: nn.Module,
+    path: str | Path,
+    preprocessing: Preprocessing | None = None,
+    distance: str | None = None,
+    threshold: float | None = None,
+) -> None:
     """Write the weights and buffers of an encoder atomically.
 
     The metadata of the file are ``encoder`` (name of the class), ``embedding_dim``, ``version`` of this project and, if
-    given, ``preprocessing`` as JSON. Names are those of the encoder without ``torch.compile``.
+    given, ``preprocessing`` as JSON, ``distance`` and ``threshold``. Names are those of the encoder without
+    ``torch.compile``.
 
     Args:
         encoder: An :class:`metric_module.Encoder`.
         path: The file; its folder is created.
         preprocessing: How one item becomes an input of this encoder.
+        distance: Name of the class of the distance between embeddings.
+        threshold: Distance up to which two samples count as the same.
 
     Raises:
         UserError: If the encoder's state has values that are no tensors, or the file cannot be written.
@@ -58,6 +75,10 @@ def save_encoder(encoder: nn.Module, path: str | Path, preprocessing: Preprocess
     }
     if preprocessing is not None:
         about["preprocessing"] = preprocessing.to_json()
+    if distance is not None:
+        about["distance"] = distance
+    if threshold is not None:
+        about["threshold"] = repr(threshold)
     try:
         with beside(file) as part:
             part.touch()
@@ -129,6 +150,30 @@ def read_preprocessing(path: str | Path) -> Preprocessing | None:
     with _opened(path, "module.encoder_weights") as file:
         text = (file.metadata() or {}).get("preprocessing")
     return None if text is None else from_json(text)
+
+
+def read_comparison(path: str | Path) -> Comparison:
+    """Read how the embeddings of the encoder whose weights a file holds are compared.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name of the distance's class and threshold, each None if the file does not say.
+
+    Raises:
+        UserError: If the file cannot be read, or its threshold is no finite number.
+    """
+    with _opened(path, "module.encoder_weights") as file:
+        about = file.metadata() or {}
+    text = about.get("threshold")
+    try:
+        threshold = None if text is None else float(text)
+    except ValueError:
+        threshold = math.nan
+    if threshold is not None and not math.isfinite(threshold):
+        raise UserError(f"module.encoder_weights: {path}: expected a number as threshold, got {text!r}")
+    return Comparison(about.get("distance"), threshold)
 
 
 def for_use(module: nn.Module) -> None:

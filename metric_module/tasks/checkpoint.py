@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,7 +22,7 @@ from metric_module.errors import UserError
 from metric_module.module import TripletModule
 from metric_module.preprocessing import from_json
 from metric_module.storage.checkpoints import load_checkpoint, newest_checkpoint
-from metric_module.storage.weights import for_use, plain_name, read_preprocessing, without_compile
+from metric_module.storage.weights import for_use, plain_name, read_comparison, read_preprocessing, without_compile
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.trained_inputs import read_as_trained
 
@@ -73,10 +74,29 @@ def restore(cfg: DictConfig) -> Restored:
     parts = build(cfg, encoder_weights=checkpoint is None)
     if path is not None and checkpoint is not None:
         load_state(parts.module, checkpoint, path)
+        _check_threshold(parts.module, _distance_of(checkpoint))
     elif cfg.module.encoder_weights is not None:
         parts.module.preprocessing = read_preprocessing(cfg.module.encoder_weights)
+        distance, parts.module.threshold = read_comparison(cfg.module.encoder_weights)
+        _check_threshold(parts.module, distance)
     read_as_trained(cfg, parts.datamodule, parts.module.preprocessing, _kept_options(checkpoint), typed_keys())
     return Restored(cfg, parts, path or cfg.module.encoder_weights)
+
+
+def _distance_of(checkpoint: Mapping[str, Any]) -> str | None:
+    """Name of the class of the distance that a checkpoint was trained with; None if it does not say."""
+    found: Any = checkpoint
+    for key in ("config", "criterion", "distance", "_target_"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return None if found is None else str(found).rpartition(".")[2]
+
+
+def _check_threshold(module: TripletModule, trained: str | None) -> None:
+    """Drop the threshold of a run that was trained with another distance, and say so."""
+    distance = type(module.criterion.distance).__name__
+    if module.threshold is not None and trained not in {None, distance}:
+        rank_zero_warn(f"threshold: {module.threshold:.4g} was found for {trained}, and is not used with {distance}")
+        module.threshold = None
 
 
 def find_checkpoint(cfg: DictConfig) -> str | None:

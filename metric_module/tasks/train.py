@@ -13,6 +13,7 @@ from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.distributed import check_shares
 from metric_module.errors import UserError
+from metric_module.storage.checkpoints import keep_threshold
 from metric_module.storage.weights import NAME, save_encoder
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.checkpoint import find_checkpoint, load_weights
@@ -24,6 +25,9 @@ from metric_module.training.monitor import check_has_monitor
 
 def train(cfg: DictConfig) -> dict[str, float]:
     """Fit, measure the best checkpoint by ``cfg.monitor`` on val and test, and write ``encoder.safetensors``.
+
+    Of data with classes, ``val/best_threshold`` is measured too, whatever the evaluation; the best checkpoint and
+    ``encoder.safetensors`` keep it.
 
     Test is measured once, at the end; not at all with ``test: false``, the default for jobs of a sweep.
 
@@ -49,11 +53,13 @@ def train(cfg: DictConfig) -> dict[str, float]:
         rank_zero_warn(f"ckpt_path=last: no checkpoint in {cfg.output_dir}/checkpoints yet, so training starts anew")
     parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
     start.record(parts.trainer)
-    if not cfg.trainer.fast_dev_run:
-        _take_best(parts)
+    best = None if cfg.trainer.fast_dev_run else _take_best(parts)
+    parts.module.finds_threshold = not cfg.trainer.fast_dev_run
     figures = read_figures(cfg, parts)
+    if parts.module.threshold is None:  # ddp_spawn: the module that was measured is gone
+        parts.module.threshold = figures.get("val/best_threshold")
     if parts.trainer.is_global_zero and parts.trainer.checkpoint_callbacks and not cfg.trainer.fast_dev_run:
-        _write_encoder(parts, Path(cfg.output_dir) / NAME)
+        _write_results(parts, Path(cfg.output_dir) / NAME, best)
     return figures
 
 
@@ -72,19 +78,38 @@ def _check_batches(parts: Parts) -> None:
         )
 
 
-def _write_encoder(parts: Parts, path: Path) -> None:
-    """Write the encoder's weights; warn if that fails, because figures and checkpoints are complete without."""
+def _write_results(parts: Parts, path: Path, best: Path | None) -> None:
+    """Write the encoder's weights, and the threshold to the best checkpoint.
+
+    Only warn if that fails, because figures and checkpoints are complete without. ``last.ckpt`` keeps the threshold of
+    its own weights, if it has one; so without a best checkpoint, ``encoder.safetensors`` alone has the new one.
+    """
+    module = parts.module
+    distance = type(module.criterion.distance).__name__
     try:
-        save_encoder(parts.module.encoder, path, parts.module.preprocessing)
+        save_encoder(module.encoder, path, module.preprocessing, distance, module.threshold)
+    except UserError as error:
+        rank_zero_warn(str(error))
+    try:
+        if best is not None:
+            keep_threshold(best, module.threshold)
     except UserError as error:
         rank_zero_warn(str(error))
 
 
-def _take_best(parts: Parts) -> None:
-    """Load the best checkpoint; without validation, or if the file is gone, keep the last weights."""
+def _take_best(parts: Parts) -> Path | None:
+    """Load the best checkpoint; without validation, or if the file is gone, keep the last weights.
+
+    Returns:
+        The checkpoint, if it is in this run's own folder: a run that resumes elsewhere may not have found a better one.
+    """
     savers = [saver for saver in parts.trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
-    best = [saver.best_model_path for saver in savers if saver.monitor is not None and saver.best_model_path]
-    if best and not Path(best[0]).is_file():
-        rank_zero_warn(f"checkpoint: {best[0]} is gone, so the figures are those of the last weights")
-    elif best:
-        load_weights(parts.module, best[0])
+    found = [saver for saver in savers if saver.monitor is not None and saver.best_model_path]
+    if not found:
+        return None
+    best = Path(found[0].best_model_path)
+    if not best.is_file():
+        rank_zero_warn(f"checkpoint: {best} is gone, so the figures are those of the last weights")
+        return None
+    load_weights(parts.module, str(best))
+    return best if best.resolve().parent == Path(str(found[0].dirpath)).resolve() else None

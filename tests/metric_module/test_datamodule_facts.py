@@ -29,6 +29,7 @@ def test_every_fact_is_listed_and_offered_by_our_data_modules() -> None:
         "show",
         "class_names_of",
         "names_of",
+        "item_names_of",
         "classes_trained_on",
         "classes_per_batch",
         "samples_per_class",

@@ -23,6 +23,7 @@ from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
 from metric_module.evaluation.preflight import Labelled, Missing, too_few_classes, without_positives, without_two_kinds
 from metric_module.evaluation.queries import gather_queries
 from metric_module.evaluation.retrieval import measure_queries, retrieval_means
+from metric_module.evaluation.verification.listed import listed_within
 from metric_module.evaluation.verification.metrics import measure_pairs
 from metric_module.evaluation.verification.rates import check_rates, rate_name
 
@@ -141,9 +142,7 @@ class VerificationMetric(EmbeddingMetric):
     @override
     def figures(self, samples: Gathered) -> dict[str, float]:
         """See :func:`verification_metrics`."""
-        pairs = self.pairs
-        if pairs is not None and not bool(torch.isin(pairs.to(samples.ids.device), samples.ids).all()):
-            pairs = None
+        pairs = listed_within(self.pairs, samples.ids)
         items = Items(*samples[:3], None)
         return measure_pairs(items, self.distance, self.far, self.threshold, pairs, self.folds, shard())
 

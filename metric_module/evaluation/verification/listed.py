@@ -15,6 +15,16 @@ from metric_module.evaluation.inputs import Items
 from metric_module.evaluation.verification.pair_counts import PairCounts, Pairs
 
 
+def listed_within(pairs: Tensor | None, ids: Tensor) -> Tensor | None:
+    """Return the listed pairs ``(P, 2)`` if a set has all of their samples, and None, for all pairs, otherwise.
+
+    Args:
+        pairs: Ids of pairs ``(P, 2)``, or None.
+        ids: Ids of the set ``(N,)``.
+    """
+    return pairs if pairs is not None and bool(torch.isin(pairs.to(ids.device), ids).all()) else None
+
+
 def listed_distances(samples: Items, pairs: Pairs, listed: Tensor) -> tuple[Tensor, Tensor]:
     """Measure the distances of pairs of ids.
 

@@ -26,6 +26,9 @@ from metric_module.functional import nonfinite_rows
 BLOCK_BYTES = 1 << 24
 """Size of the embeddings in a block that :meth:`Shards.blocks` yields."""
 
+BLOCK_ROWS = 1 << 16
+"""Most samples in a block: their names are Python strings for a moment."""
+
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
@@ -165,8 +168,8 @@ class Shards:
         self.ids, self.labels = ids_labels[:, 0], ids_labels[:, 1]  # (N,), (N,)
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all samples, about 16 MB of embeddings at a time."""
-        step = max(1, BLOCK_BYTES // (4 * max(1, self.width)))
+        """Yield all samples, about 16 MB of embeddings and at most 65,536 samples at a time."""
+        step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * max(1, self.width))))
         for start in range(0, len(self.ids), step):
             part = slice(start, start + step)
             yield Block(self.ids[part], self.labels[part], self._embeddings(self._order[part]))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metric_module import Encoder, UserError, __version__, load_encoder, save_encoder
 from metric_module.encoders import MLP, ConvNet, SeriesConvNet, TimmEncoder
 from metric_module.preprocessing import ImageInput
-from metric_module.storage.weights import for_training, read_preprocessing
+from metric_module.storage.weights import for_training, read_comparison, read_preprocessing
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -210,3 +210,21 @@ def test_timm_takes_safetensors(tmp_path: Path) -> None:
     path.write_bytes(json.dumps({"a": 1}).encode())
     with pytest.raises(UserError, match=r"encoder\.weights: .*weights\.safetensors is not a safetensors file"):
         TimmEncoder("test_resnet", weights=str(path))
+
+
+def test_distance_and_threshold(tmp_path: Path) -> None:
+    encoder, path = build("mlp", 0), tmp_path / "a.safetensors"
+    save_encoder(encoder, path)
+    assert read_comparison(path) == (None, None)
+    save_encoder(encoder, path, distance="Cosine", threshold=0.1 + 0.2)
+    assert read_comparison(path) == ("Cosine", 0.1 + 0.2)
+
+
+@pytest.mark.parametrize("text", ["near", "nan", "inf", ""])
+def test_a_threshold_is_a_number(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"x": torch.ones(1)}, path, {"threshold": text})
+    with pytest.raises(
+        UserError, match=rf"encoder_weights: .*a.safetensors: expected a number as threshold, got '{text}'"
+    ):
+        read_comparison(path)

@@ -136,6 +136,7 @@ def test_training_with_a_memory_and_a_schedule_continues_and_is_evaluated_withou
         assert float(margins[step]) == pytest.approx(0.4 - 0.2 * step / 16)
         assert again[step] == margins[step]
     best = f"ckpt_path='{tmp_path}/whole/checkpoints/best.ckpt'"
+    assert figures.pop("val/best_threshold") > 0
     assert evaluate(small(best, *same, folder="same")) == pytest.approx(figures)
     other = evaluate(small(best, "test=false", folder="other"))
     assert other["val/map_at_r"] == pytest.approx(figures["val/map_at_r"])

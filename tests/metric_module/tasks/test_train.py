@@ -65,6 +65,7 @@ def test_figures_are_those_of_the_best_checkpoint(small: Compose, tmp_path: Path
     assert figures["val/loss"] == pytest.approx(seen[0], abs=1e-6)
     assert abs(seen[-1] - seen[0]) > 1e-3, "best and last do not differ: the test would prove nothing"
     again = evaluate(small(f"ckpt_path='{tmp_path}/run/checkpoints/best.ckpt'", "task=evaluate", folder="again"))
+    assert figures.pop("val/best_threshold") > 0, "an evaluation keeps the threshold, and finds none"
     assert again == pytest.approx(figures)
     assert json.loads((tmp_path / "again" / "metrics.json").read_text()).keys() == {"val", "test"}
 
@@ -152,6 +153,7 @@ def test_the_average_is_validated_saved_and_tested(small: Compose, tmp_path: Pat
     assert abs(seen[-1] - seen[0]) > 1e-3
     assert figures["val/loss"] == pytest.approx(seen[0], abs=1e-6)
     again = evaluate(small(f"ckpt_path='{tmp_path}/run/checkpoints/best.ckpt'", folder="again"))
+    assert figures.pop("val/best_threshold") == state(tmp_path / "run/checkpoints/best.ckpt")["threshold"] > 0
     assert again == pytest.approx(figures)
     best["state_dict"] = best["current_model_state"]
     torch.save(best, tmp_path / "plain.ckpt")

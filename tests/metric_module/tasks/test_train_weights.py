@@ -41,6 +41,7 @@ def test_a_run_writes_its_best_encoder(small: Compose, tmp_path: Path, callbacks
     if "ema" in callbacks:
         assert not same(found, weights(best, "current_model_state"))
     again = evaluate(small(f"module.encoder_weights='{folder}/encoder.safetensors'", "task=evaluate", folder="again"))
+    assert figures.pop("val/best_threshold") > 0
     assert again == pytest.approx(figures)
 
 
