@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from metric_module.evaluation.clustering import clustering_metrics
 from metric_module.evaluation.few_shot import few_shot_metrics
+from metric_module.evaluation.identification import identification_metrics
 from metric_module.evaluation.instances import adjusted_rand_index, instance_metrics
 from metric_module.evaluation.relation_retrieval import Sought, pair_retrieval_metrics
 from metric_module.evaluation.retrieval import PerQuery, retrieval_metrics, retrieval_per_query
@@ -14,6 +15,7 @@ from metric_module.evaluation.verification.metrics import RocCurve, roc_curve, v
 
 if TYPE_CHECKING:
     from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
+    from metric_module.evaluation.metrics.identification import IdentificationMetric
     from metric_module.evaluation.metrics.of_classes import (
         ClusteringMetric,
         FewShotMetric,
@@ -29,6 +31,7 @@ __all__ = [
     "EmbeddingMetric",
     "FewShotMetric",
     "Gathered",
+    "IdentificationMetric",
     "InstanceMetric",
     "MetricGroup",
     "PairRetrievalMetric",
@@ -41,6 +44,7 @@ __all__ = [
     "adjusted_rand_index",
     "clustering_metrics",
     "few_shot_metrics",
+    "identification_metrics",
     "instance_metrics",
     "pair_retrieval_metrics",
     "retrieval_metrics",
@@ -55,7 +59,12 @@ def __getattr__(name: str) -> object:
     """Import a metric when it is first used: the functions alone do not need torchmetrics, which is slow to load."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from metric_module.evaluation.metrics import base, of_classes, of_relations
+    from metric_module.evaluation.metrics import base, identification, of_classes, of_relations
 
-    home = {"EmbeddingMetric": base, "Gathered": base, "PairRetrievalMetric": of_relations}
+    home = {
+        "EmbeddingMetric": base,
+        "Gathered": base,
+        "IdentificationMetric": identification,
+        "PairRetrievalMetric": of_relations,
+    }
     return getattr(home.get(name, of_classes), name)

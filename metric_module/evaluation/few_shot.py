@@ -13,7 +13,7 @@ from torch import Tensor
 from metric_module.distances import Distance
 from metric_module.errors import NotComputableError, UserError
 from metric_module.evaluation.exact.any_distance import exact_distance
-from metric_module.evaluation.inputs import check_items
+from metric_module.evaluation.inputs import by_class, check_items
 from metric_module.functional import full_precision
 from metric_module.keyed_random import combine, keyed_uniform
 
@@ -61,10 +61,7 @@ def few_shot_metrics(
     """
     check_episodes(ways, shots, queries, episodes)
     samples = check_items(embeddings, labels, ids, None)
-    rows = torch.arange(len(samples.labels), device=samples.labels.device) if samples.ids is None else samples.ids
-    order = rows.argsort()
-    order = order[samples.labels[order].argsort(stable=True)]  # (N,) by class, then by id
-    classes, size = torch.unique_consecutive(samples.labels[order], return_counts=True)  # (C,), (C,)
+    order, classes, size = by_class(samples.labels, samples.ids)  # (N,), (C,), (C,)
     measure = exact_distance(distance, samples.embeddings.device)
     figures: dict[str, float] = {}
     with torch.no_grad(), full_precision(samples.embeddings.device.type):

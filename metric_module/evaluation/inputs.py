@@ -1,6 +1,6 @@
 """Checks of embeddings, labels, ids and groups.
 
-Shapes: Q = queries, M = gallery items, D = embedding size.
+Shapes: N = samples, C = classes, Q = queries, M = gallery items, D = embedding size.
 """
 
 from __future__ import annotations
@@ -96,6 +96,21 @@ def check_sides(query: Items, gallery: Sequence[Tensor | None]) -> tuple[Items, 
         items = queries
     _check_together(queries, items)
     return queries, items
+
+
+def by_class(labels: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Sort samples by class, and by id within a class.
+
+    Args:
+        labels: Class of each sample, int64 ``(N,)``.
+        ids: Id of each sample, int64 ``(N,)``; None: their rows.
+
+    Returns:
+        The rows in this order ``(N,)``, and the classes with their numbers of samples, ascending, ``(C,)`` each.
+    """
+    order = torch.arange(len(labels), device=labels.device) if ids is None else ids.argsort()  # (N,)
+    order = order[labels[order].argsort(stable=True)]
+    return order, *torch.unique_consecutive(labels[order], return_counts=True)
 
 
 def check_cutoffs(recall_at: Sequence[int]) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from metric_module.evaluation import (
     ClusteringMetric,
     EmbeddingMetric,
     FewShotMetric,
+    IdentificationMetric,
     MetricGroup,
     RetrievalMetric,
     VerificationMetric,
@@ -133,6 +134,7 @@ def evaluate(folder: Path, counts: list[int]) -> list[dict[str, float]]:
         metrics: list[EmbeddingMetric] = [RetrievalMetric()]
         if count > 15:
             metrics += [VerificationMetric(), FewShotMetric(ways=3, shots=(1,), episodes=9), ClusteringMetric()]
+            metrics.append(IdentificationMetric(far=(0.2,)))
         model = module(Noisy(0.0), metric=MetricGroup(metrics))
         trainer = Trainer(
             default_root_dir=folder,
@@ -154,6 +156,7 @@ def test_figures_do_not_depend_on_the_number_of_processes(ranks: int, tmp_path: 
     counts = [21, 2, 3, 5, 16]
     expected = evaluate(tmp_path, counts)
     assert 0.5 < expected[0]["val/roc_auc"] < 1
+    assert expected[0]["val/known_probes"] > 4 and 0 < expected[0]["val/identification_rate"] < 1
     for found in on_trainers(evaluate, ranks, tmp_path, tmp_path, counts):
         for one, other in zip(found, expected, strict=True):
             loss, true_loss = one.pop("val/loss"), other["val/loss"]

@@ -73,15 +73,19 @@ def rates(counts: PairCounts, pairs: Pairs, far: Sequence[float], threshold: flo
     return figures | {"same_pairs": float(counts.same.sum()), "different_pairs": float(counts.different)}
 
 
-def rate_name(rate: float) -> str:
-    """Name the true accept rate at a false accept rate.
+def rate_name(rate: float, kind: str = "tar") -> str:
+    """Name the true accept rate, or a rate of another kind, at a false accept rate.
+
+    Args:
+        rate: The false accept rate.
+        kind: Abbreviation of the rate to name.
 
     Example:
         >>> rate_name(0.001)
         'tar_at_far_1e-3'
     """
     digits, exponent = f"{rate:e}".split("e")
-    return f"tar_at_far_{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{kind}_at_far_{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def _area(counts: PairCounts) -> float:

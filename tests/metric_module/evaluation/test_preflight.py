@@ -14,6 +14,7 @@ from metric_module.evaluation import (
     ClusteringMetric,
     EmbeddingMetric,
     FewShotMetric,
+    IdentificationMetric,
     InstanceMetric,
     MetricGroup,
     RetrievalMetric,
@@ -28,6 +29,7 @@ MAKE: list[Callable[[], EmbeddingMetric]] = [
     lambda: FewShotMetric(ways=3, shots=(2,), episodes=2),
     ClusteringMetric,
     InstanceMetric,
+    lambda: IdentificationMetric(far=(0.2, 0.3)),
 ]
 
 
@@ -96,7 +98,7 @@ def test_figures_across_groups() -> None:
 @pytest.mark.parametrize("place", range(len(MAKE)))
 def test_the_patterns_name_every_figure(place: int) -> None:
     metric = MAKE[place]()
-    good = Labelled(torch.arange(12) // 4, torch.arange(12), torch.arange(12) % 2)
+    good = Labelled(torch.arange(16) // 4, torch.arange(16), torch.arange(16) % 2)
     bad = good._replace(labels=torch.zeros(1).long(), ids=torch.tensor([3]), groups=None)
     figures = computed(metric, good)
     patterns = metric.missing(bad) + RetrievalMetric().missing(bad._replace(groups=torch.tensor([0])))

@@ -12,6 +12,7 @@ from metric_module.distances import Distance, EuclideanForm
 from metric_module.evaluation import (
     clustering_metrics,
     few_shot_metrics,
+    identification_metrics,
     instance_metrics,
     pair_retrieval_metrics,
     retrieval_metrics,
@@ -57,6 +58,7 @@ EVALUATIONS: dict[str, Callable[[Tensor, Tensor, Distance], dict[str, float]]] =
     "relation": relation,
     "verification": lambda x, labels, distance: verification_metrics(x, labels, distance=distance, threshold=30.0),
     "few-shot": lambda x, labels, distance: few_shot_metrics(x, labels, distance=distance, ways=3, shots=(1,)),
+    "identification": lambda x, labels, distance: identification_metrics(x, labels, distance=distance, far=(0.2,)),
     "instances": lambda x, labels, distance: instance_metrics(x, labels, groups=labels // 4, distance=distance),
     "separation": shares,
 }

@@ -14,17 +14,20 @@ from metric_module.evaluation import (
     ClusteringMetric,
     EmbeddingMetric,
     FewShotMetric,
+    IdentificationMetric,
     MetricGroup,
     RetrievalMetric,
     VerificationMetric,
     clustering_metrics,
     few_shot_metrics,
+    identification_metrics,
     retrieval_metrics,
     verification_metrics,
 )
 from tests.helpers.points import cloud
 
 SMALL: dict[str, Any] = {"ways": 3, "shots": (1,), "queries": 2, "episodes": 20, "seed": 4}
+OPEN_SET: dict[str, Any] = {"enrolled": 2, "far": (0.2,), "seed": 5}
 
 
 def fill(metric: EmbeddingMetric, x: Tensor, labels: Tensor, size: int = 17, queries: Tensor | None = None) -> Any:
@@ -41,6 +44,7 @@ def test_each_is_its_function_and_a_group_is_all_of_them() -> None:
         (RetrievalMetric(recall_at=(2,)), retrieval_metrics(x, labels, recall_at=(2,))),
         (VerificationMetric(far=(0.1,)), verification_metrics(x, labels, far=(0.1,), threshold=2.0)),
         (FewShotMetric(**SMALL), few_shot_metrics(x, labels, **SMALL)),
+        (IdentificationMetric(**OPEN_SET), identification_metrics(x, labels, **OPEN_SET)),
         (ClusteringMetric(runs=2, seed=3), clustering_metrics(x, labels, runs=2, seed=3)),
     ]
     together: dict[str, float] = {}
@@ -61,6 +65,8 @@ def test_the_distance_is_handed_on() -> None:
     assert fill(metric, x, labels).compute() == verification_metrics(x, labels, distance=Manhattan(), far=(0.1,))
     few = FewShotMetric(Manhattan(), **SMALL)
     assert fill(few, x, labels).compute() == few_shot_metrics(x, labels, distance=Manhattan(), **SMALL)
+    named = IdentificationMetric(Manhattan(), **OPEN_SET)
+    assert fill(named, x, labels).compute() == identification_metrics(x, labels, distance=Manhattan(), **OPEN_SET)
 
 
 def test_queries_look_in_the_gallery_of_the_others() -> None:
