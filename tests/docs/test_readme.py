@@ -34,7 +34,7 @@ def test_plain_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_encoder_is_the_one_that_runs_in_extending() -> None:
-    (block,) = [block for block in BLOCKS if "Trainer" not in block]
+    (block,) = [block for block in BLOCKS if "Encoder" in block]
     assert block.partition("\n")[2] == page("extending.md")[1]["my_encoders.py"].partition("\n")[2]
 
 

@@ -1,0 +1,120 @@
+"""The task ``search``: from the command line to a table, a csv file and a page."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metric_module import Embedder
+from metric_module.preprocessing import ImageInput, TextInput
+from tests.helpers.command_line import Command, command_in
+from tests.helpers.trained import write_checkpoint
+
+CONV = {"_target_": "metric_module.encoders.ConvNet", "widths": [4, 4, 4], "embedding_dim": 5}
+CHARS = {"_target_": "metric_module.encoders.CharConvNet", "width": 8, "depth": 1, "embedding_dim": 5}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    write_checkpoint(folder / "run" / "checkpoints" / "best.ckpt", CONV, ImageInput(32))
+    write_checkpoint(folder / "texts.ckpt", CHARS, TextInput(), threshold=None)
+    pixels = np.random.default_rng(0)
+    for number in range(8):
+        path = folder / "gallery" / f"<b>{number // 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture
+def command(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    return command_in(home, monkeypatch)  # type: ignore[return-value]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+def test_images(home: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("task=search", "ckpt_path=run", "query='gallery/<b>1'", "gallery=gallery", "task.k=3", "hydra.run.dir=out")
+    assert command(*words) == 0
+    rows = read(home / "out" / "search.csv")
+    assert [row["rank"] for row in rows] == ["1", "2", "3"] * 2
+    assert rows[0] == {
+        "query": "gallery/<b>1/2.png",
+        "rank": "1",
+        "name": "gallery/<b>1/2.png",
+        "label": "<b>1",
+        "distance": "0.000000",
+        "same": "yes",
+    }
+    embedder = Embedder.load(home / "run", device="cpu")
+    for row in rows:
+        found = embedder.same(home / row["query"], home / row["name"])
+        assert float(row["distance"]) == pytest.approx(found.distance, abs=1e-6)
+        assert row["same"] == ("yes" if found.same else "no")
+    page = (home / "out" / "search.html").read_text()
+    assert page.count("data:image/webp") == 8  # two queries and their six neighbours
+    assert "<b>1" not in page
+    assert page.count('class="query card"') == 2
+    assert (home / "out" / "config.yaml").is_file()
+    assert "2 queries in 8 items; written to" in capsys.readouterr().out
+
+
+def test_texts_without_a_threshold(home: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "lines.txt").write_text("the cat\nthe dog\nein Haus\n")
+    words = ("task=search", "ckpt_path=texts.ckpt", "'query=the cat'", "gallery=lines.txt", "hydra.run.dir=out2")
+    assert command(*words) == 0
+    rows = read(home / "out2" / "search.csv")
+    assert [row["name"] for row in rows][0] == "the cat"
+    assert {row["name"] for row in rows} == {"the cat", "the dog", "ein Haus"}
+    assert {row["same"] for row in rows} == {""}
+    assert "The training has no threshold" in (home / "out2" / "search.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("query=gallery",), "gallery: expected a file or a folder, got none; give gallery=<folder>"),
+        (("gallery=gallery",), "query: expected a file or a folder, got none; give query=<folder>"),
+        (("query=nowhere", "gallery=gallery"), "query: no such file or folder: nowhere"),
+        (("query=gallery", "gallery=gallery", "task.k=0"), "k: expected"),
+        (("query=gallery", "gallery=gallery", "task.tower=image"), "tower: expected none, as there is one encoder"),
+        (("query=gallery", "gallery=gallery", "port=3"), "port: task=search does not read it"),
+    ],
+)
+def test_mistakes(
+    words: tuple[str, ...], message: str, home: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("task=search", "ckpt_path=run", *words, "hydra.run.dir=refused") == 2
+    assert re.fullmatch(f"error: {re.escape(message)}.*\n", capsys.readouterr().err)
+    assert not (home / "refused").exists()
+
+
+def test_what_a_checkpoint_may_be(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in ([], ["ckpt_path=nowhere"]):
+        assert command("task=search", "query=gallery", "gallery=gallery", *given) == 2
+        expected = "error: ckpt_path: expected the folder of a run, a checkpoint or an exported folder, got "
+        assert capsys.readouterr().err.startswith(expected)
+
+
+def test_other_tasks_do_not_take_a_query(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("query=gallery") == 2
+    assert capsys.readouterr().err == "error: query: task=train does not read it; task=search and task=serve do\n"
+
+
+def test_an_unreadable_item_is_named(home: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "bad").mkdir()
+    (home / "bad" / "1.png").write_bytes(b"no picture")
+    assert command("task=search", "ckpt_path=run", "query=gallery", "gallery=bad", "hydra.run.dir=refused") == 2
+    assert capsys.readouterr().err.startswith(
+        "error: 1 of 1 items cannot be read: bad/1.png (cannot identify image file"
+    )
