@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from metric_module.criterion.loss import triplet_loss as triplet_loss
     from metric_module.encoders import Encoder as Encoder
     from metric_module.errors import UserError as UserError
+    from metric_module.inference import EmbeddingIndex as EmbeddingIndex
     from metric_module.miners import Triplets as Triplets
     from metric_module.module import TripletModule as TripletModule
     from metric_module.storage.weights import load_encoder as load_encoder
@@ -25,6 +26,7 @@ _HOME = {
     "Batch": "batch",
     "Census": "criterion.census",
     "CriterionOutput": "criterion",
+    "EmbeddingIndex": "inference",
     "Encoder": "encoders",
     "PairBatch": "batch",
     "TripletCriterion": "criterion",
