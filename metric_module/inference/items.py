@@ -13,7 +13,6 @@ from metric_module.inference.embedder import Embedder
 from metric_module.inference.index import EmbeddingIndex
 from metric_module.preprocessing import ImageInput
 from metric_module.preprocessing.reading import image_suffixes
-from metric_module.storage.embedding_file import FORMATS
 
 
 class Found(NamedTuple):
@@ -66,7 +65,7 @@ def find_gallery(place: str, embedder: Embedder, batch_size: int = 256) -> Embed
     Raises:
         UserError: If there is nothing to search, an item cannot be read, or the file has another distance or width.
     """
-    if Path(place).suffix.lstrip(".") in FORMATS and Path(place).is_file():
+    if Path(place).is_file() and Path(place).suffix in {".arrow", ".parquet", ".npz"}:
         return EmbeddingIndex.read(place, embedder)
     return EmbeddingIndex.build(embedder, *find_items("gallery", place, embedder), batch_size=batch_size)
 

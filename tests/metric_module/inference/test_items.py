@@ -61,7 +61,7 @@ def test_arrays(tmp_path: Path) -> None:
         (
             "objects.npy",
             VECTORS,
-            "gallery: {}/objects.npy is not an array in a .npy file (Object arrays cannot be loaded",
+            "gallery: {}/objects.npy is not an array in a .npy file (Array can't be memory-mapped: Python objects",
         ),
     ],
 )

@@ -71,10 +71,10 @@ def test_images(home: Path, command: Command, capsys: pytest.CaptureFixture[str]
 
 def test_texts_without_a_threshold(home: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "lines.txt").write_text("the cat\nthe dog\nein Haus\n")
-    words = ("task=search", "ckpt_path=texts.ckpt", "'query=the cat'", "gallery=lines.txt", "hydra.run.dir=out2")
+    words = ("task=search", "ckpt_path=texts.ckpt", "query=the cat", "gallery=lines.txt", "hydra.run.dir=out2")
     assert command(*words) == 0
     rows = read(home / "out2" / "search.csv")
-    assert [row["name"] for row in rows][0] == "the cat"
+    assert rows[0]["name"] == "the cat"
     assert {row["name"] for row in rows} == {"the cat", "the dog", "ein Haus"}
     assert {row["same"] for row in rows} == {""}
     assert "The training has no threshold" in (home / "out2" / "search.html").read_text()
