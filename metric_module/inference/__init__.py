@@ -1,5 +1,6 @@
 """Use a trained model: embed items, search them and identify them."""
 
 from metric_module.inference.index import EmbeddingIndex, Neighbours
+from metric_module.inference.milvus import MilvusIndex
 
-__all__ = ["EmbeddingIndex", "Neighbours"]
+__all__ = ["EmbeddingIndex", "MilvusIndex", "Neighbours"]

@@ -27,6 +27,9 @@ _ROWS = 1 << 14  # rows of a batch of a file; a shorter part in memory is merged
 Items = Sequence[Any] | Tensor
 """A list of items, or embeddings ``(N, D)``."""
 
+Labels = Sequence[str | None] | None
+"""Class name of each item, None where it has none; None: no item has one."""
+
 
 class ItemEmbedder(Protocol):
     """What an index needs to embed items."""
@@ -83,7 +86,7 @@ class EmbeddingIndex:
 
     @classmethod
     def build(
-        cls, embedder: ItemEmbedder, items: Items, labels: Sequence[str | None] | None = None, batch_size: int = 256
+        cls, embedder: ItemEmbedder, items: Items, labels: Labels = None, batch_size: int = 256
     ) -> EmbeddingIndex:
         """Embed items, and keep them in memory.
 
@@ -181,7 +184,7 @@ class EmbeddingIndex:
             label if far <= limit else None for label, far in zip(labels, near.distances[:, 0].tolist(), strict=True)
         ]
 
-    def add(self, items: Items, labels: Sequence[str | None] | None = None, batch_size: int = 256) -> None:
+    def add(self, items: Items, labels: Labels = None, batch_size: int = 256) -> None:
         """Embed items, and append them.
 
         Args:
@@ -263,7 +266,7 @@ def threshold_or(threshold: float | None, default: float | None) -> float:
     return chosen
 
 
-def check_labels(labels: Sequence[str | None] | None, rows: int) -> list[str | None]:
+def check_labels(labels: Labels, rows: int) -> list[str | None]:
     """Return one label for each of the items, None where there is none.
 
     Raises:
