@@ -2,5 +2,6 @@
 
 from metric_module.inference.embedder import Embedder, Match, UnreadableItemsError
 from metric_module.inference.index import EmbeddingIndex, Neighbours
+from metric_module.inference.milvus import MilvusIndex
 
-__all__ = ["Embedder", "EmbeddingIndex", "Match", "Neighbours", "UnreadableItemsError"]
+__all__ = ["Embedder", "EmbeddingIndex", "Match", "MilvusIndex", "Neighbours", "UnreadableItemsError"]

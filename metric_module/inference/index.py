@@ -28,6 +28,9 @@ _ROWS = 1 << 14  # rows of a batch of a file; a shorter part in memory is merged
 Items = Sequence[Any] | Tensor
 """A list of items, or embeddings ``(N, D)``."""
 
+Labels = Sequence[str | None] | None
+"""Class name of each item, None where it has none; None: no item has one."""
+
 
 class Neighbours(NamedTuple):
     """Distances of the nearest items, float64 ``(Q, K)``, nearest first, and their positions, int64 ``(Q, K)``."""
@@ -67,9 +70,7 @@ class EmbeddingIndex:
         self._names = self._labels = pa.chunked_array([], pa.string())
 
     @classmethod
-    def build(
-        cls, embedder: Embedder, items: Items, labels: Sequence[str | None] | None = None, batch_size: int = 256
-    ) -> EmbeddingIndex:
+    def build(cls, embedder: Embedder, items: Items, labels: Labels = None, batch_size: int = 256) -> EmbeddingIndex:
         """Embed items, and keep them in memory.
 
         Args:
@@ -166,7 +167,7 @@ class EmbeddingIndex:
             label if far <= limit else None for label, far in zip(labels, near.distances[:, 0].tolist(), strict=True)
         ]
 
-    def add(self, items: Items, labels: Sequence[str | None] | None = None, batch_size: int = 256) -> None:
+    def add(self, items: Items, labels: Labels = None, batch_size: int = 256) -> None:
         """Embed items, and append them.
 
         Args:
@@ -248,7 +249,7 @@ def threshold_or(threshold: float | None, default: float | None) -> float:
     return chosen
 
 
-def check_labels(labels: Sequence[str | None] | None, rows: int) -> list[str | None]:
+def check_labels(labels: Labels, rows: int) -> list[str | None]:
     """Return one label for each of the items, None where there is none.
 
     Raises:
