@@ -18,7 +18,7 @@ from metric_module.evaluation.verification.listed import listed_within
 from metric_module.evaluation.verification.metrics import measure_pairs
 from metric_module.keyed_random import combine, keyed_uniform
 
-SAMPLES, SAME_PAIRS = 60_000, 250_000
+SAMPLES, SAME_PAIRS = 60_000, 150_000
 """Most samples, and pairs of one class, that :func:`best_threshold` measures: about a minute on two CPU cores."""
 
 
@@ -43,7 +43,7 @@ def with_threshold(metric: EmbeddingMetric, figures: Mapping[str, float]) -> dic
 def best_threshold(samples: Gathered, distance: Distance | None = None, pairs: Tensor | None = None) -> float:
     """Find the ``best_threshold`` of :func:`verification_metrics`; every process must call this.
 
-    Of a set with more than 60,000 samples or 250,000 pairs of one class, the pairs within :func:`keyed_part` count.
+    Of a set with more than 60,000 samples or 150,000 pairs of one class, the pairs within :func:`keyed_part` count.
 
     Args:
         samples: The samples of all processes.
