@@ -64,11 +64,9 @@ def write_sentence_transformers(embedder: Embedder, folder: Path) -> None:
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
     encoder.transformer[0].max_seq_length = encoder.max_length
-    modules = [*encoder.transformer, encoder.pool]
-    if encoder.head is not None:
-        linear = encoder.head.linear
-        modules.append(Dense(linear.in_features, linear.out_features, True, None, linear.weight, linear.bias))
-    modules += [Normalize()] if encoder.normalize else []
+    linear: Any = getattr(encoder.head, "linear", None)
+    head = [Dense(linear.in_features, linear.out_features, True, None, linear.weight, linear.bias)] if linear else []
+    modules = [*encoder.transformer, encoder.pool, *head, *([Normalize()] if encoder.normalize else [])]
     with quiet():
         SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
     _write_card(embedder, folder, "sentence-transformers")

@@ -99,6 +99,7 @@ def _checkpoint_in(folder: Path) -> Path:
 
 def _read_exported(folder: Path) -> Trained:
     about = _json(folder / CONFIG)
+    check_size(str(folder / CONFIG), about)
     config = _inside(about.get("config"), folder.resolve())
     preprocessing = about.get("preprocessing")
     text = None if preprocessing is None else json.dumps(preprocessing)
@@ -178,11 +179,10 @@ def without_weights(node: Any) -> Any:
 
 def _checked_figures(where: str, figures: Any) -> Figures:
     """Return figures by split and name; null becomes NaN."""
-    rows: dict[str, Any] = figures if isinstance(figures, dict) else {"figures": figures}
-    for name, row in rows.items():
-        if not isinstance(row, dict) or not all(isinstance(value, float | int | None) for value in row.values()):
-            raise UserError(f"{where}: figures: expected numbers by split and name, got {name!r}: {row!r}")
-    return {
-        stage: {name: math.nan if value is None else float(value) for name, value in row.items()}
-        for stage, row in rows.items()
-    }
+    try:
+        return {
+            stage: {name: math.nan if value is None else float(value) for name, value in row.items()}
+            for stage, row in figures.items()
+        }
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{where}: figures: expected numbers by split and name, got {figures!r:.99}") from error
