@@ -28,8 +28,9 @@ from metric_module.errors import UserError
 LIMIT = 100_000
 """Most values of a file or of a configuration; a usual one has about 500."""
 
+_DEEPEST = 50  # levels of nesting: readers recurse
 _TEXT = 1_000_000  # most characters of all interpolated texts together
-_TOO_LARGE = f"expected at most {LIMIT:,} values, with every alias and reference written out"
+_TOO_LARGE = f"expected at most {LIMIT:,} values, with every alias and reference written out, and {_DEEPEST} levels"
 _MAKERS: dict[str, Callable[..., Any]] = {"oc.create": oc.create, "oc.decode": oc.decode}
 
 _last: list[tuple[weakref.ref[DictConfig], frozenset[str]]] = []
@@ -105,25 +106,21 @@ def check_size(where: str, node: Any) -> None:
         node: Nested dicts and lists, or a node of a yaml file.
 
     Raises:
-        UserError: If there are more than :data:`LIMIT`, or the object contains itself.
+        UserError: If there are more than :data:`LIMIT`, it contains itself, or it is nested more than 50 levels deep.
     """
     sizes: dict[int, int] = {}
 
-    def size(one: Any) -> int:
-        """Count the values of an object; an object inside itself is larger than any limit."""
-        if id(one) not in sizes:
+    def size(one: Any, depth: int = 0) -> int:
+        """Count the values of an object; an object inside itself, or nested too deeply, is larger than any limit."""
+        if id(one) not in sizes and depth < _DEEPEST:
             sizes[id(one)] = LIMIT + 1
             inside = one.value if isinstance(one, yaml.CollectionNode) else one
             parts = [*inside, *inside.values()] if isinstance(inside, Mapping) else inside
             nested = isinstance(parts, Sequence) and not isinstance(parts, str | bytes)
-            sizes[id(one)] = 1 + (sum(size(part) for part in parts) if nested else 0)
-        return sizes[id(one)]
+            sizes[id(one)] = 1 + (sum(size(part, depth + 1) for part in parts) if nested else 0)
+        return sizes.get(id(one), LIMIT + 1)
 
-    try:
-        too_large = size(node) > LIMIT
-    except RecursionError:
-        too_large = True
-    if too_large:
+    if size(node) > LIMIT:
         raise UserError(f"{where}: {_TOO_LARGE}")
 
 

@@ -72,6 +72,7 @@ class TextEncoder(Encoder):
         folder = read_folder(find_model(model))
         transformer = load_transformer(folder)
         width = int(transformer.get_embedding_dimension())
+        self.transformer = (transformer,)  # in a tuple, so that its weights do not count twice
         self.backbone: nn.Module = transformer.model
         self.tokenizer = transformer.tokenizer
         self.pooling = pooling or folder.pooling
@@ -125,7 +126,7 @@ def load_transformer(folder: TextFolder) -> Any:
 
     plain = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _quiet():
+        with quiet():
             transformer = Transformer(
                 str(folder.path),
                 model_kwargs={"use_safetensors": True, "dtype": torch.float32, **plain},
@@ -176,8 +177,8 @@ def _require_sentence_transformers() -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the progress bar of transformers and its table of missing and unused weights."""
+def quiet() -> Iterator[None]:
+    """Suppress the progress bars of transformers and its table of missing and unused weights."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -23,6 +23,7 @@ from metric_module.config.trust import leaves
 from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.preprocessing import Preprocessing, from_json
+from metric_module.preprocessing.stored import json_object
 from metric_module.storage.checkpoints import map_checkpoint, newest_checkpoint
 from metric_module.storage.weights import load_tensors, read_tensors, without_compile
 
@@ -31,6 +32,8 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 INSIDE = "folder:"
 """Beginning of a path inside an exported folder, among the arguments of its encoder."""
+
+_LONGEST = 10_000_000  # characters of a JSON file that are read
 
 Figures = dict[str, dict[str, float]]
 
@@ -44,7 +47,7 @@ class Trained(NamedTuple):
         preprocessing: How one item becomes an encoder input; None if the data module did not define it.
         threshold: Distance up to which two samples count as the same; None if there is none.
         figures: Figures by split and name, as in ``metrics.json``; empty if they are not known.
-        config: Plain content of the groups ``encoder`` and ``distance``.
+        config: Plain content of the groups ``encoder`` and ``distance``, and the ``_target_`` of ``datamodule``.
     """
 
     encoder: nn.Module
@@ -96,6 +99,7 @@ def _checkpoint_in(folder: Path) -> Path:
 
 def _read_exported(folder: Path) -> Trained:
     about = _json(folder / CONFIG)
+    check_size(str(folder / CONFIG), about)
     config = _inside(about.get("config"), folder.resolve())
     preprocessing = about.get("preprocessing")
     text = None if preprocessing is None else json.dumps(preprocessing)
@@ -117,18 +121,18 @@ def _inside(node: Any, folder: Path) -> Any:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        with path.open(encoding="utf-8") as file:
+            return json_object(str(path), file.read(_LONGEST))
+    except (OSError, UnicodeError) as error:
         raise UserError(f"{path}: expected a JSON object ({type(error).__name__})") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: expected a JSON object, got a {type(found).__name__}")
-    return found
 
 
 def _built(where: str, config: Any, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Trained:
     """Build encoder and distance, load their tensors, and check everything else."""
     groups = {name: _checked(where, name, config) for name in ("encoder", "distance")}
-    encoder: nn.Module = build("encoder", _without_weights(groups["encoder"]), nn.Module)
+    data = config.get("datamodule")
+    groups["datamodule"] = {"_target_": str(data.get("_target_"))} if isinstance(data, Mapping) else {}
+    encoder: nn.Module = build("encoder", without_weights(groups["encoder"]), nn.Module)
     distance: Distance = build("distance", groups["distance"], Distance)
     for name, module in (("encoder", encoder), ("distance", distance)):
         own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
@@ -164,22 +168,21 @@ def _checked(where: str, name: str, config: Any) -> dict[str, Any]:
     return plain
 
 
-def _without_weights(node: Any) -> Any:
+def without_weights(node: Any) -> Any:
     """Drop the initial weights from the arguments of an encoder, and of the encoders inside it."""
     if not isinstance(node, Mapping):
         return node
     kind = locate("encoder._target_", node["_target_"]) if "_target_" in node else None
     initial: Mapping[str, Any] = getattr(kind, "initial_weights", {})
-    return {key: initial[key] if key in initial else _without_weights(value) for key, value in node.items()}
+    return {key: initial[key] if key in initial else without_weights(value) for key, value in node.items()}
 
 
 def _checked_figures(where: str, figures: Any) -> Figures:
     """Return figures by split and name; null becomes NaN."""
-    rows: dict[str, Any] = figures if isinstance(figures, dict) else {"figures": figures}
-    for name, row in rows.items():
-        if not isinstance(row, dict) or not all(isinstance(value, float | int | None) for value in row.values()):
-            raise UserError(f"{where}: figures: expected numbers by split and name, got {name!r}: {row!r}")
-    return {
-        stage: {name: math.nan if value is None else float(value) for name, value in row.items()}
-        for stage, row in rows.items()
-    }
+    try:
+        return {
+            stage: {name: math.nan if value is None else float(value) for name, value in row.items()}
+            for stage, row in figures.items()
+        }
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{where}: figures: expected numbers by split and name, got {figures!r:.99}") from error

@@ -31,7 +31,7 @@ def from_json(text: str) -> Preprocessing:
         >>> from_json('{"version": 1, "kind": "vector", "size": 3}')
         VectorInput(size=3)
     """
-    content = _object(text)
+    content = json_object("preprocessing", text)
     version, name = content.pop("version", None), content.pop("kind", None)
     if type(version) is not int or version != VERSION:
         raise UserError(f"preprocessing: expected version {VERSION}, got {version!r}; a newer version may read it")
@@ -53,11 +53,20 @@ def from_json(text: str) -> Preprocessing:
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(where: str, text: str) -> dict[str, Any]:
+    """Read a JSON object from an untrusted source.
+
+    Args:
+        where: The source, for the message.
+        text: Its content.
+
+    Raises:
+        UserError: It is anything else.
+    """
     try:
         content = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"preprocessing: expected a JSON object ({type(error).__name__})") from None
+        raise UserError(f"{where}: expected a JSON object ({type(error).__name__})") from None
     if not isinstance(content, dict):
-        raise UserError(f"preprocessing: expected a JSON object, got a {type(content).__name__}")
+        raise UserError(f"{where}: expected a JSON object, got a {type(content).__name__}")
     return content

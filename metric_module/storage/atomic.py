@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from metric_module.errors import UserError
 
 _PART = re.compile(
     r"\.([^/]+\.ckpt|config\.yaml|metrics\.(json|csv)|census\.(json|html)|report\.html|encoder\.safetensors"
-    r"|embeddings\.(arrow|parquet|npz))\.\d+"
+    r"|embeddings\.(arrow|parquet|npz)|encoder\.onnx|model|search\.(csv|html))\.\d+"
 )
 """Names of the temporary files of a run, see :func:`beside`."""
 
@@ -22,10 +23,10 @@ def beside(path: Path) -> Iterator[Path]:
     """Replace a file at the end of the block; if the block fails, the old file is kept.
 
     Args:
-        path: The file to replace; its folder is created.
+        path: The file to replace, or a folder to create; the folder that it is in is created.
 
     Yields:
-        A temporary file in the same folder to write to.
+        A temporary path in the same folder, for a file or a folder that the block writes.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +34,7 @@ def beside(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -61,4 +62,4 @@ def remove_parts(folder: Path) -> None:
     """
     for path in (*folder.glob(".*"), *folder.glob("checkpoints/.*")):
         if _PART.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

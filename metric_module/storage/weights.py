@@ -64,8 +64,6 @@ def save_encoder(
         >>> torch.equal(first.head.linear.weight, second.head.linear.weight)
         True
     """
-    file = Path(path)
-    tensors = _apart(without_compile(encoder.state_dict()), file)
     kind = type(getattr(encoder, "_orig_mod", encoder))
     about = {
         "format": "pt",
@@ -79,6 +77,21 @@ def save_encoder(
         about["distance"] = distance
     if threshold is not None:
         about["threshold"] = repr(threshold)
+    save_tensors(encoder, Path(path), about)
+
+
+def save_tensors(module: nn.Module, file: Path, about: dict[str, str]) -> None:
+    """Write the weights and buffers of a module atomically, by their names without ``torch.compile``.
+
+    Args:
+        module: The module.
+        file: The file; its folder is created.
+        about: Metadata of the file.
+
+    Raises:
+        UserError: If the state has values that are no tensors, or the file cannot be written.
+    """
+    tensors = _apart(without_compile(module.state_dict()), file)
     try:
         with beside(file) as part:
             part.touch()
@@ -88,7 +101,7 @@ def save_encoder(
             with part.open("rb") as stream:
                 os.fsync(stream.fileno())
     except (OSError, SafetensorError, KeyError) as error:  # KeyError: a type of numbers that the format does not have
-        raise UserError(f"{NAME}: cannot write {file} ({error})") from error
+        raise UserError(f"{file.name}: cannot write {file} ({error})") from error
 
 
 def load_encoder(encoder: nn.Module, path: str | Path) -> None:
@@ -246,7 +259,7 @@ def _apart(state: Mapping[str, object], file: Path) -> dict[str, Tensor]:
     seen: set[int] = set()
     for name, value in state.items():
         if not isinstance(value, Tensor):
-            raise UserError(f"{NAME}: cannot write {file} (expected tensors, {name} is a {type(value).__name__})")
+            raise UserError(f"{file.name}: cannot write {file} (expected tensors, {name} is a {type(value).__name__})")
         tensor = value.detach().cpu().contiguous()
         place = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if place in seen else tensor

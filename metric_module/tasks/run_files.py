@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,8 +43,5 @@ def write_metrics(folder: Path, figures: Mapping[str, Mapping[str, float]]) -> N
         folder: The run's folder.
         figures: By stage and name, ``{"val": {"recall_at_1": ...}, "test": {...}}``.
     """
-    finite = {
-        stage: {name: value if math.isfinite(value) else None for name, value in row.items()}
-        for stage, row in figures.items()
-    }
+    finite = json.loads(json.dumps(figures), parse_constant=lambda _: None)
     write_whole(folder / "metrics.json", json.dumps(finite, indent=2, sort_keys=True) + "\n")
