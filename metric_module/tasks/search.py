@@ -75,9 +75,11 @@ HEADER = ("query", "rank", "name", "label", "distance", "same")
 
 def _table(found: list[Searched], threshold: float | None) -> Table:
     limit = "" if threshold is None else f"same: distance up to {threshold:.4f}, the best threshold on val"
-    made = Table(*HEADER, caption=limit)
+    made = Table(caption=limit)
+    for name in HEADER:
+        made.add_column(name, overflow="fold")
     for row in _rows(found, threshold):
-        made.add_row(*row)
+        made.add_row(row[0] if row[1] == "1" else "", *row[1:])
     return made
 
 
