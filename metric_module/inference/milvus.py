@@ -16,7 +16,7 @@ from metric_module.checks import check_embeddings
 from metric_module.distances import EuclideanForm
 from metric_module.errors import UserError
 from metric_module.evaluation.exact.any_distance import form_or_copy
-from metric_module.inference.index import (
+from metric_module.inference.arguments import (
     ItemEmbedder,
     Items,
     Labels,
