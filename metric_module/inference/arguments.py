@@ -23,7 +23,7 @@ Labels = Sequence[str | None] | None
 
 
 class ItemEmbedder(Protocol):
-    """What an index needs to embed items."""
+    """Interface of an embedder, as far as an index uses it."""
 
     embedding_dim: int
     threshold: float | None

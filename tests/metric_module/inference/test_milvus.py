@@ -13,10 +13,8 @@ import torch
 from metric_module import EmbeddingIndex, UserError
 from metric_module.distances import Cosine, Distance, DotProduct, Euclidean, SquaredEuclidean
 from metric_module.inference import MilvusIndex
-from tests.helpers.embedders import Letters
+from tests.helpers.embedders import LABELS, WORDS, Letters
 
-WORDS = ["aab", "x/aab.png", "bbb", "cdef", "gh", "hhh"]
-LABELS = ["one", "two", None, "four", None, "six"]
 PROBES = ["aab", "gh", "hh", "cde", "eeeeee"]
 
 milvus = pytest.mark.integration
