@@ -21,6 +21,7 @@ from metric_module.encoders.towers import MultiEncoder
 from metric_module.errors import UserError, printable
 from metric_module.evaluation.exact.any_distance import exact_distance
 from metric_module.functional import full_precision, nonfinite_rows
+from metric_module.inference.arguments import threshold_or
 from metric_module.inference.trained import Figures, Trained, read_trained
 from metric_module.preprocessing import Preprocessing, TextInput, TowersInput
 
@@ -174,7 +175,7 @@ class Embedder:
         Raises:
             UserError: If an item cannot be read, or there is no threshold.
         """
-        limit = required(self.threshold if threshold is None else threshold)
+        limit = threshold_or(threshold, self.threshold)
         embeddings = self.embed([first, second])  # (2, D)
         distance = float(self.distance(embeddings[:1], embeddings[1:]))
         return Match(distance <= limit, distance, limit)
@@ -267,22 +268,6 @@ def check_list(items: Any) -> None:
     if single or not (hasattr(items, "__getitem__") and hasattr(items, "__len__")):
         kind = type(items).__name__
         raise UserError(f"expected a list of items or a tensor of inputs, got a {kind}; for a single item give [item]")
-
-
-def required(threshold: float | None) -> float:
-    """Return a threshold.
-
-    Args:
-        threshold: The threshold, or None.
-
-    Raises:
-        UserError: If there is none.
-    """
-    if threshold is None:
-        raise UserError(
-            "threshold: the training has none (pairs, pixels, or an older version); give threshold=<distance>"
-        )
-    return threshold
 
 
 def _tower(found: Trained, name: str | None) -> Trained:

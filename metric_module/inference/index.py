@@ -5,18 +5,26 @@ Shapes: N = items, n = items of a part, Q = queries, D = embedding size, K = nei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from metric_module import distances
 from metric_module.checks import check_embeddings
 from metric_module.distances import Distance
-from metric_module.errors import UserError, printable
+from metric_module.errors import UserError
 from metric_module.evaluation.exact.nearest import nearest
+from metric_module.inference.arguments import (
+    Items,
+    Labels,
+    Neighbours,
+    check_labels,
+    distance_of,
+    item_names,
+    threshold_or,
+)
 from metric_module.inference.embedder import Embedder
 from metric_module.storage.atomic import beside
 
@@ -24,19 +32,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS = 1 << 14  # rows of a batch of a file; a shorter part in memory is merged with the next one
-
-Items = Sequence[Any] | Tensor
-"""A list of items, or embeddings ``(N, D)``."""
-
-Labels = Sequence[str | None] | None
-"""Class name of each item, None where it has none; None: no item has one."""
-
-
-class Neighbours(NamedTuple):
-    """Distances of the nearest items, float64 ``(Q, K)``, nearest first, and their positions, int64 ``(Q, K)``."""
-
-    distances: Tensor
-    positions: Tensor
 
 
 class EmbeddingIndex:
@@ -104,7 +99,7 @@ class EmbeddingIndex:
         from metric_module.storage.embedding_file import read_embeddings
 
         file = read_embeddings(Path(path))
-        distance = _distance(path, file.distance, embedder)
+        distance = distance_of(path, file.distance, embedder)
         if embedder is not None and file.width != embedder.embedding_dim:
             raise UserError(f"{path}: expected {embedder.embedding_dim} numbers as of the embedder, got {file.width}")
         index = cls(embedder, distance)
@@ -235,54 +230,3 @@ class EmbeddingIndex:
                 "index: expected embeddings, a 2-D tensor, as there is no embedder; give one to embed items"
             )
         return self._embedder.embed(items, batch_size=batch_size)
-
-
-def threshold_or(threshold: float | None, default: float | None) -> float:
-    """Return the first threshold that is given.
-
-    Raises:
-        UserError: If there is none.
-    """
-    chosen = default if threshold is None else threshold
-    if chosen is None:
-        raise UserError("identify: expected a threshold, as the embedder and the file have none; give threshold=...")
-    return chosen
-
-
-def check_labels(labels: Labels, rows: int) -> list[str | None]:
-    """Return one label for each of the items, None where there is none.
-
-    Raises:
-        UserError: If their number differs, or one is not a text.
-    """
-    if labels is None:
-        return [None] * rows
-    if isinstance(labels, str) or len(labels) != rows:
-        got = repr(labels) if isinstance(labels, str) else len(labels)
-        raise UserError(f"labels: expected a list of {rows}, one for each item, got {got}")
-    for label in labels:
-        if not (label is None or isinstance(label, str)) or label == "":
-            raise UserError(f"labels: expected text or None, got {label!r}")
-    return list(labels)
-
-
-def item_names(embedder: Embedder | None, items: Items, first: int) -> list[str]:
-    """Return the names of items, the first of which gets the position ``first``; those of embeddings are positions."""
-    if isinstance(items, Tensor) or embedder is None:
-        return [str(first + place) for place in range(len(items))]
-    return [embedder.name_of(item, first + place) for place, item in enumerate(items)]
-
-
-def _distance(path: str | Path, name: str | None, embedder: Embedder | None) -> Distance:
-    """Return the distance of the embedder, or the one that a file names."""
-    if embedder is not None:
-        own = type(embedder.distance_function).__name__
-        if name not in {None, own}:
-            raise UserError(f"{path}: expected distance {own} as of the embedder, got {printable(str(name))}")
-        return embedder.distance_function
-    shipped = {one: getattr(distances, one) for one in distances.__all__}
-    found = shipped.get(name or "")
-    if found is None or found is Distance or not issubclass(found, Distance):
-        raise UserError(f"{path}: unknown distance {name!r}; give the embedder: read(path, embedder)")
-    made: Distance = found()
-    return made

@@ -16,8 +16,7 @@ from metric_module.checks import check_embeddings
 from metric_module.distances import EuclideanForm
 from metric_module.errors import UserError
 from metric_module.evaluation.exact.any_distance import form_or_copy
-from metric_module.inference.embedder import Embedder
-from metric_module.inference.index import (
+from metric_module.inference.arguments import (
     Items,
     Labels,
     Neighbours,
@@ -25,6 +24,7 @@ from metric_module.inference.index import (
     item_names,
     threshold_or,
 )
+from metric_module.inference.embedder import Embedder
 
 _ROWS = 1000  # rows of one request
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metric_module import Embedder
+from metric_module import Embedder, EmbeddingIndex
 from metric_module.distances import Distance, Euclidean
 
 
@@ -29,3 +29,11 @@ class Letters(Embedder):
     @override
     def name_of(self, item: Any, position: int) -> str:
         return str(item) if "/" in item else str(position)
+
+
+WORDS = ["aab", "x/aab.png", "bbb", "cdef", "gh", "hhh"]
+LABELS = ["one", "two", None, "four", None, "six"]
+
+
+def built(distance: Distance | None = None, threshold: float | None = 1.5) -> EmbeddingIndex:
+    return EmbeddingIndex.build(Letters(distance, threshold), WORDS, LABELS)

@@ -222,7 +222,7 @@ def test_same_and_distance(embedder: Embedder) -> None:
     assert embedder.distance(rows, rows[:1]).shape == (2, 1)
     cosine = Embedder(embedder.encoder, Cosine(), embedder.preprocessing, device="cpu")
     assert float(cosine.distance(rows[:1], rows[1:])) == pytest.approx(expected**2 / 2, rel=1e-6)
-    with pytest.raises(UserError, match=r"^threshold: the training has none"):
+    with pytest.raises(UserError, match=r"^threshold: expected one, as the training has none"):
         cosine.same(first, second)
 
 

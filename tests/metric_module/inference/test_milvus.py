@@ -13,10 +13,8 @@ import torch
 from metric_module import EmbeddingIndex, UserError
 from metric_module.distances import Cosine, Distance, DotProduct, Euclidean, SquaredEuclidean
 from metric_module.inference import MilvusIndex
-from tests.helpers.embedders import Letters
+from tests.helpers.embedders import LABELS, WORDS, Letters
 
-WORDS = ["aab", "x/aab.png", "bbb", "cdef", "gh", "hhh"]
-LABELS = ["one", "two", None, "four", None, "six"]
 PROBES = ["aab", "gh", "hh", "cde", "eeeeee"]
 
 milvus = pytest.mark.integration
@@ -73,7 +71,7 @@ def test_items_are_added_and_found_again_in_the_file(uri: str) -> None:
 
 
 MISTAKES: dict[str, Callable[[MilvusIndex], Any]] = {
-    "identify: expected a threshold, .*; give threshold=": lambda index: index.identify(["a"]),
+    "threshold: expected one, .*; give threshold=": lambda index: index.identify(["a"]),
     "identify: expected items with labels, got none": lambda index: index.identify(["a"], threshold=1),
     r"queries: expected a tensor of shape \[N, 8\], got \(2, 3\)": lambda index: index.search(torch.zeros(2, 3)),
     "queries: .* NaN or infinity in 8 of 8 rows": lambda index: index.search(torch.eye(8).log()),
