@@ -1,7 +1,7 @@
 """Open-set identification: name a probe by its nearest enrolled item, or reject it as unknown.
 
 Shapes: N = samples, C = classes, M = enrolled items, Q = probes of enrolled classes, U = probes of other classes,
-P = all probes, A = probes in a block, T = enrolled items in a tile, D = embedding size.
+P = all probes, D = embedding size.
 """
 
 from __future__ import annotations
@@ -14,16 +14,11 @@ import torch
 from torch import Tensor
 
 from metric_module.distances import Distance
-from metric_module.distances.base import Measure
 from metric_module.errors import NotComputableError, UserError
-from metric_module.evaluation.exact.any_distance import exact_distance
-from metric_module.evaluation.inputs import Items, by_class, check_items
+from metric_module.evaluation.exact.nearest import nearest
+from metric_module.evaluation.inputs import by_class, check_items
 from metric_module.evaluation.verification.rates import check_rates, rate_name
-from metric_module.functional import full_precision
 from metric_module.keyed_random import combine, keyed_uniform
-
-_PROBES = 128  # in a block
-_TILE = 2048
 
 
 class Roles(NamedTuple):
@@ -87,8 +82,11 @@ def identification_metrics(
     samples = check_items(embeddings, labels, ids, None)
     roles = assign_roles(samples.labels, samples.ids, enrolled, seed)
     known, unknown = len(roles.known), len(roles.unknown)
-    with torch.no_grad(), full_precision(samples.embeddings.device.type):
-        own, other = _nearest(samples, roles, exact_distance(distance, samples.embeddings.device))  # (P,), (P,)
+    probes = torch.cat([roles.known, roles.unknown])  # (P,)
+    # Of K + 1 neighbours, one is of another class; an own one that is not among them is farther away than that.
+    near = nearest(samples.embeddings[probes], samples.embeddings[roles.gallery], enrolled + 1, distance)
+    same = samples.labels[roles.gallery[near.positions]] == samples.labels[probes, None]  # (P, K + 1)
+    own, other = (near.distances.masked_fill(left_out, torch.inf).amin(dim=1) for left_out in (~same, same))  # (P,)
     right = own[:known][own[:known] < other[:known]]
     wrong = other[known:].sort().values  # (U,)
     false = torch.searchsorted(wrong, wrong, right=True).double() / unknown  # (U,) FPIR at each distance
@@ -162,30 +160,3 @@ def too_few_unknown(rate: float, unknown: int) -> str | None:
     return (
         f"expected at least {needed} unknown probes, got {unknown} (evaluation.identification: leave {rate} out of far)"
     )
-
-
-def _nearest(samples: Items, roles: Roles, measure: Measure) -> tuple[Tensor, Tensor]:
-    """Compute each probe's distance to the nearest enrolled item of its class and of the others.
-
-    Args:
-        samples: The samples.
-        roles: Their roles.
-        measure: The distance.
-
-    Returns:
-        Both distances ``(P,)``, float64, known probes first; infinite where there is no item.
-    """
-    probes = torch.cat([roles.known, roles.unknown])  # (P,)
-    own = torch.full((len(probes),), torch.inf, dtype=torch.float64, device=probes.device)  # (P,)
-    other = own.clone()  # (P,)
-    for columns in torch.split(roles.gallery, _TILE):
-        gallery = samples.embeddings[columns].double()  # (T, D)
-        for first in range(0, len(probes), _PROBES):
-            block = slice(first, first + _PROBES)
-            rows = probes[block]  # (A,)
-            distances = measure(samples.embeddings[rows].double(), gallery)  # (A, T)
-            same = samples.labels[rows, None] == samples.labels[columns]  # (A, T)
-            for nearest, left_out in ((own, ~same), (other, same)):
-                found = distances.masked_fill(left_out, torch.inf).amin(dim=1)  # (A,)
-                nearest[block] = torch.minimum(nearest[block], found)
-    return own, other

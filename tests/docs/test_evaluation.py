@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metric_module.evaluation import FewShotMetric, RetrievalMetric, VerificationMetric
+from metric_module.evaluation import FewShotMetric, IdentificationMetric, RetrievalMetric, VerificationMetric
 from tests.cli.test_run import QUICK
 from tests.helpers.command_line import command_in
 
@@ -28,7 +28,7 @@ def test_the_functions() -> None:
 def test_every_figure_that_is_named_is_one() -> None:
     x, labels = torch.randn(48, 3), torch.arange(48) // 6
     made: set[str] = {"accuracy_10_fold", "nmi", "ami"}
-    for metric in (RetrievalMetric(), VerificationMetric(), FewShotMetric()):
+    for metric in (RetrievalMetric(), VerificationMetric(), FewShotMetric(), IdentificationMetric()):
         metric.threshold = 0.5
         metric.update(x, labels, torch.arange(48), torch.arange(48) % 3)
         made |= metric.compute().keys()
@@ -38,6 +38,9 @@ def test_every_figure_that_is_named_is_one() -> None:
     assert {
         name for name in named if name.startswith(("tar_", "far_at", "best", "balanced", "accuracy", "map", "r_p"))
     } <= made
+    of_identification = {name for name in named if name.startswith(("dir_at_far_1", "identification_rate", "known_"))}
+    assert len(of_identification) == 3
+    assert of_identification <= {*made, *(IdentificationMetric().figure_names())}
 
 
 def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

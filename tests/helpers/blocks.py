@@ -31,11 +31,10 @@ def small_blocks(
         memory_budget: Bytes of the tensors of one block of anchors in the criterion.
         sort_from: Positives per anchor beyond which negatives are counted by sorting.
         close_pairs: Near duplicates whose Euclidean distances are computed in the direct form at once.
-        queries: Queries of retrieval or of a search that are ranked at once, and probes of identification.
+        queries: Queries of retrieval or of a search that are ranked at once.
         cells: Distances that retrieval and the separation of distances compute at once.
         segment: Columns of the gallery that exact Euclidean ranks and searches compare at once.
-        tile: Columns of the gallery in a tile of exact Euclidean ranks, and of identification; numbers in a tile of a
-            search.
+        tile: Columns of the gallery in a tile of exact Euclidean ranks; numbers in a tile of a search.
         positives: Positives per query from which exact ranks sort; counting sorts from twice as many.
         side: Rows and columns of a tile of verification pairs; three times as many single pairs are settled at once.
         shard_bytes: Bytes of embeddings that ``task=embed`` reads from a shard at once.
@@ -47,8 +46,6 @@ def small_blocks(
         "metric_module.distances.euclidean._PAIRS_AT_ONCE": close_pairs,
         f"{_EVALUATION}.retrieval.QUERIES_AT_ONCE": queries,
         f"{_EVALUATION}.relation_retrieval.QUERIES_AT_ONCE": queries,
-        f"{_EVALUATION}.identification._PROBES": queries,
-        f"{_EVALUATION}.identification._TILE": tile,
         f"{_EVALUATION}.retrieval.CELLS_AT_ONCE": cells,
         f"{_EVALUATION}.relation_retrieval.CELLS_AT_ONCE": cells,
         f"{_EVALUATION}.separation._CELLS": cells,

@@ -8,7 +8,7 @@ from tests.oracles.retrieval import Measure, Side, euclidean
 
 
 class Answer(NamedTuple):
-    """What the gallery answers to one probe: the smallest distance, and whether only items of its class have it."""
+    """Answer to one probe: the smallest distance to the gallery, and whether only items of its class have it."""
 
     distance: float
     right: bool
