@@ -40,6 +40,7 @@ def export(cfg: DictConfig) -> dict[str, float]:
     path = Path(cfg.output_dir) / ("encoder.onnx" if cfg.task.format == "onnx" else "model")
     with beside(path) as part:
         FORMATS[cfg.task.format](embedder, part)
+    cfg.encoder, cfg.distance = ((embedder.config or {})[name] for name in ("encoder", "distance"))
     write_config(cfg)
     print(f"{type(embedder.encoder).__name__} of {cfg.ckpt_path} written to {path}")
     if cfg.task.push is not None:

@@ -150,6 +150,15 @@ def test_an_object_that_contains_itself() -> None:
     check_size("here", {"a": [torch.ones(3), "text", None, {"b": {1, 2}}]})
 
 
+def test_deep_nesting() -> None:
+    def nested(levels: int) -> Any:
+        return [nested(levels - 1)] if levels else 1
+
+    check_size("here", nested(49))
+    with pytest.raises(UserError, match=r"^here: expected at most 100,000 values, .*, and 50 levels$"):
+        check_size("here", nested(51))
+
+
 def test_real_files_are_far_below_the_limit() -> None:
     from metric_module.config import conf_folder
 

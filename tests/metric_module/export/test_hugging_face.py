@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,23 @@ def test_sentence_transformers_gives_the_same_embeddings(
     if not head:
         ours = TextEncoder(str(tmp_path / "model"), normalize=run.encoder.normalize).eval()  # type: ignore[arg-type]
         torch.testing.assert_close(ours(TEXTS), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_folder_keeps_what_the_pretrained_model_says(tmp_path: Path, tiny_text: str) -> None:
+    settings = {"pooling": "cls", "max_length": 6}
+    first = Embedder(TextEncoder(tiny_text, **settings), Euclidean(), device="cpu")  # type: ignore[arg-type]
+    write_sentence_transformers(first, tmp_path / "pretrained")
+    for name, key, value in (("sentence_bert", "max_seq_length", 6), ("tokenizer", "model_max_length", 24)):
+        path = tmp_path / f"pretrained/{name}_config.json"  # all-MiniLM-L6-v2 has two maximum lengths as well
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    text = node("TextEncoder", model=str(tmp_path / "pretrained"))
+    run = Embedder.load(write_run(tmp_path / "run", text, CASES["text"].preprocessing), "cpu")
+    write_folder(run, tmp_path / "model")
+    shutil.rmtree(tmp_path / "pretrained")
+    again = Embedder.load(tmp_path / "model", "cpu")
+    encoder: Any = again.encoder
+    assert (encoder.pooling, encoder.max_length) == ("cls", 6)
+    assert torch.equal(again.embed(TEXTS), run.embed(TEXTS))
 
 
 def test_sentence_transformers_takes_text_encoders_alone(tmp_path: Path) -> None:

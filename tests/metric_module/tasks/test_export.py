@@ -48,7 +48,7 @@ def test_one_tower_from_the_command_line(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.yaml", "model", ".hydra", "run.log"}
     assert (tmp_path / "out/model/modules.json").is_file()
     cfg: Any = OmegaConf.load(tmp_path / "out/config.yaml")
-    assert cfg.task.tower == "text" and cfg.ckpt_path == "run"
+    assert cfg.task.tower == "text" and cfg.ckpt_path == "run" and cfg.encoder.model == tiny_text
     capsys.readouterr()
     for more, message in (
         ((), "tower: expected one of image, text, got None; give tower=<name>"),
