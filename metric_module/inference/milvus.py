@@ -46,10 +46,8 @@ class MilvusIndex:
     """
 
     def __init__(self, uri: str, embedder: ItemEmbedder, collection: str = "embeddings") -> None:
-        form, name = (
-            form_or_copy(embedder.distance_function, torch.device("cpu")),
-            type(embedder.distance_function).__name__,
-        )
+        name = type(embedder.distance_function).__name__
+        form = form_or_copy(embedder.distance_function, torch.device("cpu"))
         if not isinstance(form, EuclideanForm):
             allowed = "expected distance Euclidean, SquaredEuclidean, Cosine or one with a Euclidean form"
             raise UserError(f"MilvusIndex: {allowed}, got {name}")
@@ -127,10 +125,8 @@ class MilvusIndex:
     def add(self, items: Items, labels: Labels = None, batch_size: int = 256) -> None:
         """Embed items, and append them; see ``EmbeddingIndex.add``."""
         first, checked = len(self), check_labels(labels, len(items))
-        rows = self._rows("embeddings", items, batch_size).tolist()
-        columns = zip(
-            range(first, first + len(rows)), rows, item_names(self._embedder, items, first), checked, strict=True
-        )
+        rows, names = self._rows("embeddings", items, batch_size).tolist(), item_names(self._embedder, items, first)
+        columns = zip(range(first, first + len(rows)), rows, names, checked, strict=True)
         data = [dict(zip(("id", self._field, "name", "label"), row, strict=True)) for row in columns]
         with self._reported():
             for start in range(0, len(data), _ROWS):
@@ -165,7 +161,6 @@ class MilvusIndex:
             rows = self._client.query_iterator(self._collection, batch_size=_ROWS, output_fields=["id", name])
             while page := rows.next():
                 found |= {row["id"]: row[name] for row in page}
-            rows.close()
         return [found[place] for place in sorted(found)]
 
     @contextmanager
