@@ -46,13 +46,11 @@ class MilvusIndex:
     """
 
     def __init__(self, uri: str, embedder: Embedder, collection: str = "embeddings") -> None:
-        form, name = (
-            form_or_copy(embedder.distance_function, torch.device("cpu")),
-            type(embedder.distance_function).__name__,
-        )
+        name = type(embedder.distance_function).__name__
+        form = form_or_copy(embedder.distance_function, torch.device("cpu"))
         if not isinstance(form, EuclideanForm):
-            allowed = "Euclidean, SquaredEuclidean, Cosine or one with a Euclidean form"
-            raise UserError(f"MilvusIndex: expected distance {allowed}, got {name}")
+            allowed = "expected distance Euclidean, SquaredEuclidean, Cosine or one with a Euclidean form"
+            raise UserError(f"MilvusIndex: {allowed}, got {name}")
         try:
             from pymilvus import DataType, MilvusClient
         except ImportError as error:
@@ -120,14 +118,14 @@ class MilvusIndex:
         near, labels = self._nearest(queries, 1, filter="label is not null")
         if not all(labels):
             raise UserError("identify: expected items with labels, got none; give labels to build or add")
-        far = near.distances[:, 0].tolist()
-        return [names[0] if one <= limit else None for names, one in zip(labels, far, strict=True)]
+        return [
+            row[0] if far <= limit else None for row, far in zip(labels, near.distances[:, 0].tolist(), strict=True)
+        ]
 
     def add(self, items: Items, labels: Labels = None, batch_size: int = 256) -> None:
         """Embed items, and append them; see ``EmbeddingIndex.add``."""
         first, checked = len(self), check_labels(labels, len(items))
-        names = item_names(self._embedder, items, first)
-        rows = self._rows("embeddings", items, batch_size).tolist()
+        rows, names = self._rows("embeddings", items, batch_size).tolist(), item_names(self._embedder, items, first)
         columns = zip(range(first, first + len(rows)), rows, names, checked, strict=True)
         data = [dict(zip(("id", self._field, "name", "label"), row, strict=True)) for row in columns]
         with self._reported():
@@ -163,7 +161,6 @@ class MilvusIndex:
             rows = self._client.query_iterator(self._collection, batch_size=_ROWS, output_fields=["id", name])
             while page := rows.next():
                 found |= {row["id"]: row[name] for row in page}
-            rows.close()
         return [found[place] for place in sorted(found)]
 
     @contextmanager

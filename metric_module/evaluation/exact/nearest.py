@@ -21,7 +21,7 @@ from metric_module.functional import float64_device, full_precision
 _QUERIES = 128  # queries in a block
 _NUMBERS = 1 << 21  # scores in a block of queries and a tile
 _SMALL = 2048  # items in a tile for a distance that may need memory for every pair and coordinate
-_SAMPLE = 1024  # gallery rows from which the centre is estimated
+_SAMPLE = 256  # gallery rows from which the centre is estimated
 _OFF_CENTRE = 16.0  # squared length of the mean, as a multiple of the spread around it, that makes products inexact
 
 
