@@ -3,6 +3,7 @@
 from metric_module.tasks.census import census
 from metric_module.tasks.embedding.task import embed
 from metric_module.tasks.evaluate import evaluate
+from metric_module.tasks.serve import serve
 from metric_module.tasks.train import train
 
-__all__ = ["census", "embed", "evaluate", "train"]
+__all__ = ["census", "embed", "evaluate", "serve", "train"]

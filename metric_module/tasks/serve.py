@@ -1,0 +1,49 @@
+"""Serve a trained encoder over HTTP: the task ``serve``."""
+
+from __future__ import annotations
+
+import socket
+
+from omegaconf import DictConfig
+
+from metric_module.config.plain import plain
+from metric_module.errors import UserError
+from metric_module.inference import Embedder
+from metric_module.inference.gallery import read_gallery
+from metric_module.serving.app import Server
+
+
+def serve(cfg: DictConfig) -> dict[str, float]:
+    """Serve the encoder ``cfg.ckpt_path`` on ``cfg.port`` (None: 8000) of ``cfg.task.host``, until Ctrl-C.
+
+    Args:
+        cfg: The composed configuration. ``cfg.gallery`` is a folder of images, a file of ``task=embed``, or None;
+            ``cfg.task.tower`` names one encoder of several.
+
+    Returns:
+        Nothing: ``{}``.
+
+    Raises:
+        UserError: If a package is missing, the port is in use, or the encoder or the gallery cannot be read.
+    """
+    cfg = plain(cfg)
+    try:
+        import python_multipart  # noqa: F401  # by which Starlette reads forms
+        import starlette  # noqa: F401
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise UserError(f"serve: needs {error.name}; pip install 'lightning-triplets[serve]'") from None
+    host, port = cfg.task.host, 8000 if cfg.port is None else cfg.port
+    try:
+        listener = socket.create_server((host, port))  # before anything that takes time
+    except (OSError, OverflowError) as error:
+        raise UserError(f"port: cannot listen on {host}:{port} ({error}); give port=<another>") from None
+    with listener:
+        embedder = Embedder.load(cfg.ckpt_path, tower=cfg.task.tower)
+        server = Server(embedder, *(() if cfg.gallery is None else read_gallery(embedder, cfg.gallery)))
+        local = ["127.0.0.1", "localhost"]
+        app = server.application(local if host in local else ["*"])
+        print(f"http://{host}:{listener.getsockname()[1]}/ takes requests; Ctrl-C stops", flush=True)
+        config = uvicorn.Config(app, log_config=None, access_log=False, limit_concurrency=256, ws="none")
+        uvicorn.Server(config).run(sockets=[listener])
+    return {}
