@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metric_module.encoders import Encoder as Encoder
     from metric_module.errors import UserError as UserError
     from metric_module.inference import Embedder as Embedder
+    from metric_module.inference import EmbeddingIndex as EmbeddingIndex
     from metric_module.miners import Triplets as Triplets
     from metric_module.module import TripletModule as TripletModule
     from metric_module.storage.weights import load_encoder as load_encoder
@@ -27,6 +28,7 @@ _HOME = {
     "Census": "criterion.census",
     "CriterionOutput": "criterion",
     "Embedder": "inference",
+    "EmbeddingIndex": "inference",
     "Encoder": "encoders",
     "PairBatch": "batch",
     "TripletCriterion": "criterion",

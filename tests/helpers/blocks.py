@@ -31,10 +31,10 @@ def small_blocks(
         memory_budget: Bytes of the tensors of one block of anchors in the criterion.
         sort_from: Positives per anchor beyond which negatives are counted by sorting.
         close_pairs: Near duplicates whose Euclidean distances are computed in the direct form at once.
-        queries: Queries of retrieval that are ranked at once.
+        queries: Queries of retrieval or of a search that are ranked at once.
         cells: Distances that retrieval and the separation of distances compute at once.
-        segment: Columns of the gallery that exact Euclidean ranks compare at once.
-        tile: Columns of the gallery in a tile of exact Euclidean ranks.
+        segment: Columns of the gallery that exact Euclidean ranks and searches compare at once.
+        tile: Columns of the gallery in a tile of exact Euclidean ranks; numbers in a tile of a search.
         positives: Positives per query from which exact ranks sort; counting sorts from twice as many.
         side: Rows and columns of a tile of verification pairs; three times as many single pairs are settled at once.
         shard_bytes: Bytes of embeddings that ``task=embed`` reads from a shard at once.
@@ -52,6 +52,10 @@ def small_blocks(
         f"{_EVALUATION}.exact.euclidean_ranks._SEGMENT": segment,
         f"{_EVALUATION}.exact.euclidean_ranks._TILE": tile,
         f"{_EVALUATION}.exact.euclidean_ranks._MANY": positives,
+        f"{_EVALUATION}.exact.nearest._SEGMENT": segment,
+        f"{_EVALUATION}.exact.nearest._NUMBERS": tile,
+        f"{_EVALUATION}.exact.nearest._CACHED": tile,
+        f"{_EVALUATION}.exact.nearest._QUERIES": queries,
         f"{_EVALUATION}.exact.counting._MANY": None if positives is None else 2 * positives,
         f"{_EVALUATION}.verification.pair_counts._SIDE": side,
         f"{_EVALUATION}.verification.pair_counts._PAIRS": None if side is None else 3 * side,

@@ -22,7 +22,14 @@ from torch import Tensor
 
 from metric_module.evaluation.exact.counting import count_at_least
 from metric_module.evaluation.exact.matches import Block, Listed, nearest_first, own_class
-from metric_module.evaluation.exact.rounding import all_distances, outward, pair_distances, products, rescale, rounding
+from metric_module.evaluation.exact.rounding import (
+    all_distances,
+    indexed_distances,
+    outward,
+    products,
+    rescale,
+    rounding,
+)
 
 _CELLS_AT_ONCE = 1 << 18  # about the size of a cache
 _TILE = 2048  # columns in a tile for queries with few positives; a multiple of _SEGMENT
@@ -224,12 +231,7 @@ class EuclideanRanks:
 
     def _pairs(self, query: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Compute the distances ``(N,)`` of pairs of a row of ``query`` and a sorted column."""
-        step = max(1, _CELLS_AT_ONCE // query.shape[1])
-        found = [torch.empty(0, dtype=torch.float64, device=query.device)]
-        for first in range(0, len(rows), step):
-            row, column = rows[first : first + step], self._order[columns[first : first + step]]
-            found.append(pair_distances(query.index_select(0, row), self._gallery.index_select(0, column)))
-        return torch.cat(found)
+        return indexed_distances(query, self._gallery, rows, self._order[columns])
 
     def _rows(self, dtype: torch.dtype) -> _Rows:
         """Return the sorted gallery for products of one type, prepared on first use."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 _DIRECT = "donot_use_mm_for_euclid_dist"
 _WIDTH = 128  # coordinates of a product that are added up at once
+_NUMBERS_AT_ONCE = 1 << 18  # about the size of a cache
 _FINE = torch.finfo(torch.float64).eps / 2
 
 
@@ -43,18 +44,38 @@ def pair_distances(query: Tensor, gallery: Tensor) -> Tensor:
     return torch.cdist(query[:, None].double(), gallery[:, None].double(), compute_mode=_DIRECT).flatten()
 
 
-def products(query: Tensor, gallery: Tensor, half: Tensor) -> Tensor:
+def indexed_distances(query: Tensor, gallery: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Compute :func:`pair_distances` of listed pairs, a few at a time.
+
+    Args:
+        query: Rows ``(A, D)``.
+        gallery: Rows ``(M, D)``.
+        rows: Row of ``query`` of each pair, int64 ``(N,)``.
+        columns: Row of ``gallery`` of each pair, int64 ``(N,)``.
+
+    Returns:
+        Distances ``(N,)``.
+    """
+    step = max(1, _NUMBERS_AT_ONCE // query.shape[1])
+    found = [torch.empty(0, dtype=torch.float64, device=query.device)]
+    for row, column in zip(torch.split(rows, step), torch.split(columns, step), strict=True):
+        found.append(pair_distances(query.index_select(0, row), gallery.index_select(0, column)))
+    return torch.cat(found)
+
+
+def products(query: Tensor, gallery: Tensor, half: Tensor, out: Tensor | None = None) -> Tensor:
     """Compute scores ``q.g + h``, a few coordinates at a time, which keeps the bound on the rounding error small.
 
     Args:
         query: Rows ``(A, D)``.
         gallery: Rows ``(T, D)``.
         half: The number h to add to each column ``(T,)``.
+        out: Where to write the scores ``(A, T)``; None: new memory.
 
     Returns:
         Scores ``(A, T)``.
     """
-    score = torch.addmm(half, query[:, :_WIDTH], gallery[:, :_WIDTH].T)  # (A, T)
+    score = torch.addmm(half, query[:, :_WIDTH], gallery[:, :_WIDTH].T, out=out)  # (A, T)
     for first in range(_WIDTH, query.shape[1], _WIDTH):
         score.addmm_(query[:, first : first + _WIDTH], gallery[:, first : first + _WIDTH].T)
     return score

@@ -10,10 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metric_module.distances import Distance, Euclidean
-from metric_module.functional import full_precision
-
-CELLS_AT_ONCE = 1 << 24
+from metric_module.distances import Distance
+from metric_module.evaluation.exact import nearest as exact
 
 
 class Items(NamedTuple):
@@ -50,7 +48,8 @@ def nearest(items: Items, queries: Tensor, count: int, distance: Distance | None
     Args:
         items: The evaluated set.
         queries: Rows of the queries, int64 ``(Q,)``.
-        count: Number of neighbours K; a smaller gallery gives fewer.
+        count: Number of neighbours K; a smaller gallery gives fewer. Where the query is one of them, its row ends with
+            itself at an infinite distance.
         distance: The distance; None is Euclidean.
 
     Example:
@@ -59,19 +58,13 @@ def nearest(items: Items, queries: Tensor, count: int, distance: Distance | None
         >>> nearest(items, torch.tensor([0]), 2).rows.tolist()
         [[1, 2]]
     """
-    measure = Euclidean() if distance is None else distance
-    searched = items.embeddings[items.gallery]  # (G, D)
-    step = max(1, CELLS_AT_ONCE // max(1, len(searched)))
-    count = min(count, len(searched))
-    rows, near = [], []
-    with torch.no_grad(), full_precision("cpu"):
-        for part in torch.split(queries, step):
-            found = measure(items.embeddings[part], searched)  # (A, G)
-            found[items.ids[part][:, None] == items.ids[items.gallery]] = torch.inf
-            values, columns = found.topk(count, dim=1, largest=False)  # (A, K), (A, K)
-            near.append(values)
-            rows.append(items.gallery[columns])
-    return Neighbours(queries, torch.cat(rows), torch.cat(near))
+    ids, order = items.ids[items.gallery].sort()  # (G,), (G,)
+    wanted = items.ids[queries]  # (Q,)
+    place = torch.searchsorted(ids, wanted).clamp_(max=len(ids) - 1)  # (Q,)
+    own = torch.where(ids[place] == wanted, order[place], -1)  # (Q,)
+    found = exact.nearest(items.embeddings[queries], items.embeddings[items.gallery], count, distance, exclude=own)
+    rows = torch.where(found.positions < 0, queries[:, None], items.gallery[found.positions])  # (Q, K)
+    return Neighbours(queries, rows, found.distances)
 
 
 def worst_and_spread(badness: Tensor, limit: int, worst: int) -> Tensor:

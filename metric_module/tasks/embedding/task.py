@@ -73,11 +73,9 @@ def embed_to_file(parts: Parts, split: str, path: Path) -> tuple[int, int]:
         from metric_module.tasks.embedding.formats import write_file  # pyarrow is slow to import
         from metric_module.tasks.embedding.names import Naming
 
-        about = {"embedding_dim": str(shards.width), "distance": type(parts.module.criterion.distance).__name__}
-        if parts.module.threshold is not None:
-            about["threshold"] = repr(parts.module.threshold)
+        distance, naming = type(parts.module.criterion.distance).__name__, Naming(parts.datamodule, split)
         with beside(path) as part:
-            write_file(part, path.suffix[1:], shards, Naming(parts.datamodule, split), about)
+            write_file(part, path.suffix[1:], shards, naming, distance, parts.module.threshold)
         return len(shards.ids), shards.width
 
     accept_any_items = DataModuleFacts(parts.datamodule).accept_any_items

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metric_module.distances import Cosine, Distance, DotProduct, Manhattan
 from metric_module.evaluation import retrieval_metrics
-from metric_module.evaluation.exact import euclidean_ranks
+from metric_module.evaluation.exact import rounding
 from metric_module.evaluation.exact.counting import count_at_least
 from metric_module.evaluation.exact.rounding import pair_distances
 from tests.helpers.blocks import small_blocks
@@ -86,7 +86,7 @@ def test_a_collapsed_embedding_is_not_settled_pair_by_pair(monkeypatch: pytest.M
         settled.append(len(query))
         return pair_distances(query, gallery)
 
-    monkeypatch.setattr(euclidean_ranks, "pair_distances", count)
+    monkeypatch.setattr(rounding, "pair_distances", count)
     x, labels = torch.eye(2)[torch.arange(2000) % 2], torch.arange(2000) // 4
     figures = retrieval_metrics(x, labels)
     assert figures["recall_at_10"] == 0 < figures["map"] < 0.01

@@ -86,13 +86,13 @@ def test_a_process_removes_its_own_files_alone(tmp_path: Path) -> None:
 def test_memory_is_that_of_a_block(tmp_path: Path, kind: str) -> None:
     """20 MB of embeddings, written with a fraction of it: numpy's allocations are traced."""
     naming = Naming(LightningDataModule(), "test")
-    write_file(tmp_path / "first", kind, write(tmp_path, [1]), naming, {})  # imports are not counted
+    write_file(tmp_path / "first", kind, write(tmp_path, [1]), naming, "Euclidean", None)  # imports are not counted
     rows, width = 20_000, 256
     starts = [torch.arange(start, start + 1000) for start in range(0, rows, 1000)]
     write_shard(tmp_path, 0, [(ids, ids, ids[:, None].expand(-1, width).float()) for ids in starts])
     tracemalloc.start()
     with small_blocks(shard_bytes=1 << 19):
-        write_file(tmp_path / "file", kind, Shards(tmp_path, 1), naming, {})
+        write_file(tmp_path / "file", kind, Shards(tmp_path, 1), naming, "Euclidean", None)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (tmp_path / "file").stat().st_size > 4 * rows * width
