@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ MAX_BYTES, MAX_PIXELS, MAX_TEXT, MAX_ITEMS, MAX_NEIGHBOURS = 32 * 2**20, 40_000_
 # Formats that begin with a mark of their own. Pillow knows more; for one of them it would start another program.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _HERE = Path(__file__).parent
-_FILES = {"": "page.html", "page.js": "page.js", "serve.css": "serve.css", "page.css": "../report/page.css"}
+_FILES = {"/": "page.html", "/page.js": "page.js", "/serve.css": "serve.css", "/page.css": "../report/page.css"}
 _POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob:; connect-src 'self'; "
 _HEADERS = {"Content-Security-Policy": f"{_POLICY}base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}
 _SIDE = 160  # of a picture of the gallery, in pixels
@@ -68,7 +68,7 @@ class Server:
         from starlette.routing import Route
 
         routes = [
-            *(Route(f"/{name}", lambda _, at=at: FileResponse(_HERE / at, headers=_HEADERS)) for name, at in _FILES.items()),
+            *(Route(path, lambda _, at=at: FileResponse(_HERE / at, headers=_HEADERS)) for path, at in _FILES.items()),
             Route("/health", lambda _: JSONResponse(self._health())),
             Route("/item/{place}", lambda one: Response(self._picture(**one.path_params), media_type="image/jpeg")),
             *(Route(f"/{name}", self._answer, methods=["POST"]) for name in ("embed", "search", "identify", "same")),
@@ -96,7 +96,10 @@ class Server:
         if name == "embed":
             return {"embeddings": embeddings.tolist()}
         if name == "same":
-            limit, distance = required(self._embedder.threshold), float(self._embedder.distance(*embeddings.split(1)))
+            limit, distance = (
+                required(self._embedder.threshold),
+                float(self._embedder.distance(embeddings[:1], embeddings[1:])),
+            )
             return {"same": distance <= limit, "distance": distance, "threshold": limit}
         if name == "identify":
             return {"labels": index.identify(embeddings)}
@@ -111,11 +114,8 @@ class Server:
         return {"position": position, "name": name, "label": label, "distance": distance, "within_threshold": within}
 
     def _health(self) -> dict[str, Any]:
-        """Return what is served; figures that are not numbers are left out."""
-        figures = {
-            split: {name: value for name, value in row.items() if isfinite(value)}
-            for split, row in self._embedder.figures.items()
-        }
+        """Return what is served; a figure that is not a number is null."""
+        figures = json.loads(json.dumps(self._embedder.figures), parse_constant=lambda _: None)
         threshold = self._embedder.threshold if self._index is None else self._index.threshold
         about = {"status": "ok", "takes": self._kind, "items": len(self._named), "pictures": bool(self._pictures)}
         return {**about, "threshold": threshold, "figures": figures}

@@ -93,6 +93,6 @@ class BatchQueue:
         try:
             batch = torch.stack(inputs) if isinstance(inputs[0], Tensor) else inputs  # (B, ...)
             embeddings = self._embedder.embed(batch)  # (B, D)
-            return [*embeddings.split([len(request) for request in requests])]
+            return [*torch.split(embeddings, [len(request) for request in requests])]
         except Exception as error:
             return [error] if len(requests) == 1 else [self._embedded([request])[0] for request in requests]

@@ -44,6 +44,6 @@ def serve(cfg: DictConfig) -> dict[str, float]:
         local = ["127.0.0.1", "localhost"]
         app = server.application(local if host in local else ["*"])
         print(f"http://{host}:{listener.getsockname()[1]}/ takes requests; Ctrl-C stops", flush=True)
-        config = uvicorn.Config(app, log_config=None, access_log=False, limit_concurrency=256, ws="none")
+        config = uvicorn.Config(app, log_config=None, access_log=False, limit_concurrency=128, ws="none")
         uvicorn.Server(config).run(sockets=[listener])
     return {}
