@@ -172,10 +172,10 @@ async def _read_body(request: Any, mime: str, key: str) -> list[Any]:
     if mime.startswith("image/"):
         return [await request.body()]
     if mime == "multipart/form-data":
-        files = (await request.form(max_files=MAX_ITEMS, max_fields=0)).multi_items()
         if not (await request.body()).rstrip().endswith(b"--"):
             raise RefusedError("the form has no end: it was cut off")
-        return [await file.read() for _, file in files]
+        async with request.form(max_files=MAX_ITEMS, max_fields=0) as form:
+            return [await file.read() for _, file in form.multi_items()]
     try:
         [(name, items)] = (await request.json()).items()
     except (ValueError, RecursionError, AttributeError):
@@ -197,4 +197,5 @@ async def _failed(request: Any, error: Exception) -> Any:
 
     status = getattr(error, "status_code", 400 if isinstance(error, UserError) else 500)
     line = "internal error, printed by the server" if status == 500 else getattr(error, "detail", None) or str(error)
-    return JSONResponse({"error": line}, status)
+    # Closing stops a client that is still sending a body that is too large.
+    return JSONResponse({"error": line}, status, {"Connection": "close"} if status == 413 else None)
