@@ -29,7 +29,7 @@ MAX_BYTES, MAX_PIXELS, MAX_TEXT, MAX_ITEMS, MAX_NEIGHBOURS = 32 * 2**20, 40_000_
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _HERE = Path(__file__).parent
 _FILES = {"/": "page.html", "/page.js": "page.js", "/serve.css": "serve.css", "/page.css": "../report/page.css"}
-_POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+_POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
 _HEADERS = {"Content-Security-Policy": f"{_POLICY}base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}
 _SIDE = 160  # of a picture of the gallery, in pixels
 

@@ -34,10 +34,12 @@ def serve(cfg: DictConfig) -> dict[str, float]:
     except ModuleNotFoundError as error:
         raise UserError(f"serve: needs {error.name}; pip install 'lightning-triplets[serve]'") from None
     host, port = cfg.task.host, 8000 if cfg.port is None else cfg.port
+    if not 0 <= port <= 65535:
+        raise UserError(f"port: expected an integer from 0 (any free port) to 65535, got {port}")
     try:
         listener = socket.create_server((host, port))  # before anything that takes time
-    except (OSError, OverflowError) as error:
-        raise UserError(f"port: cannot listen on {host}:{port} ({error}); give port=<another>") from None
+    except OSError as error:
+        raise UserError(f"port: cannot listen on {host}:{port} ({error.strerror}); give port=<another>") from None
     with listener:
         embedder = Embedder.load(cfg.ckpt_path, tower=cfg.task.tower)
         server = Server(embedder, *(() if cfg.gallery is None else read_gallery(embedder, cfg.gallery)))

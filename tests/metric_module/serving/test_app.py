@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,8 @@ def test_numbers_are_sent_as_json() -> None:
     with served(Server(vector_embedder())) as server:
         rows = server.post("/embed", json={"inputs": [[1, 2, 3], [4, 5, 6.5]]}).json()["embeddings"]
         assert torch.allclose(torch.tensor(rows), vector_embedder().embed([[1, 2, 3], [4, 5, 6.5]]), rtol=1e-5)
-        for inputs in ([[1, 2]], ["/etc/passwd"], [None], [{"a": 1}], [[[[]]]], [[1, 2, "3"]], [[1, [2], 3]]):
+        wrong: list[list[Any]] = [[[1, 2]], ["/etc/passwd"], [None], [{"a": 1}], [[[[]]]], [[1, 2, "3"]], [[1, [2], 3]]]
+        for inputs in wrong:
             assert refusal(server.post("/embed", json={"inputs": inputs}), 400).startswith("item 0: ")
         line = refusal(server.post("/embed", json={"inputs": [[1, 2, 3], [3e38, -3e38, 3e38]]}), 400)
         assert line == "MLP: NaN or infinity in 1 embeddings: item 1"
@@ -385,7 +386,7 @@ def speak(address: str, content: bytes) -> bytes:
 def test_a_thousand_malformed_requests_change_no_later_answer(images: Any, texts: Any) -> None:
     chance = random.Random(0)
     good, bomb = encoded(picture(11)), encoded(Image.new("1", (20000, 20000)))
-    asked = [
+    asked: list[Callable[[], Any]] = [
         lambda: images.post("/embed", content=good, headers=PNG).json()["embeddings"],
         lambda: images.post("/search", content=good, headers=PNG).json(),
         lambda: texts.post("/embed", json={"texts": ["after"]}).json()["embeddings"],
