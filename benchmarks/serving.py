@@ -35,7 +35,8 @@ CONNECTIONS = (1, 32)
 
 
 def model(name: str) -> Embedder:
-    """An encoder with fresh weights, on the CPU."""
+    """An encoder with fresh weights, on one thread of the CPU: on two cores, the other one is left to the client."""
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     encoder = ConvNet() if name == "conv_net" else TimmEncoder(name, embedding_dim=128, pretrained=False)
     return Embedder(encoder, Euclidean(), ImageInput(SIDES[name]), threshold=0.5, device="cpu")
@@ -55,13 +56,12 @@ def pictures(side: int) -> list[bytes]:
 
 def serve(name: str, pipe: Any) -> None:
     """Serve an encoder, as ``task=serve`` does, and send the port."""
-    import socket
-
     import uvicorn
 
     from metric_module.serving.app import Server
+    from metric_module.tasks.serve import listen
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen("127.0.0.1", 0) as listener:
         app = Server(model(name)).application(["127.0.0.1"])
         pipe.send(listener.getsockname()[1])
         uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none")).run(sockets=[listener])
@@ -119,7 +119,7 @@ def alone(call: Callable[[], Any], images: int, seconds: float) -> tuple[float, 
 
 
 def sides(name: str, port: int, seconds: float) -> dict[str, Callable[[], tuple[float, list[float]]]]:
-    """What is measured, by name: each returns images per second, and latencies in seconds."""
+    """Functions that measure one side each, by its name: images per second, and latencies in seconds."""
     files, embedder = pictures(SIDES[name]), model(name)
     inputs = torch.stack([embedder.read(file) for file in files])  # (N, 3, S, S)
     position = iter(range(10**9))

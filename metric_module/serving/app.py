@@ -17,7 +17,6 @@ from torch import Tensor
 
 from metric_module.errors import UserError
 from metric_module.inference import Embedder
-from metric_module.inference.embedder import required
 from metric_module.inference.index import EmbeddingIndex
 from metric_module.preprocessing.reading import read_square
 from metric_module.serving.queue import BatchQueue, RefusedError
@@ -51,6 +50,7 @@ class Server:
             raise UserError("serve: the training did not define how an item becomes an encoder input")
         self._kind = embedder.preprocessing.kind
         self._embedder, self._index, self._pictures = embedder, index, pictures
+        self._threshold = embedder.threshold if index is None else index.threshold
         self._named = [] if index is None else [*zip(index.names, index.labels, strict=True)]
         self._queue = BatchQueue(embedder, self._read)
 
@@ -61,9 +61,8 @@ class Server:
             hosts: Names of this machine that a request may use. Otherwise a page in a browser could reach a server of
                 this machine through a name of its own.
         """
-        from starlette import exceptions, requests
-        from starlette.applications import Starlette
-        from starlette.middleware import Middleware, trustedhost
+        from starlette import applications, exceptions, middleware, requests
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
         from starlette.responses import FileResponse, JSONResponse, Response
         from starlette.routing import Route
 
@@ -74,8 +73,8 @@ class Server:
             *(Route(f"/{name}", self._answer, methods=["POST"]) for name in ("embed", "search", "identify", "same")),
         ]
         failures = (UserError, exceptions.HTTPException, requests.ClientDisconnect, Exception)
-        trusted = Middleware(trustedhost.TrustedHostMiddleware, [*hosts])
-        return Starlette(False, routes, [trusted], dict.fromkeys(failures, _failed))
+        trusted = middleware.Middleware(TrustedHostMiddleware, [*hosts])
+        return applications.Starlette(False, routes, [trusted], dict.fromkeys(failures, _failed))
 
     async def _answer(self, request: Any) -> Any:
         """Answer what was posted."""
@@ -87,6 +86,8 @@ class Server:
             raise RefusedError(f"unknown option {min(options)[:40]!r}; allowed: k, for /search")
         if name in {"search", "identify"} and self._index is None:
             raise RefusedError("no gallery: start with gallery=<folder of images, or file of task=embed>", 404)
+        if name in {"identify", "same"} and self._threshold is None:
+            raise RefusedError("no threshold: neither the training nor the gallery has one", 404)
         embeddings = await self._queue.embed(await self._items(request, 2 if name == "same" else 1))  # (N, D)
         return JSONResponse(await asyncio.to_thread(self._result, name, embeddings, k))
 
@@ -96,29 +97,28 @@ class Server:
         if name == "embed":
             return {"embeddings": embeddings.tolist()}
         if name == "same":
-            limit, distance = (
-                required(self._embedder.threshold),
-                float(self._embedder.distance(embeddings[:1], embeddings[1:])),
-            )
-            return {"same": distance <= limit, "distance": distance, "threshold": limit}
+            distance = float(self._embedder.distance(embeddings[:1], embeddings[1:]))
+            return {"same": self._is_near(distance), "distance": distance, "threshold": self._threshold}
         if name == "identify":
             return {"labels": index.identify(embeddings)}
-        found, limit = index.search(embeddings, k), index.threshold
+        found = index.search(embeddings, k)
         rows = zip(found.positions.tolist(), found.distances.tolist(), strict=True)
-        near = [[self._neighbour(*one, limit) for one in zip(*row, strict=True)] for row in rows]
-        return {"threshold": limit, "neighbours": near}
+        near = [[self._neighbour(*one) for one in zip(*row, strict=True)] for row in rows]
+        return {"threshold": self._threshold, "neighbours": near}
 
-    def _neighbour(self, position: int, distance: float, limit: float | None) -> dict[str, Any]:
+    def _neighbour(self, position: int, distance: float) -> dict[str, Any]:
         name, label = self._named[position]
-        within = None if limit is None else distance <= limit
+        within = self._is_near(distance)
         return {"position": position, "name": name, "label": label, "distance": distance, "within_threshold": within}
+
+    def _is_near(self, distance: float) -> bool | None:
+        return None if self._threshold is None else distance <= self._threshold
 
     def _health(self) -> dict[str, Any]:
         """Return what is served; a figure that is not a number is null."""
         figures = json.loads(json.dumps(self._embedder.figures), parse_constant=lambda _: None)
-        threshold = self._embedder.threshold if self._index is None else self._index.threshold
         about = {"status": "ok", "takes": self._kind, "items": len(self._named), "pictures": bool(self._pictures)}
-        return {**about, "threshold": threshold, "figures": figures}
+        return {**about, "threshold": self._threshold, "figures": figures}
 
     def _picture(self, place: str) -> bytes:
         """Return the central square of a picture of the gallery as a small JPEG."""

@@ -33,19 +33,33 @@ def serve(cfg: DictConfig) -> dict[str, float]:
         import uvicorn
     except ModuleNotFoundError as error:
         raise UserError(f"serve: needs {error.name}; pip install 'lightning-triplets[serve]'") from None
-    host, port = cfg.task.host, 8000 if cfg.port is None else cfg.port
-    if not 0 <= port <= 65535:
-        raise UserError(f"port: expected an integer from 0 (any free port) to 65535, got {port}")
-    try:
-        listener = socket.create_server((host, port))  # before anything that takes time
-    except OSError as error:
-        raise UserError(f"port: cannot listen on {host}:{port} ({error.strerror}); give port=<another>") from None
-    with listener:
+    with listen(cfg.task.host, 8000 if cfg.port is None else cfg.port) as listener:  # before anything that takes time
         embedder = Embedder.load(cfg.ckpt_path, tower=cfg.task.tower)
         server = Server(embedder, *(() if cfg.gallery is None else read_gallery(embedder, cfg.gallery)))
         local = ["127.0.0.1", "localhost"]
-        app = server.application(local if host in local else ["*"])
-        print(f"http://{host}:{listener.getsockname()[1]}/ takes requests; Ctrl-C stops", flush=True)
+        app = server.application(local if cfg.task.host in local else ["*"])
+        print(f"http://{cfg.task.host}:{listener.getsockname()[1]}/ takes requests; Ctrl-C stops", flush=True)
         config = uvicorn.Config(app, log_config=None, access_log=False, limit_concurrency=128, ws="none")
         uvicorn.Server(config).run(sockets=[listener])
     return {}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open a port.
+
+    Args:
+        host: Address of this machine.
+        port: The port; 0 is any free one.
+
+    Raises:
+        UserError: If it is out of range or in use.
+    """
+    if not 0 <= port <= 65535:
+        raise UserError(f"port: expected an integer from 0 (any free port) to 65535, got {port}")
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise UserError(f"port: cannot listen on {host}:{port} ({error.strerror}); give port=<another>") from None
+    # Otherwise an answer in two parts waits 40 ms for an acknowledgement: asyncio sets this on its own sockets alone.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from metric_module import Embedder
 from metric_module.distances import Euclidean
 from metric_module.encoders import MLP, CharConvNet, ConvNet
 from metric_module.preprocessing import ImageInput, TextInput, VectorInput
+from metric_module.tasks.serve import listen
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def running(application: Any) -> Iterator[str]:
     """Serve an application, and yield its address without the slash at the end."""
     import uvicorn
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(application, log_config=None, access_log=False, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -207,12 +207,22 @@ def test_another_host_is_refused(images: Any) -> None:
     assert (answer.status_code, answer.text) == (400, "Invalid host header")
 
 
-def test_a_gallery_and_a_threshold_must_exist(alone: Any, texts: Any) -> None:
+def test_without_a_threshold_a_search_measures_alone(folder: Path) -> None:
+    embedder = image_embedder(threshold=None)
+    with served(Server(embedder, *read_gallery(embedder, folder))) as client:
+        answer = client.post("/search?k=1", content=encoded(picture(0)), headers=PNG).json()
+        assert answer["threshold"] is None and answer["neighbours"][0][0]["within_threshold"] is None
+        line = refusal(client.post("/identify", content=encoded(picture(0)), headers=PNG), 404)
+        assert line == "no threshold: neither the training nor the gallery has one"
+
+
+def test_a_gallery_and_a_threshold_must_exist(alone: Any) -> None:
     one = encoded(picture(0))
     for name in ("search", "identify"):
         line = refusal(alone.post(f"/{name}", content=one, headers=PNG), 404)
         assert line == "no gallery: start with gallery=<folder of images, or file of task=embed>"
-    assert "threshold: the training has none" in refusal(alone.post("/same", files=form(one, one)), 400)
+    line = refusal(alone.post("/same", files=form(one, one)), 404)
+    assert line == "no threshold: neither the training nor the gallery has one"
     model = text_embedder()
     with served(Server(model, EmbeddingIndex.build(model, WORDS))) as client:
         line = refusal(client.post("/identify", json={"texts": ["a"]}), 400)

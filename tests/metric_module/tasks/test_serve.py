@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from metric_module.tasks.serve import listen
 from tests.helpers.command_line import Command, command_in
 from tests.helpers.serving import encoded, picture, picture_folder
 
@@ -64,6 +65,13 @@ def test_a_port_in_use(command: Command, tmp_path: Path, capsys: pytest.CaptureF
 def test_a_port_out_of_range(command: Command, tmp_path: Path, port: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("task=serve", f"ckpt_path={tmp_path}", f"port={port}") == 2
     assert last_line(capsys) == f"error: port: expected an integer from 0 (any free port) to 65535, got {port}"
+
+
+def test_an_answer_does_not_wait_for_acknowledgements() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 @pytest.mark.integration
