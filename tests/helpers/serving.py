@@ -18,7 +18,11 @@ from metric_module import Embedder
 from metric_module.distances import Euclidean
 from metric_module.encoders import MLP, CharConvNet, ConvNet
 from metric_module.preprocessing import ImageInput, TextInput, VectorInput
+from metric_module.serving.app import Server
 from metric_module.tasks.serve import listen
+
+PNG = {"content-type": "image/png"}
+WORDS = ["anna", "annas", "ben", "bens"]
 
 
 @contextmanager
@@ -83,3 +87,28 @@ def picture_folder(root: Path) -> Path:
     picture(6).save(root / "<b id=injected>.png")
     picture(7).save(root / "loose.png")
     return root
+
+
+@contextmanager
+def served(server: Server, *hosts: str) -> Iterator[Any]:
+    """A client of a running server."""
+    import httpx
+
+    with (
+        running(server.application(hosts or ["*"])) as address,
+        httpx.Client(base_url=address, timeout=60, trust_env=False) as client,
+    ):
+        yield client
+
+
+def form(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("image", ("a.png", content)) for content in contents]
+
+
+def refusal(answer: Any, status: int) -> str:
+    """The one line of a refusal."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    content = answer.json()
+    assert list(content) == ["error"] and "\n" not in content["error"] and "Traceback" not in content["error"]
+    return str(content["error"])
