@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metric_module import EmbeddingIndex
 from metric_module.distances import Distance, Euclidean
 
 
@@ -27,3 +28,11 @@ class Letters:
 
     def name_of(self, item: Any, position: int) -> str:
         return str(item) if "/" in item else str(position)
+
+
+WORDS = ["aab", "x/aab.png", "bbb", "cdef", "gh", "hhh"]
+LABELS = ["one", "two", None, "four", None, "six"]
+
+
+def built(distance: Distance | None = None, threshold: float | None = 1.5) -> EmbeddingIndex:
+    return EmbeddingIndex.build(Letters(distance, threshold), WORDS, LABELS)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from metric_module import UserError
 from metric_module.distances import SNR, Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
-from metric_module.evaluation.exact import nearest as module
+from metric_module.evaluation.exact import tile_search
 from metric_module.evaluation.exact.any_distance import exact_distance
-from metric_module.evaluation.exact.nearest import Nearest, nearest
+from metric_module.evaluation.exact.nearest import nearest
+from metric_module.evaluation.exact.running_best import Nearest
 from tests.helpers.blocks import small_blocks
 from tests.helpers.points import near_ties
 from tests.helpers.precision import LOWERED, Lowered
@@ -31,7 +32,7 @@ def expect(query: Tensor, gallery: Tensor, k: int, distance: Distance | None = N
     return Nearest(distances[:, :k], positions[:, :k])
 
 
-def check(query: Tensor, gallery: Tensor, k: int, distance: Distance | None = None) -> None:
+def check_nearest(query: Tensor, gallery: Tensor, k: int, distance: Distance | None = None) -> None:
     expected = expect(query, gallery, k, distance)
     for sizes in SMALL:
         with small_blocks(**sizes):
@@ -51,24 +52,24 @@ def products_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise AssertionError("all distances were computed")
 
-    monkeypatch.setattr(module._Search, "visit_all", fail)
+    monkeypatch.setattr(tile_search.TileSearch, "visit_all", fail)
 
 
 @pytest.mark.parametrize("distance", DISTANCES, ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("k", [1, 10])
 def test_every_distance(distance: Distance | None, k: int) -> None:
-    check(*points(), k, distance)
+    check_nearest(*points(), k, distance)
 
 
 def test_a_distance_with_a_form_of_its_own() -> None:
-    check(*points(), 4, WithForm())
+    check_nearest(*points(), 4, WithForm())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_every_float_type(dtype: torch.dtype) -> None:
     query, gallery = points()
-    check(query.to(dtype), gallery.to(dtype), 5)
-    check(query, gallery.to(dtype), 5, Cosine())
+    check_nearest(query.to(dtype), gallery.to(dtype), 5)
+    check_nearest(query, gallery.to(dtype), 5, Cosine())
 
 
 @pytest.mark.usefixtures("products_only")
@@ -88,22 +89,22 @@ def test_duplicates_are_ordered_by_position(distance: Distance | None) -> None:
     query, gallery = points()
     gallery[::3] = gallery[1]
     query[:5] = gallery[1]
-    check(query, gallery, 12, distance)
-    check(query, gallery[1].expand(300, 6), 12, distance)
+    check_nearest(query, gallery, 12, distance)
+    check_nearest(query, gallery[1].expand(300, 6), 12, distance)
     assert nearest(query, gallery[1].expand(300, 6), 3, distance).positions.tolist() == [[0, 1, 2]] * 30
 
 
 @pytest.mark.parametrize("scale", [1e-37, 1e-25, 1e-12, 1e12, 1e25, 1e37])
 def test_tiny_and_huge_numbers(scale: float) -> None:
     query, gallery = points(seed=3)
-    check(query * scale, gallery * scale, 6)
-    check(query, gallery * scale, 6)
-    check(query * scale, gallery, 6)
+    check_nearest(query * scale, gallery * scale, 6)
+    check_nearest(query, gallery * scale, 6)
+    check_nearest(query * scale, gallery, 6)
 
 
 def test_norms_of_every_size_in_one_gallery() -> None:
     query, gallery = points()
-    check(query, gallery * torch.logspace(-30, 30, 400)[torch.randperm(400)][:, None], 8)
+    check_nearest(query, gallery * torch.logspace(-30, 30, 400)[torch.randperm(400)][:, None], 8)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -111,9 +112,9 @@ def test_far_from_the_origin(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
     center = 10 * torch.randn(128, generator=generator, dtype=dtype)
     rows = center + 1e-4 * torch.randn(1500, 128, generator=generator, dtype=dtype)
-    check(rows[:50], rows, 10)
+    check_nearest(rows[:50], rows, 10)
     rows, _ = near_ties()
-    check(rows[:50], rows[50:], 10)
+    check_nearest(rows[:50], rows[50:], 10)
 
 
 @pytest.mark.usefixtures("products_only")
@@ -127,8 +128,8 @@ def test_the_mean_is_subtracted() -> None:
 
 def test_fewer_items_than_neighbours_and_none() -> None:
     query, gallery = points(7)
-    check(query, gallery, 50)
-    check(query, gallery[:1], 1)
+    check_nearest(query, gallery, 50)
+    check_nearest(query, gallery[:1], 1)
     assert nearest(query, gallery[:0], 3).positions.shape == (30, 0)
     assert nearest(query[:0], gallery, 3).distances.shape == (0, 3)
 
