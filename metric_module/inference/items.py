@@ -55,7 +55,7 @@ def find_items(setting: str, place: str, embedder: Embedder) -> Found:
 
 
 def find_gallery(place: str, embedder: Embedder, batch_size: int = 256) -> EmbeddingIndex:
-    """Open a file that ``task=embed`` wrote, or embed the items of a file or a folder.
+    """Open a file that ``task=embed`` wrote, or embed the items of a file or a folder, and say so.
 
     Args:
         place: The file or the folder, see :func:`find_items`.
@@ -67,7 +67,9 @@ def find_gallery(place: str, embedder: Embedder, batch_size: int = 256) -> Embed
     """
     if Path(place).is_file() and Path(place).suffix in {".arrow", ".parquet", ".npz"}:
         return EmbeddingIndex.read(place, embedder)
-    return EmbeddingIndex.build(embedder, *find_items("gallery", place, embedder), batch_size=batch_size)
+    items, labels = find_items("gallery", place, embedder)
+    print(f"embedding {len(items):,} items of {place}", flush=True)
+    return EmbeddingIndex.build(embedder, items, labels, batch_size)
 
 
 def _found(setting: str, place: str, items: Sequence[Any], expected: str) -> Found:

@@ -335,7 +335,7 @@ def test_without_the_checks_it_would_have_run(
     monkeypatch.setattr("metric_module.config.arguments.check_target", lambda path, name: None)
     monkeypatch.setattr("metric_module.config.arguments.check_found", lambda path, name, found: None)
     write(tmp_path, "encoder/evil", {"_target_": target, "path": "ran"})
-    monkeypatch.setattr("metric_module.tasks.parts.check_target", lambda path, name: None)
+    monkeypatch.setattr("metric_module.config.instances.check_target", lambda path, name: None)
     words = ("encoder=evil", "trainer.fast_dev_run=true", "trainer.accelerator=cpu")
     assert command("--config-dir", "conf", *words) == 2, "it is no encoder, but that is found out too late"
     assert ran(tmp_path)

@@ -8,10 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from metric_module import Embedder, EmbeddingIndex
+from metric_module.inference.items import find_gallery
+from metric_module.serving.app import Server
 from tests.helpers.command_line import Command, command_in
 from tests.helpers.pages import page
+from tests.helpers.serving import running
+
+Capture = pytest.CaptureFixture[str]
 
 TEXT, FILES, COMMANDS = page("use.md")
 QUICK = ("trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "logger=csv", "report=false")
@@ -64,6 +70,25 @@ def test_use(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = EmbeddingIndex.read("pictures.arrow", made["embedder"])
     assert list(read.names) == [str(file) for file in files]
     assert list(read.labels) == [file.parent.name for file in files]
+
+
+@pytest.mark.integration
+def test_the_other_scripts(home: Path, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Milvus, ONNX and the client of a server."""
+    (first, second), embedder = two_of_a_class(home), Embedder.load(home / "first")
+    for line in [line for line in COMMANDS if "task=export" in line]:
+        assert command(*shlex.split(line, comments=True)[2:]) == 0
+    monkeypatch.chdir(home)
+    assert torch.equal(Embedder.load("exported/model").embed([first]), embedder.embed([first]))
+    runpy.run_path("large.py")
+    monkeypatch.setattr(sys, "argv", ["embed_onnx.py", "onnx/encoder.onnx", first])
+    runpy.run_path("embed_onnx.py")
+    assert capsys.readouterr().out.endswith("(1, 8)\n")
+    index = find_gallery("pictures", embedder)
+    with running(Server(embedder, index).application()) as address:
+        monkeypatch.setattr(sys, "argv", ["ask.py", address, first, second])
+        runpy.run_path("ask.py")
+    assert capsys.readouterr().out.endswith(f"{ {'labels': index.identify([first, second])} }\n")
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if "task=search" in line])

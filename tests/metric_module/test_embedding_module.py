@@ -88,7 +88,9 @@ def test_a_checkpoint_keeps_the_preprocessing(path: Path, tmp_path: Path) -> Non
     assert load(tmp_path / "b.ckpt").preprocessing == VectorInput(SIZE)
     content["preprocessing"] = ImageInput(8).to_json().replace("image", "os.system")
     torch.save(content, tmp_path / "b.ckpt")
-    with pytest.raises(UserError, match=r"^preprocessing: expected a kind of image, text, vector, series, got 'os\."):
+    with pytest.raises(
+        UserError, match=r"^preprocessing: expected a kind of image, text, vector, series, towers, got 'os\."
+    ):
         load(tmp_path / "b.ckpt")
 
 

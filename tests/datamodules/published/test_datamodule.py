@@ -87,6 +87,7 @@ def test_and_nothing_else_in_there(name: str) -> None:
         check_target("datamodule.read._target_", f"datamodules.{name}")
 
 
+@pytest.mark.filterwarnings("ignore:val. figures are left out. best_threshold")  # val has a single class
 def test_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     published_trees.market(tmp_path / "market")

@@ -345,5 +345,5 @@ def test_a_signal_to_all_processes_of_a_terminal(number: int, tmp_path: Path) ->
     ended = subprocess.run(words, capture_output=True, text=True, check=False, start_new_session=True, timeout=120)
     assert ended.returncode == 128 + number, ended.stderr
     step = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"]
-    assert step in {2, 4}  # a busy machine may deliver the signal one epoch later
+    assert step >= 2  # a busy machine may deliver the signal some batches later
     assert f"stopped by {signal.Signals(number).name} after step {step}" in ended.stderr

@@ -18,7 +18,7 @@ from metric_module.tasks.resume_options import APPLIED, KEPT, ON_RESUME, REFUSED
 
 Compose = Callable[..., DictConfig]
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "promises.md"
-NOT_COMPARED = {"ckpt_path", "debug", "output_dir", "task", "trusted"}
+NOT_COMPARED = {"ckpt_path", "debug", "gallery", "output_dir", "port", "query", "task", "trusted"}
 
 
 def leave(run: Path, cfg: DictConfig, record: Any = None, inside: Any = None) -> str:

@@ -1,0 +1,1 @@
+"""A trained encoder behind HTTP: embed, search, identify and compare."""
