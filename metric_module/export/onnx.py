@@ -58,9 +58,7 @@ def write_onnx(embedder: Embedder, path: Path) -> None:
     wanted = torch.cat([embedder.embed(inputs[:rows]) for rows in BATCHES])  # (N, D)
     worst = float(((torch.cat(found) - wanted).abs().amax(dim=1) / wanted.norm(dim=1).clamp_min(1e-12)).max())
     if not worst <= TOLERANCE:
-        raise UserError(
-            f"task.format=onnx: expected an error of ONNX of at most {TOLERANCE:.0e}, got {worst:.1e} ({name})"
-        )
+        raise UserError(f"task.format=onnx: error of ONNX: expected at most {TOLERANCE:.0e}, got {worst:.1e} ({name})")
 
 
 def _random_inputs(embedder: Embedder) -> torch.Tensor:
@@ -69,8 +67,6 @@ def _random_inputs(embedder: Embedder) -> torch.Tensor:
     size, channels = getattr(how, "size", None), getattr(how, "channels", None)
     shape = getattr(how, "shape", (size,) if channels is None else (channels, size, size))
     if None in shape:
-        raise UserError(
-            f"task.format=onnx: expected inputs of one known shape, got {how}; give task.format=hugging_face"
-        )
+        raise UserError(f"task.format=onnx: expected inputs of a known shape, got {how}; give task.format=hugging_face")
     numbers = 3 * torch.rand(max(BATCHES), *shape, generator=torch.Generator().manual_seed(0)) - 1  # (B, ...)
     return numbers.to(getattr(torch, getattr(how, "dtype", ""), torch.float32))

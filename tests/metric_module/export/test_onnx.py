@@ -155,7 +155,7 @@ def test_a_difference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if not fails:
             write_onnx(ours, tmp_path / "a.onnx")
             continue
-        with pytest.raises(UserError, match=r"an error of ONNX of at most 1e-05, got [5-9]\.\de-05 \(Longer\)$"):
+        with pytest.raises(UserError, match=r"error of ONNX: expected at most 1e-05, got [5-9]\.\de-05 \(Longer\)$"):
             write_onnx(ours, tmp_path / "b.onnx")
     broken = Embedder(Longer(float("inf")), Euclidean(), VectorInput(5), device="cpu")
     with pytest.raises(UserError, match="Longer: NaN or infinity in 1 embeddings: item 0"):
