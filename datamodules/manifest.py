@@ -5,7 +5,7 @@ Legend: N = rows, n = rows in a split, B = samples in a batch, S = side in pixel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -60,7 +60,6 @@ class ManifestDataModule(PKDataModule):
         split: Column of ``train``, ``val`` and ``test``.
         role: Column of ``query`` and ``gallery``, for evaluation; ignored in training rows.
         group: Column of groups such as cameras, strings or integers: retrieval is then also measured across groups.
-        name: Column of the name of each sample in files of embeddings, each once; None: path of the image, or the row.
         root: Folder of the images; None: the folder of the table.
         image_size: S.
         cache_dir: Folder in which the preflight remembers files it has read; None: ``lightning-triplets`` in the user's
@@ -83,7 +82,6 @@ class ManifestDataModule(PKDataModule):
     split: str | None = None
     role: str | None = None
     group: str | None = None
-    name: str | None = None
     root: str | None = None
     image_size: int = 64
     cache_dir: str | None = None
@@ -94,7 +92,6 @@ class ManifestDataModule(PKDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._names: Strings | None = None
         given = [name for name in (self.image, self.text, self.array) if name is not None]
         if len(given) != 1:
             raise UserError(f"datamodule: expected one of the columns image, text and array, got {len(given)}")
@@ -111,9 +108,7 @@ class ManifestDataModule(PKDataModule):
         words = [name for name in (self.label, self.split, self.role, self.group) if name is not None]
         column = self.image or self.text or self.array or ""
         optional = ["label"] if self.any_items and self.label == "label" else []
-        name = self.name if self.any_items else None
-        table = read_table(self.table, words, [column, *([name] if name else [])], optional=optional)
-        self._names = None if name is None else Strings(_distinct(table[name], self._where(name)))
+        table = read_table(self.table, words, [column], optional=optional)
         source = self._source(table[column], self._where(column))
         labels, classes = self._labels(table)
         if self.split is None:
@@ -126,12 +121,6 @@ class ManifestDataModule(PKDataModule):
         del table
         pa.default_memory_pool().release_unused()  # a third of the memory of reading, which would count for each worker
         return Samples(source, labels, splits, Strings(classes), groups=groups, queries=queries)
-
-    @override
-    def item_names_of(self, ids: Sequence[int]) -> list[str]:
-        """Name each sample by the column of names; without one, by the path of its image, or by its row."""
-        self.samples  # noqa: B018  # reads the names
-        return super().item_names_of(ids) if self._names is None else [self._names[id] for id in ids]
 
     def _labels(self, table: pa.Table) -> Encoded:
         if self.label is not None and self.label in table.column_names:
@@ -157,16 +146,6 @@ class ManifestDataModule(PKDataModule):
         folder = str(Path(self.table).parent) if self.root is None else self.root
         check_folder(Path(folder), "datamodule.root")
         return ImageFiles(Strings(column, folder), self.image_size, self.cache_dir)
-
-
-def _distinct(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
-    """Accept a column without missing values that has every value once."""
-    refuse_missing(column, where)
-    if pc.count_distinct(column).as_py() < len(column):
-        counts = pc.value_counts(column.combine_chunks())
-        value = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"]
-        raise UserError(f"{where}: expected a name of its own for each row, got {value.as_py()!r} more than once")
-    return column
 
 
 def read_splits(column: pa.ChunkedArray, where: str, complete: bool = True) -> dict[str, Tensor]:

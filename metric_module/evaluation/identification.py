@@ -20,6 +20,9 @@ from metric_module.evaluation.inputs import by_class, check_items
 from metric_module.evaluation.verification.rates import check_rates, rate_name
 from metric_module.keyed_random import combine, keyed_uniform
 
+FAR = (1e-1, 1e-2, 1e-3)
+"""The false positive identification rates of ``dir_at_far``."""
+
 
 class Roles(NamedTuple):
     """Rows of the samples by what they are used for."""
@@ -36,7 +39,7 @@ def identification_metrics(
     *,
     distance: Distance | None = None,
     enrolled: int = 1,
-    far: Sequence[float] = (1e-1, 1e-2, 1e-3),
+    far: Sequence[float] = FAR,
     seed: int = 0,
 ) -> dict[str, float]:
     r"""Measure how well probes are named by their nearest enrolled item, and samples of other classes rejected.
@@ -90,11 +93,11 @@ def identification_metrics(
     right = own[:known][own[:known] < other[:known]]
     wrong = other[known:].sort().values  # (U,)
     false = torch.searchsorted(wrong, wrong, right=True).double() / unknown  # (U,) FPIR at each distance
-    figures: dict[str, float] = {}
+    figures, missing = {}, missing_rates(far, unknown)
     for rate in far:
-        if too_few_unknown(rate, unknown) is None:
+        if (name := rate_name(rate, "dir")) not in missing:
             bound = wrong[false > rate][0]  # every threshold below it is allowed
-            figures[rate_name(rate, "dir")] = float((right < bound).sum()) / known
+            figures[name] = float((right < bound).sum()) / known
     figures["identification_rate"] = len(right) / known
     counts = {"known_probes": known, "unknown_probes": unknown, "enrolled": len(roles.gallery)}
     return figures | {name: float(count) for name, count in counts.items()}
@@ -147,16 +150,16 @@ def assign_roles(labels: Tensor, ids: Tensor | None, enrolled: int, seed: int) -
     return roles
 
 
-def too_few_unknown(rate: float, unknown: int) -> str | None:
-    """Say why a false positive identification rate cannot be measured; None if it can.
+def missing_rates(far: Sequence[float], unknown: int) -> dict[str, str]:
+    """List the figures that need more unknown probes, with the reason.
 
     Args:
-        rate: The rate.
+        far: The false positive identification rates.
         unknown: Number of unknown probes, U.
     """
-    needed = math.ceil(1 / rate)
-    if unknown >= needed:
-        return None
-    return (
-        f"expected at least {needed} unknown probes, got {unknown} (evaluation.identification: leave {rate} out of far)"
-    )
+    return {
+        rate_name(rate, "dir"): f"expected at least {math.ceil(1 / rate)} unknown probes, got {unknown} "
+        f"(evaluation.identification: leave {rate} out of far)"
+        for rate in far
+        if unknown < math.ceil(1 / rate)
+    }

@@ -6,7 +6,7 @@ Legend: N = items, B = items of a batch, A = first and M = second items of pairs
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -121,8 +121,7 @@ class Embedder:
         found = read_trained(path)
         if isinstance(found.encoder, MultiEncoder) or tower is not None:
             found = _tower(found, tower)
-        encoder, distance, preprocessing, threshold, figures, config = found
-        return cls(encoder, distance, preprocessing, threshold, figures, device, config)
+        return cls(**found._asdict(), device=device)
 
     def embed(self, items: Sequence[Any] | Tensor, batch_size: int = 256) -> Tensor:
         """Embed items, batch by batch.
@@ -139,7 +138,12 @@ class Embedder:
             UnreadableItemsError: Items that cannot be read, all of them by name.
             UserError: If the items are of another kind, or an embedding is NaN or infinite.
         """
-        check_list(items)
+        single = isinstance(items, str | bytes | os.PathLike | Mapping)
+        if single or not (hasattr(items, "__getitem__") and hasattr(items, "__len__")):
+            got = type(items).__name__
+            raise UserError(
+                f"expected a list of items or a tensor of inputs, got a {got}; for a single item give [item]"
+            )
         if not len(items):
             return torch.empty(0, self.embedding_dim)
         batches = torch.split(items, batch_size) if isinstance(items, Tensor) else self._batches(items, batch_size)
@@ -220,13 +224,20 @@ class Embedder:
         with ThreadPoolExecutor(_THREADS) as pool:
             for first in range(0, len(items), batch_size):
                 part = items[first : first + batch_size]
-                inputs = list(pool.map(_attempt(self.read), part))
+                inputs = list(pool.map(self._read_or_reason, part))
                 failed = {first + at: str(one) for at, one in enumerate(inputs) if isinstance(one, _Reason)}
                 reasons |= failed
                 if not reasons:
                     yield inputs if isinstance(inputs[0], str) else torch.stack(inputs)  # (B, ...)
         if reasons:
             raise UnreadableItemsError([self.name_of(item, at) for at, item in enumerate(items)], reasons)
+
+    def _read_or_reason(self, item: Any) -> Any:
+        """Read an item, or return why that is not possible."""
+        try:
+            return self.read(item)
+        except Exception as error:  # Pillow raises many kinds
+            return _Reason(printable((str(error).splitlines() or [type(error).__name__])[0]))
 
     def _embedded(self, inputs: Any) -> Tensor:
         """Embed a batch of encoder inputs, float32 ``(B, D)`` on the CPU."""
@@ -240,34 +251,6 @@ class Embedder:
 
 class _Reason(str):
     """Why an item cannot be read."""
-
-
-def _attempt(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Make a function return its error as a :class:`_Reason`."""
-
-    def attempt(item: Any) -> Any:
-        """Read one item."""
-        try:
-            return read(item)
-        except Exception as error:  # Pillow raises many kinds
-            return _Reason(printable((str(error).splitlines() or [type(error).__name__])[0]))
-
-    return attempt
-
-
-def check_list(items: Any) -> None:
-    """Accept a list of items, or a tensor.
-
-    Args:
-        items: What was given.
-
-    Raises:
-        UserError: If it is a single item.
-    """
-    single = isinstance(items, str | bytes | os.PathLike | Mapping)
-    if single or not (hasattr(items, "__getitem__") and hasattr(items, "__len__")):
-        kind = type(items).__name__
-        raise UserError(f"expected a list of items or a tensor of inputs, got a {kind}; for a single item give [item]")
 
 
 def _tower(found: Trained, name: str | None) -> Trained:

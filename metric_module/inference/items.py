@@ -80,4 +80,4 @@ def _found(setting: str, place: str, items: Sequence[Any], expected: str) -> Fou
 
 def _hidden(file: Path, folder: Path) -> bool:
     """Return whether a file, or a folder on the way to it, is hidden."""
-    return file != folder and any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)

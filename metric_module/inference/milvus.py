@@ -16,14 +16,7 @@ from metric_module.checks import check_embeddings
 from metric_module.distances import EuclideanForm
 from metric_module.errors import UserError
 from metric_module.evaluation.exact.any_distance import form_or_copy
-from metric_module.inference.arguments import (
-    Items,
-    Labels,
-    Neighbours,
-    check_labels,
-    item_names,
-    threshold_or,
-)
+from metric_module.inference.arguments import Items, Labels, Neighbours, check_labels, item_names, threshold_or
 from metric_module.inference.embedder import Embedder
 
 _ROWS = 1000  # rows of one request

@@ -86,9 +86,8 @@ def read_trained(path: str | Path) -> Trained:
     tensors = {name.removeprefix("criterion."): value for name, value in state.items()}
     folder = checkpoint.parent.parent
     own = checkpoint == _checkpoint_in(folder)  # the figures of a folder are those of this checkpoint alone
-    about = {"preprocessing": found.get("preprocessing"), "threshold": found.get("threshold")}
     figures = _json(folder / "metrics.json") if own and (folder / "metrics.json").is_file() else {}
-    return _built(str(checkpoint), config, tensors, {**about, "figures": figures})
+    return _built(str(checkpoint), config, tensors, {**found, "figures": figures})
 
 
 def _checkpoint_in(folder: Path) -> Path:
@@ -138,17 +137,12 @@ def _built(where: str, config: Any, tensors: Mapping[str, Tensor], about: Mappin
         own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
         load_tensors(module, own, where)
         module.eval().requires_grad_(False)
-    text, threshold, figures = about.get("preprocessing"), about.get("threshold"), about.get("figures", {})
+    text, threshold = about.get("preprocessing"), about.get("threshold")
     if threshold is not None and (type(threshold) is not float or not math.isfinite(threshold)):
         raise UserError(f"{where}: threshold: expected a number or null, got {threshold!r}")
-    return Trained(
-        encoder,
-        distance,
-        None if text is None else from_json(text),
-        threshold,
-        _checked_figures(where, figures),
-        groups,
-    )
+    preprocessing = None if text is None else from_json(text)
+    figures = _checked_figures(where, about.get("figures", {}))
+    return Trained(encoder, distance, preprocessing, threshold, figures, groups)
 
 
 def _checked(where: str, name: str, config: Any) -> dict[str, Any]:

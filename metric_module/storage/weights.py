@@ -23,9 +23,16 @@ T = TypeVar("T")
 _IN_USE = "_loaded_for_use"
 
 
-class Comparison(NamedTuple):
-    """How embeddings are compared: name of the distance's class, and distance up to which two samples are the same."""
+class Usage(NamedTuple):
+    """How an encoder is used, each None if its file does not say.
 
+    Attributes:
+        preprocessing: How one item becomes an input.
+        distance: Name of the class of the distance between embeddings.
+        threshold: Distance up to which two samples count as the same.
+    """
+
+    preprocessing: Preprocessing | None
     distance: str | None
     threshold: float | None
 
@@ -71,13 +78,13 @@ def save_encoder(
         "embedding_dim": str(getattr(encoder, "embedding_dim", "")),
         "version": __version__,
     }
-    if preprocessing is not None:
-        about["preprocessing"] = preprocessing.to_json()
-    if distance is not None:
-        about["distance"] = distance
-    if threshold is not None:
-        about["threshold"] = repr(threshold)
-    save_tensors(encoder, Path(path), about)
+    usage = {
+        "preprocessing": None if preprocessing is None else preprocessing.to_json(),
+        "distance": distance,
+        "threshold": None if threshold is None else repr(threshold),
+    }
+    known = {name: text for name, text in usage.items() if text is not None}
+    save_tensors(encoder, Path(path), about | known)
 
 
 def save_tensors(module: nn.Module, file: Path, about: dict[str, str]) -> None:
@@ -148,45 +155,26 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], where: str, o
     module.load_state_dict({names[name]: value for name, value in tensors.items()})
 
 
-def read_preprocessing(path: str | Path) -> Preprocessing | None:
-    """Read how an item becomes an input of the encoder whose weights a file holds.
+def read_usage(path: str | Path) -> Usage:
+    """Read how the encoder whose weights a file holds is used.
 
     Args:
         path: The file.
 
-    Returns:
-        The preprocessing, or None if the file does not say.
-
     Raises:
-        UserError: If the file cannot be read, or its preprocessing is not one of this project.
-    """
-    with _opened(path, "module.encoder_weights") as file:
-        text = (file.metadata() or {}).get("preprocessing")
-    return None if text is None else from_json(text)
-
-
-def read_comparison(path: str | Path) -> Comparison:
-    """Read how the embeddings of the encoder whose weights a file holds are compared.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Name of the distance's class and threshold, each None if the file does not say.
-
-    Raises:
-        UserError: If the file cannot be read, or its threshold is no finite number.
+        UserError: If the file cannot be read, its preprocessing is not one of this project, or its threshold is no
+            finite number.
     """
     with _opened(path, "module.encoder_weights") as file:
         about = file.metadata() or {}
-    text = about.get("threshold")
+    preprocessing = from_json(about["preprocessing"]) if "preprocessing" in about else None
     try:
-        threshold = None if text is None else float(text)
+        threshold = float(about["threshold"]) if "threshold" in about else None
     except ValueError:
         threshold = math.nan
     if threshold is not None and not math.isfinite(threshold):
-        raise UserError(f"module.encoder_weights: {path}: expected a number as threshold, got {text!r}")
-    return Comparison(about.get("distance"), threshold)
+        raise UserError(f"module.encoder_weights: {path}: expected a number as threshold, got {about['threshold']!r}")
+    return Usage(preprocessing, about.get("distance"), threshold)
 
 
 def for_use(module: nn.Module) -> None:

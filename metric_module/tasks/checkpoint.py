@@ -22,7 +22,7 @@ from metric_module.errors import UserError
 from metric_module.module import TripletModule
 from metric_module.preprocessing import from_json
 from metric_module.storage.checkpoints import load_checkpoint, newest_checkpoint
-from metric_module.storage.weights import for_use, plain_name, read_comparison, read_preprocessing, without_compile
+from metric_module.storage.weights import for_use, plain_name, read_usage, without_compile
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.trained_inputs import read_as_trained
 
@@ -74,21 +74,22 @@ def restore(cfg: DictConfig) -> Restored:
     parts = build(cfg, encoder_weights=checkpoint is None)
     if path is not None and checkpoint is not None:
         load_state(parts.module, checkpoint, path)
-        _check_threshold(parts.module, _distance_of(checkpoint))
+        target = _kept(checkpoint, "config", "criterion", "distance", "_target_")
+        _check_threshold(parts.module, target and str(target).rpartition(".")[2])
     elif cfg.module.encoder_weights is not None:
-        parts.module.preprocessing = read_preprocessing(cfg.module.encoder_weights)
-        distance, parts.module.threshold = read_comparison(cfg.module.encoder_weights)
+        parts.module.preprocessing, distance, parts.module.threshold = read_usage(cfg.module.encoder_weights)
         _check_threshold(parts.module, distance)
-    read_as_trained(cfg, parts.datamodule, parts.module.preprocessing, _kept_options(checkpoint), typed_keys())
+    options = _kept(checkpoint, "config", "datamodule")
+    options = options if isinstance(options, dict) else {}
+    read_as_trained(cfg, parts.datamodule, parts.module.preprocessing, options, typed_keys())
     return Restored(cfg, parts, path or cfg.module.encoder_weights)
 
 
-def _distance_of(checkpoint: Mapping[str, Any]) -> str | None:
-    """Name of the class of the distance that a checkpoint was trained with; None if it does not say."""
-    found: Any = checkpoint
-    for key in ("config", "criterion", "distance", "_target_"):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return None if found is None else str(found).rpartition(".")[2]
+def _kept(checkpoint: Any, *keys: str) -> Any:
+    """Return a value in a checkpoint; None if there is none."""
+    for key in keys:
+        checkpoint = checkpoint.get(key) if isinstance(checkpoint, Mapping) else None
+    return checkpoint
 
 
 def _check_threshold(module: TripletModule, trained: str | None) -> None:
@@ -169,13 +170,6 @@ def typed_keys() -> list[str] | None:
         return None
     words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
     return [override.key_or_group for override in OverridesParser.create().parse_overrides(words)]
-
-
-def _kept_options(checkpoint: dict[str, Any] | None) -> Mapping[str, Any]:
-    """Return the options of the data module that a checkpoint was trained with; empty if it keeps none."""
-    kept = (checkpoint or {}).get("config")
-    found = kept.get("datamodule") if isinstance(kept, dict) else None
-    return found if isinstance(found, dict) else {}
 
 
 def load_weights(module: TripletModule, path: str) -> None:

@@ -9,10 +9,11 @@ from typing_extensions import override
 from metric_module.distances import Distance
 from metric_module.errors import NotComputableError
 from metric_module.evaluation.identification import (
+    FAR,
     assign_roles,
     check_protocol,
     identification_metrics,
-    too_few_unknown,
+    missing_rates,
 )
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
 from metric_module.evaluation.preflight import Labelled, Missing
@@ -33,11 +34,7 @@ class IdentificationMetric(EmbeddingMetric):
     """
 
     def __init__(
-        self,
-        distance: Distance | None = None,
-        enrolled: int = 1,
-        far: Sequence[float] = (1e-1, 1e-2, 1e-3),
-        seed: int = 0,
+        self, distance: Distance | None = None, enrolled: int = 1, far: Sequence[float] = FAR, seed: int = 0
     ) -> None:
         super().__init__(distance)
         check_protocol(enrolled, far)
@@ -56,8 +53,8 @@ class IdentificationMetric(EmbeddingMetric):
         figures = identification_metrics(
             *samples[:3], distance=self.distance, enrolled=self.enrolled, far=self.far, seed=self.seed
         )
-        missing = self._missing_rates(int(figures["unknown_probes"]))
-        self.left_out += [f"{found.figures[0]}: {found.reason}" for found in missing]
+        missing = missing_rates(self.far, int(figures["unknown_probes"]))
+        self.left_out += [f"{name}: {reason}" for name, reason in missing.items()]
         return figures
 
     @override
@@ -67,9 +64,4 @@ class IdentificationMetric(EmbeddingMetric):
             roles = assign_roles(data.labels, data.ids, self.enrolled, self.seed)
         except NotComputableError as reason:
             return [Missing(self.figure_names(), str(reason))]
-        return self._missing_rates(len(roles.unknown))
-
-    def _missing_rates(self, unknown: int) -> list[Missing]:
-        """List the figures that need more than ``unknown`` unknown probes."""
-        reasons = [(rate_name(rate, "dir"), too_few_unknown(rate, unknown)) for rate in self.far]
-        return [Missing([name], reason) for name, reason in reasons if reason]
+        return [Missing([name], reason) for name, reason in missing_rates(self.far, len(roles.unknown)).items()]

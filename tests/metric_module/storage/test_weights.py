@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metric_module import Encoder, UserError, __version__, load_encoder, save_encoder
 from metric_module.encoders import MLP, ConvNet, SeriesConvNet, TimmEncoder
 from metric_module.preprocessing import ImageInput
-from metric_module.storage.weights import for_training, read_comparison, read_preprocessing
+from metric_module.storage.weights import for_training, read_usage
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -60,14 +60,14 @@ def test_names_are_those_without_compile(tmp_path: Path, whole: bool) -> None:
     assert load_file(path).keys() == plain.state_dict().keys()
     with safe_open(path, framework="pt") as file:
         assert file.metadata()["encoder"] == "metric_module.encoders.timm.TimmEncoder"
-    assert read_preprocessing(path) == ImageInput(32)
+    assert read_usage(path).preprocessing == ImageInput(32)
     other: Any = torch.compile(build("timm", 2))
     load_encoder(other, path)
     for name, value in plain.state_dict().items():
         assert torch.equal(other.state_dict()[f"_orig_mod.{name}"], value), name
     save_file({f"_orig_mod.{name}": value for name, value in load_file(path).items()}, path)  # as written before
     load_encoder(build("timm", 3), path)
-    assert read_preprocessing(path) is None
+    assert read_usage(path).preprocessing is None
 
 
 def test_what_is_loaded_is_in_evaluation_mode(tmp_path: Path) -> None:
@@ -213,9 +213,9 @@ def test_timm_takes_safetensors(tmp_path: Path) -> None:
 def test_distance_and_threshold(tmp_path: Path) -> None:
     encoder, path = build("mlp", 0), tmp_path / "a.safetensors"
     save_encoder(encoder, path)
-    assert read_comparison(path) == (None, None)
+    assert read_usage(path) == (None, None, None)
     save_encoder(encoder, path, distance="Cosine", threshold=0.1 + 0.2)
-    assert read_comparison(path) == ("Cosine", 0.1 + 0.2)
+    assert read_usage(path) == (None, "Cosine", 0.1 + 0.2)
 
 
 @pytest.mark.parametrize("text", ["near", "nan", "inf", ""])
@@ -225,4 +225,4 @@ def test_a_threshold_is_a_number(tmp_path: Path, text: str) -> None:
     with pytest.raises(
         UserError, match=rf"encoder_weights: .*a.safetensors: expected a number as threshold, got '{text}'"
     ):
-        read_comparison(path)
+        read_usage(path)

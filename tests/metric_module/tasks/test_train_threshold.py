@@ -21,7 +21,7 @@ from metric_module import UserError
 from metric_module.config.trust import vouch_for
 from metric_module.evaluation import verification_metrics
 from metric_module.storage.checkpoints import WholeCheckpointIO, keep_threshold
-from metric_module.storage.weights import read_comparison
+from metric_module.storage.weights import read_usage
 from metric_module.tasks import embed, evaluate, train
 from tests.helpers.processes import on_trainers
 from tests.helpers.relation_files import ratings
@@ -60,7 +60,7 @@ def test_it_is_in_every_file_of_a_run(small: Compose, tmp_path: Path, monkeypatc
     figures = train(small(*SHORT))
     found, run = figures["val/best_threshold"], tmp_path / "run"
     assert json.loads((run / "metrics.json").read_text())["val"]["best_threshold"] == found > 0
-    assert read_comparison(run / "encoder.safetensors") == ("Euclidean", found)
+    assert read_usage(run / "encoder.safetensors")[1:] == ("Euclidean", found)
     (old,), new = before, state(run / "checkpoints/best.ckpt")
     assert (old.pop("threshold"), new.pop("threshold")) == (None, found)
     assert leaves(new) == leaves(old) and list(new) == list(old)
@@ -124,7 +124,7 @@ def test_a_resumed_run_finds_it_anew_and_leaves_the_file_of_another_run_alone(sm
     keep_threshold(best, 9.0)
     figures = train(small(*first, f"ckpt_path='{last}'", folder="elsewhere"))
     assert figures["val/best_threshold"] == found and state(best)["threshold"] == 9.0
-    assert read_comparison(tmp_path / "elsewhere/encoder.safetensors").threshold == found
+    assert read_usage(tmp_path / "elsewhere/encoder.safetensors").threshold == found
 
 
 @pytest.mark.filterwarnings("ignore:data. val cannot have", "ignore:val. figures are left out. RetrievalMetric")
@@ -142,17 +142,17 @@ def test_val_of_one_class_or_of_single_samples_has_none(
         figures = train(small(*SHORT, "monitor=val/loss"))
     assert "val/loss" in figures and "val/best_threshold" not in figures
     assert state(tmp_path / "run/checkpoints/best.ckpt")["threshold"] is None
-    assert read_comparison(tmp_path / "run/encoder.safetensors") == ("Euclidean", None)
+    assert read_usage(tmp_path / "run/encoder.safetensors")[1:] == ("Euclidean", None)
 
 
 def test_without_a_validation_there_is_none(small: Compose, tmp_path: Path) -> None:
     assert train(small("trainer.limit_val_batches=0", "trainer.max_epochs=1", "report=false")).keys() >= {"test/loss"}
-    assert read_comparison(tmp_path / "run/encoder.safetensors") == ("Euclidean", None)
+    assert read_usage(tmp_path / "run/encoder.safetensors")[1:] == ("Euclidean", None)
 
 
 def test_without_a_best_checkpoint_it_is_that_of_the_last_weights(small: Compose, tmp_path: Path) -> None:
     figures = train(small(*SHORT, "callbacks=last_checkpoint"))
-    assert read_comparison(tmp_path / "run/encoder.safetensors").threshold == figures["val/best_threshold"] > 0
+    assert read_usage(tmp_path / "run/encoder.safetensors").threshold == figures["val/best_threshold"] > 0
     assert state(tmp_path / "run/checkpoints/last.ckpt")["threshold"] is None
 
 
@@ -172,7 +172,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told(
     monkeypatch.setattr(WholeCheckpointIO, "save_checkpoint", full)
     with pytest.warns(UserWarning, match=r"checkpoint: cannot write .*best.ckpt \(No space left on device\)$"):
         figures = train(small(*SHORT))
-    assert read_comparison(tmp_path / "run/encoder.safetensors").threshold == figures["val/best_threshold"]
+    assert read_usage(tmp_path / "run/encoder.safetensors").threshold == figures["val/best_threshold"]
     assert state(tmp_path / "run/checkpoints/best.ckpt")["threshold"] is None
 
 
@@ -182,7 +182,7 @@ def test_relations_have_none(small: Compose, tmp_path: Path) -> None:
     figures = train(small(*SHORT, *data, *sizes, "evaluation=pair_retrieval"))
     assert "val/ndcg_at_10" in figures and "val/best_threshold" not in figures
     assert state(tmp_path / "run/checkpoints/best.ckpt")["threshold"] is None
-    assert read_comparison(tmp_path / "run/encoder.safetensors").threshold is None
+    assert read_usage(tmp_path / "run/encoder.safetensors").threshold is None
 
 
 def on_ranks(cfg: DictConfig) -> dict[str, float]:
@@ -197,7 +197,7 @@ def test_processes_find_one(small: Compose, tmp_path: Path) -> None:
     found, run = one["val/best_threshold"], tmp_path / "run"
     assert json.loads((run / "metrics.json").read_text())["val"]["best_threshold"] == found > 0
     assert state(run / "checkpoints/best.ckpt")["threshold"] == found
-    assert read_comparison(run / "encoder.safetensors") == ("Euclidean", found)
+    assert read_usage(run / "encoder.safetensors")[1:] == ("Euclidean", found)
     embed(small("task=embed", "task.split=val", f"ckpt_path='{run}/checkpoints/best.ckpt'", folder="embedded"))
     rows = table(tmp_path / "embedded/embeddings.arrow")
     embeddings = torch.from_numpy(np.stack(rows["embedding"].to_numpy()))

@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from PIL import Image
 from pyarrow import parquet
 
-from metric_module import UserError
 from metric_module.tasks import embed
 from metric_module.tasks.embedding.shards import BLOCK_ROWS
 
@@ -86,10 +85,8 @@ def test_a_table_of_images_without_labels(small: Compose, tmp_path: Path) -> Non
         f"+datamodule.cache_dir='{tmp_path}'",
         *IMAGES,
     )
-    table = table_of(tmp_path, "file,title", "in/b.png,two", f"{first},one")
+    table = table_of(tmp_path, "file", "in/b.png", first)
     assert rows(small, *words, table) == [(second, 0, None, None), (first, 1, None, None)]
-    named = rows(small, *words, table, "datamodule.name=title")
-    assert named == [("two", 0, None, None), ("one", 1, None, None)]
 
 
 def test_some_labels(small: Compose, tmp_path: Path) -> None:
@@ -99,34 +96,17 @@ def test_some_labels(small: Compose, tmp_path: Path) -> None:
 
 
 def test_ten_thousand_texts(small: Compose, tmp_path: Path) -> None:
-    table = table_of(tmp_path, "key,text", *(f"k{id},text number {id}" for id in range(10_000)))
+    table = table_of(tmp_path, "text", *(f"text number {id}" for id in range(10_000)))
     words = ("datamodule=manifest", "datamodule.text=text", table, *CHARS)
     assert rows(small, *words) == [(str(id), id, None, None) for id in range(10_000)]
-    assert rows(small, *words, "datamodule.name=key") == [(f"k{id}", id, None, None) for id in range(10_000)]
 
 
 def test_vectors_without_labels(small: Compose, tmp_path: Path) -> None:
-    parquet.write_table(pa.table({"x": [[1.0, 2.0], [3.0, 5.0]], "number": [70, 7]}), tmp_path / "t.parquet")
+    parquet.write_table(pa.table({"x": [[1.0, 2.0], [3.0, 5.0]]}), tmp_path / "t.parquet")
     table = f"datamodule.table='{tmp_path / 't.parquet'}'"
     words: tuple[str, ...] = ("datamodule=manifest", "+datamodule.array=x", table, "datamodule.num_workers=0")
     words += ("encoder=mlp", "encoder.in_features=2", "encoder.embedding_dim=3")
     assert rows(small, *words) == [("0", 0, None, None), ("1", 1, None, None)]
-    assert rows(small, *words, "datamodule.name=number") == [("70", 0, None, None), ("7", 1, None, None)]
-
-
-@pytest.mark.parametrize(
-    ("column", "message"),
-    [
-        ("twice", r"column 'twice': expected a name of its own for each row, got 'x' more than once"),
-        ("gaps", r"column 'gaps': no value in 1 rows \(from 0\): 1"),
-        ("none", r"has no column 'none', only text, twice, gaps"),
-    ],
-)
-def test_names_are_complete_and_different(small: Compose, tmp_path: Path, column: str, message: str) -> None:
-    table = table_of(tmp_path, "text,twice,gaps", "one,y,a", "two,x,", "three,x,c")
-    words = ("datamodule=manifest", "datamodule.text=text", table, f"datamodule.name={column}", *CHARS)
-    with pytest.raises(UserError, match=message):
-        embed(small("task=embed", *words))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text elsewhere")
