@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from metric_module.checks import check_count
 from metric_module.config.trust import vouch_for
 from metric_module.distances import Distance
 from metric_module.encoders.base import embed
@@ -137,9 +138,11 @@ class Embedder:
 
         Raises:
             UnreadableItemsError: Items that cannot be read, all of them by name.
-            UserError: If the items are of another kind, or an embedding is NaN or infinite.
+            UserError: If the items are of another kind, the batch size is less than 1, or an embedding is NaN or
+                infinite.
         """
         check_list(items)
+        check_count("batch_size", batch_size)
         if not len(items):
             return torch.empty(0, self.embedding_dim)
         batches = torch.split(items, batch_size) if isinstance(items, Tensor) else self._batches(items, batch_size)
@@ -275,7 +278,8 @@ def _tower(found: Trained, name: str | None) -> Trained:
     towers = dict(found.encoder.encoders) if isinstance(found.encoder, MultiEncoder) else {}
     if name is None or name not in towers:
         expected = f"one of {', '.join(towers)}" if towers else "none, as there is one encoder"
-        raise UserError(f"tower: expected {expected}, got {name!r}; give tower=<name>")
+        advice = "give tower=<name>" if towers else "leave tower out"
+        raise UserError(f"tower: expected {expected}, got {name!r}; {advice}")
     inside = found.preprocessing.towers if isinstance(found.preprocessing, TowersInput) else {}
     config = found.config | {"encoder": found.config["encoder"]["encoders"][name]}
     return found._replace(encoder=towers[name], preprocessing=inside.get(name), config=config)
