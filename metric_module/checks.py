@@ -34,6 +34,20 @@ def check_embeddings(name: str, embeddings: Tensor, width: int | None = None) ->
         )
 
 
+def check_count(name: str, value: object) -> None:
+    """Accept an integer of 1 or more.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What was given.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"{name}: expected an integer of 1 or more, got {value!r}")
+
+
 def check_labels(name: str, labels: Tensor, rows: int) -> Tensor:
     """Accept integers of shape ``(N,)`` and return them as int64.
 

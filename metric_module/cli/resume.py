@@ -42,6 +42,9 @@ def with_resume(words: list[str]) -> list[str]:
     strange = [word for word in overrides if word.startswith("-") or word.lstrip("+~").startswith("hydra")]
     if strange:
         raise UserError(f"resume: expected options of a run in {folder}/.hydra/overrides.yaml, got {strange[0]!r}")
+    task = next((word for word in reversed(overrides) if word.startswith("task=")), "task=train")
+    if task != "task=train":
+        raise UserError(f"resume: expected the folder of a training, got one of {task}: {folder}; run it again")
     kept = [word for word in overrides if not word.startswith("ckpt_path=")]
     options = [word for position, word in enumerate(rest) if _is_option(rest, position)]
     typed = [word for position, word in enumerate(rest) if not _is_option(rest, position)]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from metric_module.checks import check_count
 from metric_module.config.trust import vouch_for
 from metric_module.distances import Distance
 from metric_module.encoders.base import embed
@@ -136,7 +137,8 @@ class Embedder:
 
         Raises:
             UnreadableItemsError: Items that cannot be read, all of them by name.
-            UserError: If the items are of another kind, or an embedding is NaN or infinite.
+            UserError: If the items are of another kind, the batch size is less than 1, or an embedding is NaN or
+                infinite.
         """
         single = isinstance(items, str | bytes | os.PathLike | Mapping)
         if single or not (hasattr(items, "__getitem__") and hasattr(items, "__len__")):
@@ -144,6 +146,7 @@ class Embedder:
             raise UserError(
                 f"expected a list of items or a tensor of inputs, got a {got}; for a single item give [item]"
             )
+        check_count("batch_size", batch_size)
         if not len(items):
             return torch.empty(0, self.embedding_dim)
         batches = torch.split(items, batch_size) if isinstance(items, Tensor) else self._batches(items, batch_size)
@@ -258,7 +261,8 @@ def _tower(found: Trained, name: str | None) -> Trained:
     towers = dict(found.encoder.encoders) if isinstance(found.encoder, MultiEncoder) else {}
     if name is None or name not in towers:
         expected = f"one of {', '.join(towers)}" if towers else "none, as there is one encoder"
-        raise UserError(f"tower: expected {expected}, got {name!r}; give tower=<name>")
+        advice = "give tower=<name>" if towers else "leave tower out"
+        raise UserError(f"tower: expected {expected}, got {name!r}; {advice}")
     inside = found.preprocessing.towers if isinstance(found.preprocessing, TowersInput) else {}
     config = found.config | {"encoder": found.config["encoder"]["encoders"][name]}
     return found._replace(encoder=towers[name], preprocessing=inside.get(name), config=config)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from metric_module.errors import UserError
+from metric_module.errors import UserError, printable
 from metric_module.inference.embedder import Embedder
 from metric_module.inference.index import EmbeddingIndex
 from metric_module.preprocessing import ImageInput
@@ -37,16 +38,17 @@ def find_items(setting: str, place: str, embedder: Embedder) -> Found:
     """
     path = Path(place)
     if embedder.takes_texts:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else [place]
+        is_text = setting == "query" and not (_exists(path) and path.is_file())
+        lines = [place] if is_text else _lines(setting, path)
         return _found(setting, place, [line for line in lines if line.strip()], "a text on each line")
-    if not path.exists():
+    if not _exists(path):
         raise UserError(f"{setting}: no such file or folder: {place}")
     if isinstance(embedder.preprocessing, ImageInput):
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        images = [one for one in inside if one.suffix.lower() in image_suffixes() and not _hidden(one, path)]
+        images = [one for one in inside if _is_image(one) and not _hidden(one, path)]
         found = _found(setting, place, images, "images, such as .jpg and .png")
         folders = [one.parent.relative_to(path).as_posix() if path.is_dir() else "." for one in images]
-        return found._replace(labels=[None if folder == "." else folder for folder in folders])
+        return found._replace(labels=[None if folder == "." else printable(folder) for folder in folders])
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -65,7 +67,7 @@ def find_gallery(place: str, embedder: Embedder, batch_size: int = 256) -> Embed
     Raises:
         UserError: If there is nothing to search, an item cannot be read, or the file has another distance or width.
     """
-    if Path(place).is_file() and Path(place).suffix in {".arrow", ".parquet", ".npz"}:
+    if Path(place).suffix in {".arrow", ".parquet", ".npz"} and _exists(Path(place)):
         return EmbeddingIndex.read(place, embedder)
     items, labels = find_items("gallery", place, embedder)
     print(f"embedding {len(items):,} items of {place}", flush=True)
@@ -76,6 +78,27 @@ def _found(setting: str, place: str, items: Sequence[Any], expected: str) -> Fou
     if not len(items):
         raise UserError(f"{setting}: {place}: expected {expected}, got none")
     return Found(items, [None] * len(items))
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is such a file or folder; not if the name is too long for one, as a text may be."""
+    with suppress(OSError):
+        return path.exists()
+    return False
+
+
+def _lines(setting: str, file: Path) -> list[str]:
+    """Read a file with a text on each line."""
+    try:
+        return file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UserError(f"{setting}: expected a file with a text on each line: {file} ({reason})") from error
+
+
+def _is_image(path: Path) -> bool:
+    """Return whether a path has the name of an image, and is no folder; a broken link is reported when it is read."""
+    return path.suffix.lower() in image_suffixes() and not path.is_dir()
 
 
 def _hidden(file: Path, folder: Path) -> bool:

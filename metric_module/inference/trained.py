@@ -72,7 +72,11 @@ def read_trained(path: str | Path) -> Trained:
     place = Path(path)
     if (place / WEIGHTS).is_file():
         return _read_exported(place)
+    if place.suffix == ".safetensors":
+        raise UserError(f"{place}: a file of weights does not say how the encoder is built; give its folder")
     checkpoint = _checkpoint_in(place) if place.is_dir() else place
+    if place.is_dir() and not checkpoint.is_file():
+        raise UserError(f"{place}: no checkpoint in it (no {checkpoint}); give the folder of a finished training")
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: no such file; expected the folder of a run, a checkpoint or an exported folder")
     found = map_checkpoint(checkpoint)

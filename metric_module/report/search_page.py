@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
+from metric_module.preprocessing.reading import image_suffixes, read_square
 from metric_module.report.page import render
-from metric_module.report.samples.album import MOST_TEXT, data_uri
+from metric_module.report.samples.album import MOST_TEXT, SIDE, data_uri
 
 MOST = 200
 """Queries on the page; more would make it slow to open."""
@@ -49,8 +49,10 @@ def search_page(found: list[Searched], items: int, threshold: float | None) -> s
 
 def _picture(name: str) -> str | None:
     """Return a picture as a data URI; None for anything else."""
+    # A name of a gallery file may be a device or a program for PostScript: only files named as images are opened.
+    if Path(name).suffix.lower() not in image_suffixes():
+        return None
     try:
-        with Image.open(name) as opened:
-            return data_uri(opened)
-    except (OSError, ValueError, Image.DecompressionBombError):
+        return data_uri(read_square(name, SIDE)) if Path(name).is_file() else None
+    except Exception:  # Pillow raises many kinds
         return None

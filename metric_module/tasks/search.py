@@ -10,7 +10,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from metric_module.checks import check_count
 from metric_module.config.checks import check
 from metric_module.config.plain import plain
 from metric_module.errors import UserError
@@ -43,14 +45,17 @@ def search(cfg: DictConfig) -> dict[str, float]:
     for name in ("query", "gallery"):
         if cfg[name] is None:
             raise UserError(f"{name}: expected a file or a folder, got none; give {name}=<folder>")
+    for name in ("k", "batch_size"):
+        check_count(f"task.{name}", cfg.task[name])
     embedder = Embedder.load(cfg.ckpt_path, tower=cfg.task.tower)
     queries = find_items("query", cfg.query, embedder).items
     names = [embedder.name_of(item, position) for position, item in enumerate(queries)]
     embedded = embedder.embed(queries, cfg.task.batch_size)  # (Q, D)
     index = find_gallery(cfg.gallery, embedder, cfg.task.batch_size)
     distances, positions = index.search(embedded, cfg.task.k)  # (Q, k), (Q, k)
+    items, labels = index.names, index.labels  # each makes a list of all items
     found = [
-        Searched(name, [Hit(index.names[at], index.labels[at], distance) for at, distance in zip(*row, strict=True)])
+        Searched(name, [Hit(items[at], labels[at], distance) for at, distance in zip(*row, strict=True)])
         for name, *row in zip(names, positions.tolist(), distances.tolist(), strict=True)
     ]
     folder = Path(cfg.output_dir)
@@ -79,7 +84,7 @@ def _table(found: list[Searched], threshold: float | None) -> Table:
     for name in HEADER:
         made.add_column(name, overflow="fold")
     for row in _rows(found, threshold):
-        made.add_row(row[0] if row[1] == "1" else "", *row[1:])
+        made.add_row(*map(Text, [row[0] if row[1] == "1" else "", *row[1:]]))  # str would be read as markup
     return made
 
 

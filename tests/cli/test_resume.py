@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from metric_module.cli.resume import with_resume
+from metric_module.errors import UserError
 from tests.helpers.command_line import MY_ENCODERS, Command, command_in
 from tests.helpers.forked import Program
 
@@ -92,6 +93,14 @@ def test_last_without_a_checkpoint_starts_anew(
     capfd.readouterr()
     assert command(*SMALL, "task=evaluate", "ckpt_path=last", "hydra.run.dir=nothing") == 2
     assert "ckpt_path=last: no checkpoint in" in capfd.readouterr().err
+
+
+def test_another_task_is_not_resumed(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra/overrides.yaml").write_text("[task=search, query=a, gallery=b]")
+    expected = f"^resume: expected the folder of a training, got one of task=search: {tmp_path}; run it again$"
+    with pytest.raises(UserError, match=expected):
+        with_resume([f"resume={tmp_path}"])
 
 
 def test_options_are_typed_again_anywhere(tmp_path: Path) -> None:

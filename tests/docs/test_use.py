@@ -95,7 +95,7 @@ def test_the_other_scripts(home: Path, command: Command, monkeypatch: pytest.Mon
 def test_search(line: str, home: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = two_of_a_class(home)
     line = line.replace("pictures/<class>/<id>.png", one, 1).replace("pictures/<class>/<id>.png", two)
-    words = shlex.split(line.replace("pictures/cat", str(Path(one).parent)))
+    words = shlex.split(line.replace("pictures/alien-monster", str(Path(one).parent)))
     assert words[:2] == ["python", "run.py"]
     assert command(*words[2:]) == 0
     assert "written to" in capsys.readouterr().out

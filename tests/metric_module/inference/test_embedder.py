@@ -123,7 +123,7 @@ def test_towers(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^tower: expected one of text, image, got None; give tower=<name>"):
         Embedder.load(tmp_path / "best.ckpt")
     write_checkpoint(tmp_path / "one.ckpt", TOWERS["encoders"]["text"], TextInput())  # type: ignore[index]
-    with pytest.raises(UserError, match=r"^tower: expected none, as there is one encoder, got 'text'"):
+    with pytest.raises(UserError, match=r"^tower: expected none, as there is one encoder, got 'text'; leave tower out"):
         Embedder.load(tmp_path / "one.ckpt", tower="text")
 
 
@@ -174,6 +174,12 @@ def test_a_single_item_is_refused(embedder: Embedder, item: Any) -> None:
         UserError, match=rf"^expected a list of items or a tensor of inputs, got a {kind}; for a single"
     ):
         embedder.embed(item)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_a_batch_size_below_one_is_refused(embedder: Embedder, size: Any) -> None:
+    with pytest.raises(UserError, match=rf"^batch_size: expected an integer of 1 or more, got {size}$"):
+        embedder.embed(pictures(), batch_size=size)
 
 
 def test_no_items(embedder: Embedder) -> None:

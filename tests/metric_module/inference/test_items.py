@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def test_texts(tmp_path: Path) -> None:
     assert find_items("query", "how do I train", TEXTS).items == ["how do I train"]
 
 
+def test_texts_that_are_no_names_of_files(tmp_path: Path) -> None:
+    long = "a long text " * 1000
+    assert find_items("query", long, TEXTS).items == [long]
+    (tmp_path / "a.txt").write_bytes("\ufeffeins\r\nz\u2028w\x0cei\n".encode())
+    assert find_items("gallery", str(tmp_path / "a.txt"), TEXTS).items == ["eins", "z\u2028w\x0cei"]
+
+
+def test_folders_and_labels_with_odd_names(tmp_path: Path) -> None:
+    (tmp_path / "x.png").mkdir()
+    for name in (b"a\xff", b"a\nb\x1b[31m"):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        Image.new("RGB", (4, 4)).save(folder / "1.png")
+    labels = ["a\\nb\\x1b[31m", "a\\udcff"]
+    assert find_items("gallery", str(tmp_path), IMAGES).labels == labels
+    assert find_gallery(str(tmp_path), IMAGES).labels == labels
+
+
 def test_arrays(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(6.0).reshape(2, 3))
     found = find_items("query", str(tmp_path / "a.npy"), VECTORS)
@@ -56,6 +75,13 @@ def test_arrays(tmp_path: Path) -> None:
         ("none", IMAGES, "gallery: no such file or folder: {}/none"),
         ("notes.txt", IMAGES, "gallery: {}/notes.txt: expected images, such as .jpg and .png, got none"),
         ("empty.txt", TEXTS, "gallery: {}/empty.txt: expected a text on each line, got none"),
+        (
+            "none.txt",
+            TEXTS,
+            "gallery: expected a file with a text on each line: {}/none.txt (No such file or directory)",
+        ),
+        ("latin.txt", TEXTS, "gallery: expected a file with a text on each line: {}/latin.txt (not UTF-8)"),
+        (300 * "x", IMAGES, "gallery: no such file or folder: {}/xxx"),
         ("empty.npy", VECTORS, "gallery: {}/empty.npy: expected an array with a row for each item, got none"),
         ("notes.txt", VECTORS, "gallery: {}/notes.txt is not an array in a .npy file ("),
         (
@@ -67,6 +93,7 @@ def test_arrays(tmp_path: Path) -> None:
 )
 def test_nothing_to_search(name: str, embedder: Embedder, message: str, folder: Path) -> None:
     (folder / "empty.txt").write_text("\n")
+    (folder / "latin.txt").write_bytes(b"caf\xe9")
     np.save(folder / "empty.npy", np.zeros((0, 3)))
     np.save(folder / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match=f"^{re.escape(message.format(folder))}"):

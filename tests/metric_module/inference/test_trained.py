@@ -110,5 +110,8 @@ def test_damaged_figures(run: Path, text: str) -> None:
 def test_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none/x: no such file; expected the folder of a run, a checkpoint or an exp"):
         read_trained(tmp_path / "none" / "x")
-    with pytest.raises(UserError, match=r"checkpoints/best.ckpt: no such file"):
+    expected = rf"^{tmp_path}: no checkpoint in it \(no .*/checkpoints/best.ckpt\); give the folder of a finished"
+    with pytest.raises(UserError, match=expected):
         read_trained(tmp_path)
+    with pytest.raises(UserError, match=r"encoder.safetensors: a file of weights does not say .*; give its folder$"):
+        read_trained(tmp_path / "encoder.safetensors")

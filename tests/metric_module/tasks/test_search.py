@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from PIL import Image
 
 from metric_module import Embedder
 from metric_module.preprocessing import ImageInput, TextInput
+from metric_module.report.search_page import Hit, Searched, search_page
 from tests.helpers.command_line import Command, command_in
 from tests.helpers.trained import write_checkpoint
 
@@ -86,7 +89,10 @@ def test_texts_without_a_threshold(home: Path, command: Command, capsys: pytest.
         (("query=gallery",), "gallery: expected a file or a folder, got none; give gallery=<folder>"),
         (("gallery=gallery",), "query: expected a file or a folder, got none; give query=<folder>"),
         (("query=nowhere", "gallery=gallery"), "query: no such file or folder: nowhere"),
-        (("query=gallery", "gallery=gallery", "task.k=0"), "k: expected"),
+        (("query=gallery", "gallery=gallery", "task.k=0"), "task.k: expected an integer of 1 or more, got 0"),
+        (("query=gallery", "gallery=gallery", "task.k=1.5"), "task.k: expected an integer of 1 or more, got 1.5"),
+        (("query=gallery", "gallery=gallery", "task.k=null"), "task.k: expected an integer of 1 or more, got None"),
+        (("query=gallery", "gallery=gallery", "task.batch_size=0"), "task.batch_size: expected an integer of 1 or"),
         (("query=gallery", "gallery=gallery", "task.tower=image"), "tower: expected none, as there is one encoder"),
         (("query=gallery", "gallery=gallery", "port=3"), "port: task=search does not read it"),
     ],
@@ -118,3 +124,25 @@ def test_an_unreadable_item_is_named(home: Path, command: Command, capsys: pytes
     assert capsys.readouterr().err.startswith(
         "error: 1 of 1 items cannot be read: bad/1.png (cannot identify image file"
     )
+
+
+def test_names_are_printed_as_they_are(home: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = home / "odd" / "[red]"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(folder / "[b].png")
+    assert command("task=search", "ckpt_path=run", "query=odd", "gallery=odd", "hydra.run.dir=out3") == 0
+    printed = capsys.readouterr().out
+    assert "odd/[red]/[b].png" in printed
+    assert "│ [red] │" in printed
+
+
+def test_only_images_are_opened_for_the_page(tmp_path: Path) -> None:
+    grey = tmp_path / "grey.png"
+    Image.fromarray(np.full((8, 8), 30_000, dtype=np.uint16)).save(grey)
+    Image.new("RGB", (8, 8)).save(tmp_path / "program.eps")
+    (tmp_path / "damaged.png").write_bytes(grey.read_bytes()[:40])
+    names = [str(tmp_path / name) for name in ("grey.png", "program.eps", "damaged.png", "none.png")]
+    page = search_page([Searched("text", [Hit(name, None, 0.0) for name in names])], 4, None)
+    (address,) = re.findall(r"data:image/webp;base64,([^\"]+)", page)
+    with Image.open(io.BytesIO(base64.b64decode(address))) as shown:
+        assert abs(np.asarray(shown).astype(int) - (30_000 >> 8)).max() <= 4
