@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metric_module import UserError
 from metric_module.distances import SNR, Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
-from metric_module.evaluation.exact import tile_search
+from metric_module.evaluation.exact import nearest as exact
 from metric_module.evaluation.exact.any_distance import exact_distance
 from metric_module.evaluation.exact.nearest import nearest
 from metric_module.evaluation.exact.running_best import Nearest
@@ -52,7 +52,7 @@ def products_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise AssertionError("all distances were computed")
 
-    monkeypatch.setattr(tile_search.TileSearch, "visit_all", fail)
+    monkeypatch.setattr(exact._Search, "_measure_all", fail)
 
 
 @pytest.mark.parametrize("distance", DISTANCES, ids=lambda one: type(one).__name__)
