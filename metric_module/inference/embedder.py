@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -25,6 +26,7 @@ from metric_module.functional import full_precision, nonfinite_rows
 from metric_module.inference.arguments import threshold_or
 from metric_module.inference.trained import Figures, Trained, read_trained
 from metric_module.preprocessing import Preprocessing, TextInput, TowersInput
+from metric_module.storage.weights import fingerprint
 
 _THREADS = min(8, os.cpu_count() or 1)  # that read items: decoding releases the interpreter
 
@@ -88,8 +90,11 @@ class Embedder:
         config: dict[str, Any] | None = None,
     ) -> None:
         best = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-        self.device = torch.device(best if device is None else device)
-        self.encoder = encoder.to(self.device).eval()
+        try:
+            self.device = torch.device(best if device is None else device)
+            self.encoder = encoder.to(self.device).eval()
+        except (RuntimeError, NotImplementedError, AssertionError) as error:  # torch raises many kinds
+            raise UserError(f"device={device}: {str(error).splitlines()[0]}; give cpu, cuda or mps") from error
         self.distance_function = distance.cpu().eval()
         self.preprocessing = preprocessing
         self.threshold = threshold
@@ -120,9 +125,17 @@ class Embedder:
         """
         vouch_for(*trusted)
         found = read_trained(path)
+        whole = fingerprint(found.encoder)
         if isinstance(found.encoder, MultiEncoder) or tower is not None:
             found = _tower(found, tower)
-        return cls(**found._asdict(), device=device)
+        made = cls(**found._asdict(), device=device)
+        made.fingerprint = whole
+        return made
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights, of all towers together: an index belongs to the model that embedded it."""
+        return fingerprint(self.encoder)
 
     def embed(self, items: Sequence[Any] | Tensor, batch_size: int = 256) -> Tensor:
         """Embed items, batch by batch.

@@ -62,6 +62,7 @@ class EmbeddingIndex:
         self._embedder = embedder
         self._parts: list[Tensor] = []
         self._mapped = 0  # parts that are not in memory
+        self._model = None if embedder is None else embedder.fingerprint
         self._names = self._labels = pa.chunked_array([], pa.string())
 
     @classmethod
@@ -93,7 +94,7 @@ class EmbeddingIndex:
                 names.
 
         Raises:
-            UserError: If the file is broken, or names another distance or width than the embedder, or a distance that
+            UserError: If the file is broken, has another model, distance or width than the embedder, or a distance that
                 this package does not have.
         """
         from metric_module.storage.embedding_file import read_embeddings
@@ -102,8 +103,11 @@ class EmbeddingIndex:
         distance = distance_of(path, file.distance, embedder)
         if embedder is not None and file.width != embedder.embedding_dim:
             raise UserError(f"{path}: expected {embedder.embedding_dim} numbers as of the embedder, got {file.width}")
+        if embedder is not None and file.model not in {None, embedder.fingerprint}:
+            raise UserError(f"{path}: expected embeddings of this model, got those of another; write the file again")
         index = cls(embedder, distance)
         index.threshold = file.threshold if index.threshold is None else index.threshold
+        index._model = file.model
         index._parts, index._names, index._labels = file.parts, file.names, file.labels
         index._mapped = len(file.parts)
         return index
@@ -199,7 +203,7 @@ class EmbeddingIndex:
         kind = check_kind(Path(path))
         if not self._parts:
             raise UserError(f"{path}: expected at least one item to write, got none")
-        schema = file_schema(self._parts[0].shape[1], type(self.distance).__name__, self.threshold)
+        schema = file_schema(self._parts[0].shape[1], type(self.distance).__name__, self.threshold, self._model)
         try:
             with beside(Path(path)) as part:
                 write_batches(part, kind, schema, self._batches(schema))

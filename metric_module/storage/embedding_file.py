@@ -31,6 +31,7 @@ class EmbeddingFile(NamedTuple):
         width: D.
         distance: Class name of the distance, or None.
         threshold: Distance up to which two samples count as the same, or None.
+        model: Fingerprint of the encoder, or None.
     """
 
     names: pa.ChunkedArray
@@ -39,17 +40,19 @@ class EmbeddingFile(NamedTuple):
     width: int
     distance: str | None
     threshold: float | None
+    model: str | None
 
 
-def file_schema(width: int, distance: str, threshold: float | None) -> pa.Schema:
+def file_schema(width: int, distance: str, threshold: float | None, model: str | None = None) -> pa.Schema:
     """Return the columns name, id, label, label_id, split, embedding, and the metadata of a file.
 
     Args:
         width: Embedding size D.
         distance: Class name of the distance.
         threshold: Distance up to which two samples count as the same; None if there is none.
+        model: Fingerprint of the encoder, see :func:`metric_module.storage.weights.fingerprint`; None if unknown.
     """
-    about = {"embedding_dim": str(width), "distance": distance}
+    about = {"embedding_dim": str(width), "distance": distance} | ({} if model is None else {"model": model})
     if threshold is not None:
         about["threshold"] = repr(threshold)
     words, numbers = pa.string(), pa.int64()
@@ -127,7 +130,9 @@ def read_embeddings(path: Path) -> EmbeddingFile:
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, pa.ArrowException) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
         raise UserError(f"{path}: cannot read embeddings ({printable(said)})") from error
-    return EmbeddingFile(table["name"], table["label"], parts, width, about.get("distance"), threshold)
+    return EmbeddingFile(
+        table["name"], table["label"], parts, width, about.get("distance"), threshold, about.get("model")
+    )
 
 
 def check_kind(path: Path) -> str:

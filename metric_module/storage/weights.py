@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -175,6 +177,20 @@ def read_usage(path: str | Path) -> Usage:
     if threshold is not None and not math.isfinite(threshold):
         raise UserError(f"module.encoder_weights: {path}: expected a number as threshold, got {about['threshold']!r}")
     return Usage(preprocessing, about.get("distance"), threshold)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Hash the names and the bits of all tensors of a module, to tell whose embeddings a file has.
+
+    Args:
+        module: An encoder, compiled or not, on any device.
+    """
+    found = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(without_compile(module.state_dict()).items()):
+        found.update(name.encode())
+        if isinstance(value, Tensor):
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def for_use(module: nn.Module) -> None:

@@ -6,14 +6,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from metric_module.config.checks import check
-from metric_module.config.plain import plain
 from metric_module.errors import UserError
 from metric_module.export.hugging_face import push_to_hub, write_folder, write_sentence_transformers
 from metric_module.export.onnx import write_onnx
-from metric_module.inference import Embedder
 from metric_module.storage.atomic import beside
 from metric_module.tasks.run_files import write_config
+from metric_module.tasks.trained_model import load_model
 
 FORMATS = {"onnx": write_onnx, "hugging_face": write_folder, "sentence_transformers": write_sentence_transformers}
 
@@ -32,11 +30,9 @@ def export(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the encoder cannot be loaded, exported or uploaded.
     """
-    cfg = plain(cfg)
-    check(cfg)
     if cfg.task.format not in FORMATS:
         raise UserError(f"task.format: expected one of {', '.join(FORMATS)}, got {cfg.task.format!r}")
-    embedder = Embedder.load(cfg.ckpt_path, "cpu", tower=cfg.task.tower)
+    cfg, embedder = load_model(cfg, "cpu")
     path = Path(cfg.output_dir) / ("encoder.onnx" if cfg.task.format == "onnx" else "model")
     with beside(path) as part:
         FORMATS[cfg.task.format](embedder, part)

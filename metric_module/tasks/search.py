@@ -13,14 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from metric_module.checks import check_count
-from metric_module.config.checks import check
-from metric_module.config.plain import plain
 from metric_module.errors import UserError
-from metric_module.inference import Embedder
 from metric_module.inference.items import find_gallery, find_items
 from metric_module.report.search_page import Hit, Searched, search_page
 from metric_module.storage.atomic import write_whole
 from metric_module.tasks.run_files import write_config
+from metric_module.tasks.trained_model import load_model
 
 PRINTED = 5
 """Queries whose neighbours are printed; all of them are in the files."""
@@ -40,14 +38,12 @@ def search(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If the configuration is wrong, there is nothing to search, or an item cannot be read.
     """
-    cfg = plain(cfg)
-    check(cfg)
     for name in ("query", "gallery"):
         if cfg[name] is None:
             raise UserError(f"{name}: expected a file or a folder, got none; give {name}=<folder>")
     for name in ("k", "batch_size"):
         check_count(f"task.{name}", cfg.task[name])
-    embedder = Embedder.load(cfg.ckpt_path, tower=cfg.task.tower)
+    cfg, embedder = load_model(cfg)
     queries = find_items("query", cfg.query, embedder).items
     names = [embedder.name_of(item, position) for position, item in enumerate(queries)]
     embedded = embedder.embed(queries, cfg.task.batch_size)  # (Q, D)

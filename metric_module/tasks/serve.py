@@ -7,11 +7,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from metric_module.config.plain import plain
 from metric_module.errors import UserError
-from metric_module.inference import Embedder
 from metric_module.inference.items import find_gallery
 from metric_module.serving.app import Server
+from metric_module.tasks.trained_model import load_model
 
 
 def serve(cfg: DictConfig) -> dict[str, float]:
@@ -27,7 +26,6 @@ def serve(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: If a package is missing, the port is in use, or the encoder or the gallery cannot be read.
     """
-    cfg = plain(cfg)
     try:
         import python_multipart  # noqa: F401  # by which Starlette reads forms
         import starlette  # noqa: F401
@@ -35,7 +33,7 @@ def serve(cfg: DictConfig) -> dict[str, float]:
     except ModuleNotFoundError as error:
         raise UserError(f"serve: needs {error.name}; pip install 'lightning-triplets[serve]'") from None
     with listen(cfg.task.host, 8000 if cfg.port is None else cfg.port) as listener:  # before anything that takes time
-        embedder = Embedder.load(cfg.ckpt_path, tower=cfg.task.tower)
+        cfg, embedder = load_model(cfg)
         index = None if cfg.gallery is None else find_gallery(cfg.gallery, embedder)
         shown = index is not None and Path(cfg.gallery).is_dir()  # a file could name any picture of this machine
         server = Server(embedder, index, [Path(name) for name in index.names] if index is not None and shown else [])

@@ -15,7 +15,15 @@ from metric_module.tasks.embedding.names import Naming
 from metric_module.tasks.embedding.shards import Shards
 
 
-def write_file(path: Path, kind: str, shards: Shards, naming: Naming, distance: str, threshold: float | None) -> None:
+def write_file(
+    path: Path,
+    kind: str,
+    shards: Shards,
+    naming: Naming,
+    distance: str,
+    threshold: float | None,
+    model: str | None = None,
+) -> None:
     """Write one row for each sample, in order of id, block by block.
 
     Args:
@@ -25,8 +33,9 @@ def write_file(path: Path, kind: str, shards: Shards, naming: Naming, distance: 
         naming: Text columns.
         distance: Class name of the distance.
         threshold: Distance up to which two samples count as the same; None if there is none.
+        model: Fingerprint of the encoder; None if it is not known.
     """
-    schema = file_schema(shards.width, distance, threshold)
+    schema = file_schema(shards.width, distance, threshold, model)
     write_batches(path, kind, schema, _batches(schema, shards, naming))
 
 

@@ -10,6 +10,7 @@ from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.errors import UserError
 from metric_module.storage.atomic import beside
+from metric_module.storage.weights import fingerprint
 from metric_module.tasks.build import Parts
 from metric_module.tasks.checkpoint import restore
 from metric_module.tasks.embedding.shards import Shards
@@ -53,8 +54,8 @@ def embed(cfg: DictConfig) -> dict[str, float]:
 def embed_to_file(parts: Parts, split: str, path: Path) -> tuple[int, int]:
     """Embed every sample of a split once, over all processes, without augmentation, and write one file.
 
-    The file appears when it is complete. Its metadata are ``embedding_dim``, ``distance`` and, if the module has one,
-    ``threshold``.
+    The file appears when it is complete. Its metadata are ``embedding_dim``, ``distance``, ``model``, a fingerprint of
+    the encoder, and, if the module has one, ``threshold``.
 
     Args:
         parts: Module, data module and trainer.
@@ -75,9 +76,10 @@ def embed_to_file(parts: Parts, split: str, path: Path) -> tuple[int, int]:
 
         distance, naming = type(parts.module.criterion.distance).__name__, Naming(parts.datamodule, split)
         with beside(path) as part:
-            write_file(part, path.suffix[1:], shards, naming, distance, parts.module.threshold)
+            write_file(part, path.suffix[1:], shards, naming, distance, parts.module.threshold, model)
         return len(shards.ids), shards.width
 
+    model = fingerprint(parts.module.encoder)  # now: the trainer may change the precision of the weights
     accept_any_items = DataModuleFacts(parts.datamodule).accept_any_items
     if accept_any_items is not None:
         accept_any_items()

@@ -249,3 +249,9 @@ def test_the_encoder_is_in_evaluation_mode_and_gradients_are_off(tmp_path: Path)
     assert not any(part.training for part in found.encoder.modules())
     assert not any(parameter.requires_grad for parameter in found.encoder.parameters())
     assert not found.embed(pictures(2)).requires_grad
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+def test_a_device_that_this_machine_lacks(device: str) -> None:
+    with pytest.raises(UserError, match=rf"^device={device}: .*; give cpu, cuda or mps$"):
+        Embedder(MLP(in_features=3), Euclidean(), device=device)

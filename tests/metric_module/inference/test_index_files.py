@@ -12,10 +12,12 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from metric_module import EmbeddingIndex, UserError
-from metric_module.distances import SNR, Cosine, Distance
+from metric_module import Embedder, EmbeddingIndex, UserError
+from metric_module.distances import SNR, Cosine, Distance, Euclidean
+from metric_module.encoders import MLP
 from metric_module.inference import index as module
 from metric_module.storage.embedding_file import file_schema
+from metric_module.storage.weights import fingerprint
 from tests.helpers.embedders import LABELS, Letters, built
 
 KINDS = ["arrow", "parquet", "npz"]
@@ -44,7 +46,7 @@ def test_what_is_written_is_read(tmp_path: Path, kind: str, monkeypatch: pytest.
 def test_the_columns_are_those_of_the_task(tmp_path: Path) -> None:
     built().write(tmp_path / "index.arrow")
     table = pa.ipc.open_file(pa.memory_map(str(tmp_path / "index.arrow"))).read_all()
-    assert table.schema.equals(file_schema(8, "Euclidean", 1.5), check_metadata=True)
+    assert table.schema.equals(file_schema(8, "Euclidean", 1.5, Letters().fingerprint), check_metadata=True)
     assert table["id"].to_pylist() == list(range(6)) and table["label_id"].to_pylist() == [0, 1, -1, 2, -1, 3]
     assert table["split"].null_count == 6
 
@@ -186,3 +188,19 @@ def test_a_distance_of_ones_own_comes_with_the_embedder(tmp_path: Path) -> None:
         EmbeddingIndex.read(path)
     again = EmbeddingIndex.read(path, Letters(Own()))
     assert again.search(["aab", "hh"], 3).positions.tolist() == index.search(["aab", "hh"], 3).positions.tolist()
+
+
+def test_embeddings_of_another_model_are_refused(tmp_path: Path) -> None:
+    """Their width and distance say nothing about it."""
+    first, second = (Embedder(MLP(in_features=3, embedding_dim=8), Euclidean(), device="cpu") for _ in range(2))
+    index = EmbeddingIndex.build(first, torch.eye(8))
+    index.write(tmp_path / "index.arrow")
+    again = EmbeddingIndex.read(tmp_path / "index.arrow", first)
+    again.write(tmp_path / "again.parquet")
+    assert len(EmbeddingIndex.read(tmp_path / "again.parquet", first)) == 8
+    for name in ("index.arrow", "again.parquet"):
+        with pytest.raises(UserError, match=rf"{name}: expected embeddings of this model, got those of another"):
+            EmbeddingIndex.read(tmp_path / name, second)
+    with torch.no_grad():
+        next(first.encoder.parameters()).view(-1)[0] += 1e-3
+    assert fingerprint(first.encoder) != first.fingerprint

@@ -95,6 +95,8 @@ def test_texts_without_a_threshold(home: Path, command: Command, capsys: pytest.
         (("query=gallery", "gallery=gallery", "task.batch_size=0"), "task.batch_size: expected an integer of 1 or"),
         (("query=gallery", "gallery=gallery", "task.tower=image"), "tower: expected none, as there is one encoder"),
         (("query=gallery", "gallery=gallery", "port=3"), "port: task=search does not read it"),
+        (("query=gallery", "gallery=gallery", "distance=cosine"), "distance: the model comes with its own"),
+        (("query=gallery", "gallery=gallery", "encoder.widths=[8]"), "encoder.widths: the model comes with its own"),
     ],
 )
 def test_mistakes(

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from metric_module import Batch, Encoder, UserError
 from metric_module.encoders import MLP
+from metric_module.storage.weights import fingerprint
 from metric_module.tasks import embed, train
 from metric_module.tasks.build import Parts, build
 from metric_module.tasks.embedding.task import embed_to_file
@@ -69,7 +70,8 @@ def test_arrow_of_every_split(small: Compose, tmp_path: Path, capsys: pytest.Cap
     rows = np.stack(table["embedding"].to_numpy())
     assert rows.dtype == np.float32 and np.ptp(rows) > 0.5
     np.testing.assert_allclose(rows, expected(cfg).numpy(), atol=1e-6)
-    assert table.schema.metadata == {b"embedding_dim": b"4", b"distance": b"Euclidean"}
+    model = fingerprint(build(small("task=embed")).module.encoder).encode()
+    assert table.schema.metadata == {b"embedding_dim": b"4", b"distance": b"Euclidean", b"model": model}
     assert figures == {"embed/samples": 72.0, "embed/width": 4.0}
     assert f"written to {file}" in capsys.readouterr().out
     exec(example(file), {})
@@ -95,7 +97,8 @@ def test_parquet_and_npz_of_a_checkpoint(small: Compose, tmp_path: Path) -> None
         assert file["id"].tolist() == list(range(72)) and file["id"].dtype == file["label_id"].dtype == np.int64
         assert file["label"][file["label_id"] == 2].tolist() == ["cloud 2"] * PER_CLASS
         assert file["split"].tolist()[::12] == ["train"] * 4 + ["val", "test"]
-        about = {"embedding_dim": "4", "distance": "Euclidean", "threshold": repr(threshold)}
+        model = table.schema.metadata[b"model"].decode()
+        about = {"embedding_dim": "4", "distance": "Euclidean", "model": model, "threshold": repr(threshold)}
         assert json.loads(str(file["metadata"])) == about
         rows = file["embedding"][48:60]
     np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), rows, atol=1e-6)
