@@ -1,4 +1,4 @@
-"""What a training leaves: reading it from the folder of a run, from a checkpoint, or from an exported folder.
+"""Trained encoders: read from the folder of a run, from a checkpoint, or from an exported folder.
 
 Every file is untrusted: weights are plain tensors, settings are plain values, and only classes that the allow-list of
 :mod:`metric_module.config.trust` permits are built.

@@ -1,4 +1,4 @@
-"""What a training leaves is read without running code in it, or refused in one line."""
+"""Reading of a trained encoder: no code in a file is run, and a damaged file is refused in one line."""
 
 from __future__ import annotations
 
