@@ -14,6 +14,7 @@ SMALL = {"scenes": (8, 2, 3), "image_size": 48}
 QUICK = ["datamodule.scenes=[8,2,3]", "datamodule.image_size=48", "trainer.max_steps=2", "trainer.accelerator=cpu"]
 
 
+@pytest.mark.integration
 def test_both_criteria_are_trained_on_the_recipe() -> None:
     data = EmojiScenesDataModule(**SMALL)  # type: ignore[arg-type]
     found = [instances.trained(data, 1, peer, QUICK) for peer in (False, True)]

@@ -171,11 +171,13 @@ def test_a_bar_whose_figure_is_missing_is_not_met() -> None:
     assert row(case, alone)[5:9] == ["needs over 8 GB", ">= 1", "50.0", "needs over 8 GB"]
 
 
+@pytest.mark.integration
 def test_a_side_beyond_the_memory_limit_is_left_out() -> None:
     work = Work("semihard", 512, 8)  # 512^3 bytes of masks
     assert footprint(work, "pml", Settings(threads=1, memory_limit=0.1)) == "needs over 0.1 GB"
 
 
+@pytest.mark.integration
 def test_the_command_writes_its_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

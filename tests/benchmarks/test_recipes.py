@@ -11,6 +11,7 @@ SMALL = ["datamodule.image_size=8", "evaluation=[retrieval,verification]", "trai
 QUICK = ["trainer.max_steps=2", "encoder=mlp", "encoder.in_features=192", "encoder.hidden=[]", *SMALL]
 
 
+@pytest.mark.integration
 def test_raw_pixels_and_both_criteria_give_the_same_figures() -> None:
     raw = pixels(SMALL)
     assert 0.2 < raw["recall_at_1"] < 0.7

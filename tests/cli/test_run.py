@@ -148,6 +148,7 @@ def test_wandb_offline(command: Command, tmp_path: Path, monkeypatch: pytest.Mon
     assert (folder / "metrics.csv").is_file()
 
 
+@pytest.mark.integration
 def test_a_sweep_survives_a_failing_job(tmp_path: Path) -> None:
     """Jobs have processes of their own; the failed one is named, the other finishes, and test is not measured."""
     done = shell(tmp_path, "-m", "margin=-1,0.3", *MLP, "trainer.fast_dev_run=true", *QUICK)
@@ -202,6 +203,7 @@ def test_help_explains_the_groups(command: Command, capsys: pytest.CaptureFixtur
         assert example in out
 
 
+@pytest.mark.integration
 def test_two_processes_from_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
     found = []

@@ -161,6 +161,7 @@ def test_a_sweep_and_its_continuation(unpacked: Path, here: Path) -> None:
     assert "1 of 2 jobs done, written to sweep/sweep.html" in again.stdout
 
 
+@pytest.mark.integration
 def test_another_hydra_project(unpacked: Path, tmp_path: Path) -> None:
     """The project of docs/extending.md composes with the groups of the wheel."""
     _, files, _ = page("extending.md")

@@ -65,6 +65,7 @@ def is_alive(process: int) -> bool:
     return True
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("kind", "last", "code"), [("train", "raise RuntimeError('a bug')", 1), ("val", "raise SystemExit(2)", 2)]
 )
@@ -76,6 +77,7 @@ def test_a_process_that_ends_with_a_loader_half_read_takes_its_workers_with_it(k
     assert errors.splitlines()[-1:] == (["RuntimeError: a bug"] if code == 1 else []), errors
 
 
+@pytest.mark.integration
 def test_a_process_that_is_no_worker_is_left_to_end_by_itself() -> None:
     code, workers, errors = ended("val", "multiprocessing.Process(target=lambda: (time.sleep(1), print(7))).start()")
     assert (code, workers[2:]) == (0, [7]), errors

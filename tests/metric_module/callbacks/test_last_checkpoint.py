@@ -339,6 +339,7 @@ clouds.run(Path(sys.argv[2]), workers=1)
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_processes_of_a_terminal(number: int, tmp_path: Path) -> None:
     words = [sys.executable, "-c", GROUP, str(Path(__file__).resolve().parents[3]), str(tmp_path), str(int(number))]

@@ -201,6 +201,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.integration
 def test_two_processes_average_the_gradients_of_whole_batches(tmp_path: Path) -> None:
     other = CONTEXT.Process(target=_rank, args=(1, 2, str(tmp_path)))
     other.start()

@@ -190,6 +190,7 @@ def on_ranks(cfg: DictConfig) -> dict[str, float]:
     return train(cfg)
 
 
+@pytest.mark.integration
 def test_processes_find_one(small: Compose, tmp_path: Path) -> None:
     cfg = small(*SHORT, "trainer=ddp_cpu", "trainer.devices=2")
     one, other = on_trainers(on_ranks, 2, tmp_path / "ranks", cfg)
