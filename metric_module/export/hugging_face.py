@@ -14,6 +14,7 @@ from metric_module.encoders.text import TextEncoder, quiet
 from metric_module.errors import UserError
 from metric_module.inference import Embedder
 from metric_module.inference.trained import CONFIG, INSIDE, WEIGHTS, without_weights
+from metric_module.storage.atomic import without_nan
 from metric_module.storage.weights import save_tensors
 from metric_module.version import __version__
 
@@ -42,8 +43,7 @@ def write_folder(embedder: Embedder, folder: Path) -> None:
     parts = nn.ModuleDict({"encoder": encoder, "distance": embedder.distance_function})
     save_tensors(parts, folder / WEIGHTS, {"format": "pt"})
     about = described(embedder) | {"config": embedder.config | {"encoder": node}, "figures": embedder.figures}
-    finite = json.loads(json.dumps(about), parse_constant=lambda _: None)  # JSON has no NaN
-    (folder / CONFIG).write_text(json.dumps(finite, indent=2) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(without_nan(about), indent=2) + "\n", encoding="utf-8")
     _write_card(embedder, folder, "lightning-triplets")
 
 

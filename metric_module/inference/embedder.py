@@ -95,6 +95,7 @@ class Embedder:
             self.encoder = encoder.to(self.device).eval()
         except (RuntimeError, NotImplementedError, AssertionError) as error:  # torch raises many kinds
             raise UserError(f"device={device}: {str(error).splitlines()[0]}; give cpu, cuda or mps") from error
+        self._whole = self.encoder  # with all towers
         self.distance_function = distance.cpu().eval()
         self.preprocessing = preprocessing
         self.threshold = threshold
@@ -125,17 +126,17 @@ class Embedder:
         """
         vouch_for(*trusted)
         found = read_trained(path)
-        whole = fingerprint(found.encoder)
+        whole = found.encoder
         if isinstance(found.encoder, MultiEncoder) or tower is not None:
             found = _tower(found, tower)
         made = cls(**found._asdict(), device=device)
-        made.fingerprint = whole
+        made._whole = whole
         return made
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the weights, of all towers together: an index belongs to the model that embedded it."""
-        return fingerprint(self.encoder)
+        return fingerprint(self._whole)
 
     def embed(self, items: Sequence[Any] | Tensor, batch_size: int = 256) -> Tensor:
         """Embed items, batch by batch.

@@ -62,7 +62,8 @@ class EmbeddingIndex:
         self._embedder = embedder
         self._parts: list[Tensor] = []
         self._mapped = 0  # parts that are not in memory
-        self._model = None if embedder is None else embedder.fingerprint
+        self._written_by = embedder  # whose fingerprint belongs to the embeddings; None: that of the file
+        self._model: str | None = None
         self._names = self._labels = pa.chunked_array([], pa.string())
 
     @classmethod
@@ -107,7 +108,7 @@ class EmbeddingIndex:
             raise UserError(f"{path}: expected embeddings of this model, got those of another; write the file again")
         index = cls(embedder, distance)
         index.threshold = file.threshold if index.threshold is None else index.threshold
-        index._model = file.model
+        index._written_by, index._model = None, file.model
         index._parts, index._names, index._labels = file.parts, file.names, file.labels
         index._mapped = len(file.parts)
         return index
@@ -203,7 +204,8 @@ class EmbeddingIndex:
         kind = check_kind(Path(path))
         if not self._parts:
             raise UserError(f"{path}: expected at least one item to write, got none")
-        schema = file_schema(self._parts[0].shape[1], type(self.distance).__name__, self.threshold, self._model)
+        model = self._model if self._written_by is None else self._written_by.fingerprint
+        schema = file_schema(self._parts[0].shape[1], type(self.distance).__name__, self.threshold, model)
         try:
             with beside(Path(path)) as part:
                 write_batches(part, kind, schema, self._batches(schema))

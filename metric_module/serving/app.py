@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from metric_module.inference import Embedder
 from metric_module.inference.index import EmbeddingIndex
 from metric_module.preprocessing.reading import read_square
 from metric_module.serving.queue import BatchQueue, RefusedError
+from metric_module.storage.atomic import without_nan
 
 MAX_BYTES, MAX_PIXELS, MAX_TEXT, MAX_ITEMS, MAX_NEIGHBOURS = 32 * 2**20, 40_000_000, 100_000, 64, 100
 """Limits: bytes of a request, pixels of an image, bytes of a text, items of a request, neighbours of an item."""
@@ -116,7 +116,7 @@ class Server:
 
     def _health(self) -> dict[str, Any]:
         """Return what is served; a figure that is not a number is null."""
-        figures = json.loads(json.dumps(self._embedder.figures), parse_constant=lambda _: None)
+        figures = without_nan(self._embedder.figures)
         about = {"status": "ok", "takes": self._kind, "items": len(self._named), "pictures": bool(self._pictures)}
         return {**about, "threshold": self._threshold, "figures": figures}
 

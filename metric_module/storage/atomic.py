@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from metric_module.errors import UserError
 
@@ -52,6 +54,19 @@ def write_whole(path: Path, text: str) -> None:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path.name}: cannot write {path} ({error.strerror or error})") from error
+
+
+def without_nan(values: Any) -> Any:
+    """Replace NaN and infinity by None, because JSON has neither.
+
+    Args:
+        values: Dicts, lists and scalars.
+
+    Example:
+        >>> without_nan({"loss": float("nan"), "queries": 3.0})
+        {'loss': None, 'queries': 3.0}
+    """
+    return json.loads(json.dumps(values), parse_constant=lambda _: None)
 
 
 def remove_parts(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.storage.atomic import write_whole
+from metric_module.storage.atomic import without_nan, write_whole
 from metric_module.storage.run_folder import CONFIG
 
 
@@ -43,5 +43,4 @@ def write_metrics(folder: Path, figures: Mapping[str, Mapping[str, float]]) -> N
         folder: The run's folder.
         figures: By stage and name, ``{"val": {"recall_at_1": ...}, "test": {...}}``.
     """
-    finite = json.loads(json.dumps(figures), parse_constant=lambda _: None)
-    write_whole(folder / "metrics.json", json.dumps(finite, indent=2, sort_keys=True) + "\n")
+    write_whole(folder / "metrics.json", json.dumps(without_nan(figures), indent=2, sort_keys=True) + "\n")

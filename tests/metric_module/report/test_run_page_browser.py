@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[3]
 RUN = ["encoder=mlp", "encoder.hidden=[32]", "trainer.max_epochs=1", "trainer.limit_train_batches=4", "logger=csv"]
 RUN += ["trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "hydra.run.dir=run"]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZES = [(width, scheme) for width in (360, 1440) for scheme in ("light", "dark")]
 SECTIONS = ["Figures", "Training", "Distances", "Queries", "Confused classes", "Mined triplets", "Map"]
 SECTIONS += ["Same or different", "Set-up"]
@@ -57,21 +55,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "warning: " not in done.stderr, done.stderr
     return folder / "run" / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        pytest.fail("the browser tests need playwright: pip install -e '.[dev]'")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.fail(f"the browser tests need one of {', '.join(BROWSERS)}: apt-get install chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 class Opened:
