@@ -45,6 +45,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return loaded
 
 
+@pytest.mark.integration
 def test_a_run_that_was_told_to_stop_is_resumed(tmp_path: Path, command: Command) -> None:
     long = (*SMALL, "trainer.limit_train_batches=10")
     assert command(*long, "hydra.run.dir=whole") == 0

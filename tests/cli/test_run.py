@@ -139,6 +139,7 @@ def test_evaluation_with_other_options_names_the_right_ones(
     assert "give the options it was trained with: encoder=mlp encoder.hidden=[16]" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_wandb_offline(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -167,6 +167,7 @@ def gradient_error(one: dict[str, Any], other: dict[str, Any]) -> float:
     return float((first - second).norm() / first.norm().clamp(min=1e-9))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("ranks", [2, *(pytest.param(more, marks=pytest.mark.integration) for more in (3, 4))])
 def test_any_number_of_processes_is_one(ranks: int, tmp_path: Path) -> None:
     found = on_ranks(all_jobs, ranks, tmp_path, JOBS)

@@ -52,6 +52,7 @@ def train(folder: Path, stop: int | None, ckpt_path: str | None, dropout: float)
     return model.state_dict(), record.ids, record.losses, record.validated
 
 
+@pytest.mark.integration
 def test_stopped_on_one_rank_and_continued_on_two_and_on_one(tmp_path: Path) -> None:
     whole = on_trainers(train, 2, tmp_path / "whole", tmp_path / "a", None, None, 0.3)
     assert on_trainers(train, 2, tmp_path / "stop", tmp_path / "b", 5, None, 0.3) == [143, 143]
@@ -65,6 +66,7 @@ def test_stopped_on_one_rank_and_continued_on_two_and_on_one(tmp_path: Path) -> 
         assert validated == [8]
 
 
+@pytest.mark.integration
 def test_one_process_is_two_and_goes_on_where_two_stopped(tmp_path: Path) -> None:
     alone, record = run(tmp_path / "alone", dropout=0)
     two = on_trainers(train, 2, tmp_path / "two", tmp_path / "a", None, None, 0.0)
@@ -115,6 +117,7 @@ def skewed(folder: Path) -> tuple[int, list[bool], str]:
     return done, moved, ""
 
 
+@pytest.mark.integration
 def test_a_rank_without_triplets_and_a_nan_on_one_rank(tmp_path: Path) -> None:
     for done, moved, error in on_trainers(skewed, 2, tmp_path, tmp_path):
         assert done == 50
@@ -151,6 +154,7 @@ def evaluate(folder: Path, counts: list[int]) -> list[dict[str, float]]:
     return found
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_figures_do_not_depend_on_the_number_of_processes(ranks: int, tmp_path: Path) -> None:
     counts = [21, 2, 3, 5, 16]

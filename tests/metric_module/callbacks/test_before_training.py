@@ -214,6 +214,7 @@ def on_two(folder: Path, samples: int) -> Any:
     return look.ids.tolist(), tuple(look.before), None if look.after is None else tuple(look.after)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("samples", [2000, 12])
 def test_two_processes_measure_what_one_does(tmp_path: Path, samples: int) -> None:
     look = BeforeTraining(samples)

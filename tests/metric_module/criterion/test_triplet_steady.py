@@ -20,6 +20,7 @@ def resident_megabytes() -> float:
     return pages * 4096 / 2**20
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 @pytest.mark.parametrize("miner", [Semihard, BatchHard, DistanceWeighted])
 def test_memory_is_flat_over_500_steps(miner: type) -> None:

@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "encoder",
     [
         ("encoder=conv_net", "encoder.widths=[4,8,8]"),
-        ("encoder=timm", "encoder.name=resnet10t"),
+        pytest.param(("encoder=timm", "encoder.name=resnet10t"), marks=pytest.mark.integration),
         ("encoder=mlp", "encoder.in_features=3072", "encoder.hidden=[16]"),
     ],
     ids=["conv_net", "timm", "mlp"],
@@ -64,7 +64,10 @@ def test_images(encoder: tuple[str, ...], home: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "encoder",
-    [("encoder=char_conv_net", "encoder.width=8"), ("encoder=text", "encoder.model={}", "encoder.embedding_dim=6")],
+    [
+        ("encoder=char_conv_net", "encoder.width=8"),
+        pytest.param(("encoder=text", "encoder.model={}", "encoder.embedding_dim=6"), marks=pytest.mark.integration),
+    ],
     ids=["char_conv_net", "text"],
 )
 def test_texts(encoder: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch, tiny_text: str) -> None:

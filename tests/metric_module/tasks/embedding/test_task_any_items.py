@@ -95,6 +95,7 @@ def test_some_labels(small: Compose, tmp_path: Path) -> None:
     assert found == [("0", 0, "b", None), ("1", 1, None, None), ("2", 2, "a", None)]
 
 
+@pytest.mark.integration
 def test_ten_thousand_texts(small: Compose, tmp_path: Path) -> None:
     table = table_of(tmp_path, "text", *(f"text number {id}" for id in range(10_000)))
     words = ("datamodule=manifest", "datamodule.text=text", table, *CHARS)
