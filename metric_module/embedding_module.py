@@ -5,6 +5,7 @@ Shapes: B = samples of a batch, D = embedding size.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -126,7 +127,7 @@ class EmbeddingModule(LightningModule, ABC):
 
     @override
     def on_validation_epoch_end(self) -> None:
-        """Log the figures of the whole validation set of each loader, but not in Lightning's sanity check."""
+        """Log the figures of the whole validation set of each loader, but not if a sanity check read only a part."""
         self._finish_evaluation("val")
 
     @override
@@ -241,7 +242,8 @@ class EmbeddingModule(LightningModule, ABC):
         """Log the figures of each loader under Lightning's names."""
         bad = torch.cat([torch.zeros(0, dtype=torch.int64, device=self.device), *self._bad])  # (n,)
         self._refuse(bad, self._seen, self._embedding_dtype)
-        if self.trainer.sanity_checking or self.trainer.barebones:
+        partial = self.trainer.sanity_checking and self.trainer.num_sanity_val_steps < math.inf
+        if partial or self.trainer.barebones:
             return
         for number, metric in enumerate(self._metrics):
             loader = f"/dataloader_idx_{number}" if len(self._metrics) > 1 else ""

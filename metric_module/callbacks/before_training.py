@@ -1,112 +1,188 @@
-"""Callback that measures how well classes are separated before and after training, on validation samples.
+"""Callback that measures the validation set before training: figures of the encoder and of its inputs.
 
-Shapes: B = samples of a batch, N = samples of all processes, W = number of processes, D = embedding size.
+Shapes: N = samples of all processes, D = embedding size.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
 from typing_extensions import override
 
-from metric_module.batch import unpack
-from metric_module.callbacks.random_state import random_state, set_random_state
-from metric_module.datamodule_facts import DataModuleFacts
-from metric_module.distances import Distance
-from metric_module.distributed import gather_batch, gather_rows, row_counts, world_size
-from metric_module.encoders.base import embed
+from metric_module.distances import Distance, Euclidean
+from metric_module.distributed import world_size
+from metric_module.errors import NotComputableError
+from metric_module.evaluation import EmbeddingMetric, Gathered
+from metric_module.evaluation.raw_inputs import RawInputs
 from metric_module.evaluation.separation import Separation, separation
 from metric_module.module import TripletModule
-from metric_module.sample_ids import SampleIds, flat_loaders, is_shuffled
+from metric_module.report.samples.neighbours import whole_classes
+from metric_module.sample_ids import flat_loaders, is_shuffled
 
 MARGINS = 26
 """Number of margins to measure at: from 0 to 2.5 times the criterion's margin, which has index 10."""
 
 
-class Embedded(NamedTuple):
-    """Embeddings ``(N, D)``, with the class and the id of each, int64 ``(N,)``."""
-
-    embeddings: Tensor
-    labels: Tensor
-    ids: Tensor
-
-
 class BeforeTraining(Callback):
-    """Class separation of some validation samples, measured with the initial weights and again after training.
+    """Figures and class separation of the validation set before the first step.
 
-    The samples are the first ones of the first validation loader, without a class that continues beyond the limit; none
-    of a shuffled loader. They are embedded once before the first step. Their ids and their
-    :class:`metric_module.evaluation.separation.Separation` are kept, also in checkpoints. A validation after training
-    (``trainer.validate``) measures the same samples again. Training does not change: modes and random number generators
-    are restored, and nothing is logged. Nothing is measured if the data module has relations instead of classes, or if
-    training resumes from a checkpoint without a measurement.
+    Lightning's sanity check is extended to the whole validation set, and its figures are kept: those of the encoder
+    with its initial weights, and those of the inputs themselves, see
+    :class:`metric_module.evaluation.raw_inputs.RawInputs`. Each :class:`ModelCheckpoint` that follows one of these
+    figures saves step 0, as a first candidate for the best checkpoint.
+
+    The separation of some samples is measured then, and again by a validation after training (``trainer.validate``).
+    The samples are the first whole classes of the first loader; there are none in data with relations instead of
+    classes, or with a shuffled loader.
+
+    Training does not change: Lightning restores modes and random number generators. A training that resumes keeps what
+    its checkpoint has.
 
     Args:
-        samples: Largest number of samples, over all processes together.
+        samples: Largest number of samples for the separation.
 
     Attributes:
-        ids: Ids of the samples, int64 ``(N,)``; None if nothing was measured.
+        figures: Figures by name before training, as ``recall_at_1``; empty if they were not measured.
+        raw: Figures of the inputs themselves; empty if they were not measured.
+        raw_absent: Why :attr:`raw` is empty; None if it is not.
+        ids: Ids of the samples of the separation, int64 ``(N,)``; None if it was not measured.
         before: Their separation before training.
         after: Their separation in the last validation after training.
     """
 
     def __init__(self, samples: int = 2000) -> None:
         self.samples = samples
+        self.figures: dict[str, float] = {}
+        self.raw: dict[str, float] = {}
+        self.raw_absent: str | None = None
         self.ids: Tensor | None = None
         self.before: Separation | None = None
         self.after: Separation | None = None
+        self._measures = False
+        self._inputs: RawInputs | None = None
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """Return the ids of the samples, and their separation before training."""
-        return {"ids": self.ids, "before": None if self.before is None else self.before._asdict()}
+        """Return everything that was measured before training."""
+        before = None if self.before is None else self.before._asdict()
+        figures = {"figures": self.figures, "raw": self.raw, "raw_absent": self.raw_absent}
+        return {"ids": self.ids, "before": before, **figures}
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore the measurement; ignore one of an older version, which has other fields."""
+        """Restore the measurement; ignore what an older version measured in another form."""
         before = state_dict["before"]
         if before is not None and before.keys() == set(Separation._fields):
             self.ids, self.before = state_dict["ids"], Separation(**before)
+        if "figures" in state_dict:
+            self.figures, self.raw = dict(state_dict["figures"]), dict(state_dict["raw"])
+            self.raw_absent = state_dict["raw_absent"]
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the sanity check of a training that starts read the whole validation set."""
+        off = trainer.fast_dev_run or trainer.barebones  # type: ignore[attr-defined]
+        starts = trainer.ckpt_path is None and not trainer.global_step
+        self._measures = starts and not off and isinstance(pl_module, TripletModule)
+        if self._measures:
+            trainer.num_sanity_val_steps = math.inf
+
+    @override
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier measurement."""
+        if not self._measures:
+            return
+        self.figures, self.raw, self.raw_absent, self._inputs = {}, {}, None, None
+        self.ids = self.before = self.after = None
+
+    @override
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Collect the inputs of a batch."""
+        if not self._measures or not trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, TripletModule)
+        count = len(pl_module.metric.ids[-1]) if pl_module.metric.ids else 0
+        if self._inputs is None:
+            batches = sum(trainer.num_sanity_val_batches)
+            self._inputs = RawInputs(samples=int(min(batches, 1 << 40)) * count * world_size())
+        self._inputs.add(batch[0], count)
+
+    @override
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the figures and measure inputs and separation."""
+        if not self._measures:
+            return
+        assert isinstance(pl_module, TripletModule)
+        found = trainer.callback_metrics.items()
+        self.figures = {name.removeprefix("val/"): float(value) for name, value in found if name.startswith("val/")}
+        try:
+            self.raw = self._measure_inputs(trainer, pl_module.metric)
+        except NotComputableError as reason:
+            self.raw_absent = str(reason)
+        self._inputs = None
+        shuffled = any(is_shuffled(loader) for loader in flat_loaders(trainer.val_dataloaders))
+        if pl_module.metric.sought is None and not shuffled:  # otherwise a later validation would read other samples
+            gathered = pl_module.metric.gathered()
+            rows = whole_classes(gathered.labels, self.samples)  # (N,)
+            self.before = None if len(rows) > self.samples else self._separation(pl_module, gathered, rows)
+            self.ids = None if self.before is None else gathered.ids[rows].cpu()
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the separation before the first step."""
-        facts = DataModuleFacts.of(trainer)
-        datamodule = facts.datamodule
-        if trainer.global_step or datamodule is None or not isinstance(pl_module, TripletModule):
+        """Save step 0 as a candidate for the best checkpoint."""
+        if not self._measures or trainer.global_step:
             return
-        if facts.sought is not None:  # the data has relations instead of classes
-            return
-        with _aside(trainer, pl_module):
-            loader, *_ = flat_loaders(datamodule.val_dataloader())
-            if is_shuffled(loader):  # a later validation would read other samples
-                return
-            max_batches = _most_batches(trainer, loader)
-            embedded = _embed(trainer, pl_module, loader, self.samples, max_batches)
-        criterion = pl_module.criterion
-        self.before = measure_separation(embedded.embeddings, embedded.labels, criterion.margin, criterion.distance)
-        self.ids = None if self.before is None else embedded.ids
+        figures = {f"val/{name}": torch.tensor(value) for name, value in self.figures.items()}
+        for saver in trainer.checkpoint_callbacks:
+            if isinstance(saver, ModelCheckpoint) and saver.monitor in figures:
+                saver._save_topk_checkpoint(trainer, figures | {"epoch": torch.tensor(0), "step": torch.tensor(0)})
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the same samples again in a validation after training."""
+        """Measure the separation of the same samples in a validation after training."""
         if trainer.state.fn != TrainerFn.VALIDATING or self.ids is None or not isinstance(pl_module, TripletModule):
             return
         validated = pl_module.metric.gathered()
         rows = torch.isin(validated.ids, self.ids.to(validated.ids.device)).nonzero()[:, 0]  # (N,)
         if len(rows) == len(self.ids):
-            criterion = pl_module.criterion
-            self.after = measure_separation(
-                validated.embeddings[rows], validated.labels[rows], criterion.margin, criterion.distance
-            )
+            self.after = self._separation(pl_module, validated, rows)
+
+    def _measure_inputs(self, trainer: Trainer, metric: EmbeddingMetric) -> dict[str, float]:
+        """Compute the figures of the inputs themselves, for the samples that a metric holds."""
+        if metric.sought is not None:
+            raise NotComputableError("the data has relations between two kinds of inputs")
+        if len(flat_loaders(trainer.val_dataloaders)) > 1:
+            raise NotComputableError("there are several validation loaders")
+        inputs = RawInputs(0) if self._inputs is None else self._inputs  # a process without a batch
+        copy = metric.empty_copy(Euclidean())
+        given = metric.gathered()
+        optional = [field is not None for field in (given.groups, given.queries)]
+        for number, rows in enumerate(inputs.embeddings(given.labels.device)):
+            kept = [
+                of[number] if used else None for of, used in zip((metric.groups, metric.queries), optional, strict=True)
+            ]
+            copy.update(rows, metric.labels[number], metric.ids[number], *kept)
+        return {name: float(value) for name, value in copy.compute().items()}
+
+    def _separation(self, module: TripletModule, samples: Gathered, rows: Tensor) -> Separation | None:
+        criterion = module.criterion
+        return measure_separation(samples.embeddings[rows], samples.labels[rows], criterion.margin, criterion.distance)
 
 
 def margins_around(margin: float) -> list[float]:
@@ -139,70 +215,3 @@ def measure_separation(embeddings: Tensor, labels: Tensor, margin: float, distan
     if len(sizes) < 2 or int(sizes.max()) < 2:
         return None
     return separation(embeddings, labels, margins_around(margin), distance=distance)
-
-
-@contextmanager
-def _aside(trainer: Trainer, module: nn.Module) -> Iterator[None]:
-    """Evaluate during training, without gradients; restore modes and random number generators on exit."""
-    modes = {submodule: submodule.training for submodule in module.modules()}
-    state = random_state()
-    module.eval()
-    trainer.validating = True
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        trainer.training = True
-        for submodule, mode in modes.items():
-            submodule.training = mode
-        set_random_state(state)
-
-
-def _most_batches(trainer: Trainer, loader: Any) -> float:
-    """Return the largest number of batches that a validation would read from the loader."""
-    limit: int | float = trainer.limit_val_batches
-    if isinstance(limit, int):
-        return limit
-    return math.inf if limit == 1.0 else int(limit * len(loader))
-
-
-def _embed(trainer: Trainer, module: TripletModule, loader: Any, samples: int, max_batches: float) -> Embedded:
-    """Embed the first samples of each process's loader, and gather those whose class does not continue after them."""
-    limit = samples // world_size()
-    numbered = SampleIds(loader, by_id=False)
-    empty = torch.zeros(0, dtype=torch.int64, device=module.device)
-    batches: list[Embedded] = []
-    seen = 0
-    for number, batch in enumerate(loader):
-        if number >= max_batches or seen > limit:  # one sample beyond the limit shows whether the last class continues
-            break
-        converted = trainer.precision_plugin.convert_input(batch)
-        inputs, labels, index = unpack(trainer.strategy.batch_to_device(converted, dataloader_idx=0))
-        if len(batch) < 3:
-            index = numbered.of_batch(number, len(labels)).to(labels.device)
-        with trainer.precision_plugin.val_step_context():
-            embeddings = embed(module.encoder, inputs).float()  # (B, D)
-        if len(embeddings) != len(labels):
-            break  # the first training step raises the error
-        batches.append(Embedded(embeddings, labels, index))
-        seen += len(labels)
-    batches = batches or [Embedded(torch.zeros(0, module.encoder.embedding_dim, device=module.device), empty, empty)]
-    own = Embedded(*(torch.cat(field) for field in zip(*batches, strict=True)))
-    return _whole_classes(Embedded(*(field[:limit] for field in own)), own.labels[limit : limit + 1])
-
-
-def _whole_classes(own: Embedded, following: Tensor) -> Embedded:
-    """Gather the samples of all processes; drop repeated ids, NaN, and classes that continue after the samples.
-
-    Args:
-        own: Samples of this process.
-        following: Class of the next sample of this process, int64 ``(1,)``; ``(0,)`` if the loader has no more.
-    """
-    embeddings, labels, ids, _ = gather_batch(*own)
-    assert ids is not None  # this process passed ids
-    incomplete = gather_rows(following, row_counts(following))  # (at most W,) classes
-    kept = torch.isfinite(embeddings).all(dim=1) & ~torch.isin(labels, incomplete)  # one value for each gathered row
-    rows = kept.nonzero()[:, 0]
-    first_of_id = np.unique(ids[rows].cpu().numpy(), return_index=True)[1]
-    rows = rows[torch.from_numpy(first_of_id).to(rows.device)]  # (N,)
-    return Embedded(embeddings[rows], labels[rows], ids[rows])

@@ -23,7 +23,7 @@ from metric_module.errors import UserError
 
 
 class LastCheckpoint(Checkpoint):
-    """Checkpoint ``last.ckpt`` every ``every_n_steps`` steps, at the end of each epoch, and when training is stopped.
+    """Checkpoint ``last.ckpt`` about every ``every_n_steps`` steps, and when training ends or is stopped.
 
     SIGTERM and SIGINT (Ctrl-C) end training after the current step, with a checkpoint and exit code 143 or 130; a
     second Ctrl-C ends it at once. The checkpoint is written only where Lightning continues exactly: not between a step
@@ -32,7 +32,7 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         dirpath: Folder of the checkpoint.
-        every_n_steps: Optimizer steps between two checkpoints; None: only at the ends of epochs.
+        every_n_steps: Optimizer steps between two checkpoints; None: a checkpoint at the end of each epoch.
 
     Raises:
         UserError: If ``every_n_steps`` is below 1; while training, if the weights to be written are not finite.
@@ -102,9 +102,12 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, after the validation if there was one."""
-        self._save(trainer, pl_module)
-        if self._must_stop(trainer):
+        """Save if a checkpoint is due, training ends or a signal came, after the validation if there was one."""
+        stop, steps, epochs = self._must_stop(trainer), trainer.max_steps, trainer.max_epochs or -1
+        ends = trainer.should_stop or 0 <= steps <= trainer.global_step or 0 < epochs <= trainer.current_epoch + 1
+        if stop or ends or self.every_n_steps is None or self._is_due(trainer):
+            self._save(trainer, pl_module)
+        if stop:
             self._stop(trainer)
 
     @override
@@ -138,11 +141,13 @@ class LastCheckpoint(Checkpoint):
         if not self._stepped:
             return
         stop = self._must_stop(trainer)
-        due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
-        if due or stop:
+        if stop or self._is_due(trainer):
             self._save(trainer, pl_module)
         if stop:
             self._stop(trainer)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        return self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]

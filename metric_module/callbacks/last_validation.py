@@ -10,7 +10,7 @@ from typing_extensions import override
 
 
 class LastValidation(Callback):
-    """Validation after the last epoch and after step ``max_steps``, for any ``check_val_every_n_epoch``.
+    """Validation after the last epoch and after step ``max_steps``, whenever the other validations are.
 
     Without it, three epochs with a validation every five would end without a best checkpoint.
     """
@@ -30,8 +30,10 @@ class LastValidation(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Request a stop after the last step: Lightning then validates, but not when it reaches ``max_steps``."""
-        if 0 <= trainer.max_steps <= trainer.global_step:
+        """Request a stop after the last step: Lightning then validates, but not when it reaches its limits."""
+        in_last_epoch = trainer.max_epochs is not None and trainer.current_epoch == trainer.max_epochs - 1
+        counts_steps = trainer.check_val_every_n_epoch is None
+        if 0 <= trainer.max_steps <= trainer.global_step or (counts_steps and in_last_epoch and trainer.is_last_batch):
             _validate_this_epoch(trainer)
             trainer.should_stop = True
 

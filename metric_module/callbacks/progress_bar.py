@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -23,6 +24,13 @@ class ProgressBar(TQDMProgressBar):
 
     def __init__(self, refresh_rate: int = 5) -> None:
         super().__init__(refresh_rate=refresh_rate)
+        self._start = ""
+
+    @property
+    @override
+    def sanity_check_description(self) -> str:
+        """What Lightning's sanity check is, where it reads the whole validation set."""
+        return "Before training" if _measures_start(self.trainer) else super().sanity_check_description
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -33,12 +41,27 @@ class ProgressBar(TQDMProgressBar):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the encoder, the number of parameters and the number of steps."""
+        """Print the encoder, the number of parameters and of steps, and the figures before training."""
         super().on_train_start(trainer, pl_module)
-        if trainer.is_global_zero:
-            name = type(getattr(pl_module, "encoder", pl_module)).__name__
-            numbers = sum(parameter.numel() for parameter in pl_module.parameters())
-            self._say(f"{name}, {numbers:,} parameters, {trainer.estimated_stepping_batches} steps")
+        if not trainer.is_global_zero:
+            return
+        name = type(getattr(pl_module, "encoder", pl_module)).__name__
+        numbers = sum(parameter.numel() for parameter in pl_module.parameters())
+        steps = trainer.estimated_stepping_batches
+        self._say(f"{name}, {numbers:,} parameters, {steps} steps")
+        epochs = trainer.max_epochs or -1
+        if steps == trainer.max_steps < epochs * trainer.num_training_batches // trainer.accumulate_grad_batches:
+            self._say(
+                f"trainer.max_steps={steps} ends before trainer.max_epochs={epochs}; for that give trainer.max_steps=-1"
+            )
+        if self._start:
+            self._say(self._start)
+
+    @override
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the figures of the whole validation set before training."""
+        super().on_sanity_check_end(trainer, pl_module)
+        self._start = f"before training  {figures_line(trainer)}" if _measures_start(trainer) else ""
 
     @override
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
@@ -62,6 +85,11 @@ class ProgressBar(TQDMProgressBar):
             print(text, flush=True)
 
 
+def _measures_start(trainer: Trainer) -> bool:
+    """Whether the sanity check reads the whole validation set, as :class:`BeforeTraining` makes it."""
+    return trainer.num_sanity_val_steps == math.inf
+
+
 def line(trainer: Trainer) -> str:
     """Format epoch, step and figures as one line.
 
@@ -71,10 +99,19 @@ def line(trainer: Trainer) -> str:
     Returns:
         For example ``epoch 2  step 80  loss 0.141  easy 0.902 ...``.
     """
+    return f"epoch {trainer.current_epoch + 1}  step {trainer.global_step}  {figures_line(trainer)}"
+
+
+def figures_line(trainer: Trainer) -> str:
+    """Format the last figures, ``loss 0.141  easy 0.902 ...``.
+
+    Args:
+        trainer: A trainer that is training.
+    """
     figures: dict[str, Any] = {**trainer.progress_bar_metrics, **trainer.callback_metrics}
     monitored = (getattr(saver, "monitor", None) for saver in trainer.checkpoint_callbacks)
     names = dict.fromkeys(
         [*_SHOWN, *(name for name in monitored if name is not None and name not in ("epoch", "step"))]
     )
     words = [f"{name.removeprefix('train/')} {float(figures[name]):.3f}" for name in names if name in figures]
-    return "  ".join([f"epoch {trainer.current_epoch + 1}", f"step {trainer.global_step}", *words])
+    return "  ".join(words)

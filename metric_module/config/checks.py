@@ -151,7 +151,7 @@ def _check_checkpoint(cfg: DictConfig) -> None:
         return
     if None not in {path, weights} and path != "last":
         raise UserError(f"ckpt_path={path} has an encoder of its own: leave out module.encoder_weights={weights}")
-    if path is None and weights is None and cfg.task.get("needs_checkpoint", False) and not _has_weights(cfg.encoder):
+    if path is None and weights is None and cfg.task.get("needs_checkpoint", False) and not has_weights(cfg.encoder):
         raise UserError("ckpt_path: expected a checkpoint, got none; give ckpt_path=<run>/checkpoints/best.ckpt")
     if path not in {None, "last"}:
         check_file("ckpt_path", path, ("checkpoints/best.ckpt", "best.ckpt"))
@@ -161,12 +161,16 @@ def _check_checkpoint(cfg: DictConfig) -> None:
         check_file("module.encoder_weights", weights, ("encoder.safetensors",))
 
 
-def _has_weights(node: Any) -> bool:
-    """Return whether an encoder, or one inside it, is built with pretrained weights."""
+def has_weights(node: Any) -> bool:
+    """Return whether an encoder, or one inside it, is built with pretrained weights.
+
+    Args:
+        node: Configuration of the encoder.
+    """
     if not isinstance(node, Mapping):
         return False
     pretrained = node.get("pretrained") is True or isinstance(node.get("weights"), str)
-    return pretrained or node.get("_target_") == _TEXT_ENCODER or any(_has_weights(node[key]) for key in node)
+    return pretrained or node.get("_target_") == _TEXT_ENCODER or any(has_weights(node[key]) for key in node)
 
 
 def check_file(key: str, path: str, inside: Sequence[str]) -> None:

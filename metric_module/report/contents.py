@@ -45,6 +45,8 @@ class Run(NamedTuple):
         config: The composed configuration as yaml.
         versions: Versions by package.
         pairs: Whether the data has pairs instead of classes; ``items`` and ``queries`` are then empty.
+        raw_absent: Why the raw inputs were not measured; None if they were.
+        no_help: The line that says that training did not help; None if it did.
     """
 
     title: str
@@ -69,3 +71,5 @@ class Run(NamedTuple):
     config: str = ""
     versions: Mapping[str, str] = {}
     pairs: bool = False
+    raw_absent: str | None = None
+    no_help: str | None = None

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.callbacks import BeforeTraining, CheckFigures, MinedTriplets
+from metric_module.callbacks import CheckFigures, MinedTriplets
 from metric_module.config.plain import plain
 from metric_module.config.schema import KEPT
 from metric_module.criterion import TripletCriterion
@@ -26,6 +26,7 @@ from metric_module.storage.weights import for_training, load_encoder
 from metric_module.tasks.parts import GROUPS, build_group, check_group, try_out
 from metric_module.training.memory import CrossBatchMemory
 from metric_module.training.monitor import resolve_monitor
+from metric_module.training.validation_interval import resolve_validations
 
 # Advice of Lightning that does not apply to our defaults.
 _IGNORED = (
@@ -88,6 +89,7 @@ def build(cfg: DictConfig, encoder_weights: bool = True) -> Parts:
         for_training(encoder)
     metric = MetricGroup([*build_group("evaluation", whole["evaluation"], {"distance": criterion.distance}).values()])
     resolve_monitor(cfg, metric)
+    resolve_validations(cfg.trainer)
     module = TripletModule(
         encoder=encoder,
         criterion=criterion,
@@ -137,7 +139,7 @@ def _has_use(callback: Callback, cfg: DictConfig, loggers: list[Logger]) -> bool
         (ProgressBar, cfg.trainer.enable_progress_bar is False),
         (Checkpoint, cfg.trainer.enable_checkpointing is False),
         (LearningRateMonitor, not loggers),
-        (BeforeTraining | MinedTriplets, not cfg.report),
+        (MinedTriplets, not cfg.report),
     )
     return not any(switched_off and isinstance(callback, kind) for kind, switched_off in off)
 

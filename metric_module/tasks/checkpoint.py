@@ -172,21 +172,8 @@ def typed_keys() -> list[str] | None:
     return [override.key_or_group for override in OverridesParser.create().parse_overrides(words)]
 
 
-def load_weights(module: TripletModule, path: str) -> None:
-    """Load a checkpoint's weights, as plain tensors, and its threshold into a module, in evaluation mode.
-
-    Args:
-        module: The module to change.
-        path: A checkpoint of Lightning.
-
-    Raises:
-        UserError: If the file is no checkpoint, or belongs to another encoder or distance.
-    """
-    load_state(module, load_checkpoint(path), path)
-
-
 def load_state(module: TripletModule, checkpoint: dict[str, Any], path: str) -> None:
-    """Load the content of a checkpoint, as :func:`load_weights` does.
+    """Load a checkpoint's weights, as plain tensors, and its threshold into a module, in evaluation mode.
 
     Args:
         module: The module to change.

@@ -9,9 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from metric_module.callbacks import BeforeTraining
+from metric_module.config.checks import has_weights
 from metric_module.tasks.build import Parts
 from metric_module.tasks.embedding.split import split_loader
 from metric_module.tasks.run_files import write_metrics
+from metric_module.training.monitor import lower_is_better
 
 Figures = dict[str, dict[str, float]]
 STAGES = ("val", "test")
@@ -52,13 +55,62 @@ def _measure_split(parts: Parts, split: str) -> dict[str, float]:
     return {name.removeprefix("test/"): float(value) for name, value in found.items()}
 
 
-def report(parts: Parts, figures: Figures, folder: Path) -> dict[str, float]:
+def with_start(figures: Figures, parts: Parts, best_step: int | None) -> Figures:
+    """Put the figures from before training first, and add the step of the best checkpoint to those of val.
+
+    Args:
+        figures: The figures by stage and name.
+        parts: Module, data and trainer of a training.
+        best_step: Optimizer steps of the best checkpoint; None if there is none.
+    """
+    recorded = before_training(parts)
+    start = {} if recorded is None else {"raw": recorded.raw, "before": recorded.figures}
+    if best_step is not None and "val" in figures:
+        figures = figures | {"val": figures["val"] | {"best_step": float(best_step)}}
+    return {stage: row for stage, row in start.items() if row} | figures
+
+
+def before_training(parts: Parts) -> BeforeTraining | None:
+    """Return the callback that measured val before training; None without one, or if it measured nothing."""
+    callbacks = parts.trainer.callbacks  # type: ignore[attr-defined]
+    return next((one for one in callbacks if isinstance(one, BeforeTraining) and one.figures), None)
+
+
+def no_help(figures: Figures, monitor: str | None, parts: Parts, encoder: Mapping[str, Any]) -> str | None:
+    """Say that training did not help, and what to try; None if it did, or if there is nothing to compare with.
+
+    It did not if val ends no better than the encoder before training, or worse than the raw inputs.
+
+    Args:
+        figures: The figures by stage and name.
+        monitor: The monitored figure, ``val/map_at_r``.
+        parts: Module, data and trainer.
+        encoder: Configuration of the encoder.
+    """
+    name = (monitor or "").removeprefix("val/")
+    found = {stage: figures[stage][name] for stage in ("val", "before", "raw") if name in figures.get(stage, {})}
+    if monitor is None or "val" not in found:
+        return None
+    sign = -1 if lower_is_better(monitor, parts.module.metric) else 1
+    gain = {stage: sign * (found["val"] - value) for stage, value in found.items()}
+    if gain.get("before", 1.0) > 0 and gain.get("raw", 0.0) >= 0:
+        return None
+    words = {"val": "after training", "before": "before", "raw": "for the raw inputs"}
+    values = ", ".join(f"{value:.4f} {words[stage]}" for stage, value in found.items())
+    kind = getattr(parts.module.preprocessing, "kind", None)
+    pretrained = {"image": "experiment=finetune", "text": "encoder=text"}.get(str(kind), "a pretrained encoder")
+    first = "a lower optimizer.lr" if has_weights(encoder) else pretrained
+    return f"training did not help: {monitor} {values}; try {first}, or more classes"
+
+
+def report(parts: Parts, figures: Figures, folder: Path, lines: Sequence[str] = ()) -> dict[str, float]:
     """Print a table and write ``metrics.json``, on the first process only.
 
     Args:
         parts: Module, data and trainer.
         figures: The figures by stage and name.
         folder: The folder of the run.
+        lines: Lines to print below the table.
 
     Returns:
         The same figures in one dict, ``{"val/recall_at_1": ...}``.
@@ -68,6 +120,8 @@ def report(parts: Parts, figures: Figures, folder: Path) -> dict[str, float]:
     """
     if parts.trainer.is_global_zero:
         Console().print(table(figures))  # first: the files may be impossible to write
+        for line in lines:
+            print(line)
         write_metrics(folder, figures)
         print(f"written to {folder}")
     return {f"{stage}/{name}": value for stage, row in figures.items() for name, value in row.items()}
@@ -80,10 +134,11 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> Table:
     for stage in figures:
         made.add_column(stage, justify="right")
     for name in dict.fromkeys(name for row in figures.values() for name in row):
-        made.add_row(name, *(_spell(row[name]) if name in row else "" for row in figures.values()))
+        made.add_row(name, *(_spell(name, row[name]) if name in row else "" for row in figures.values()))
     return made
 
 
-def _spell(value: float) -> str:
+def _spell(name: str, value: float) -> str:
     """Write a count as a whole number, any other figure with four digits."""
-    return f"{value:.0f}" if value > 1 and value.is_integer() else f"{value:.4f}"
+    whole = name == "best_step" or (value > 1 and value.is_integer())
+    return f"{value:.0f}" if whole else f"{value:.4f}"

@@ -25,7 +25,7 @@ from metric_module.evaluation.separation import Separation
 from metric_module.report.contents import Run
 from metric_module.report.samples.neighbours import Items, whole_classes
 from metric_module.tasks.build import Parts
-from metric_module.tasks.figures import STAGES, Figures, measure, report
+from metric_module.tasks.figures import STAGES, Figures, before_training, measure, no_help, report, with_start
 from metric_module.tasks.run_files import write_config
 
 PACKAGES = ("lightning-triplets", "torch", "lightning", "torchmetrics", "torchvision", "timm", "hydra-core", "plotly")
@@ -52,13 +52,37 @@ def read_figures(cfg: DictConfig, parts: Parts, split: str | None = None, record
     return found
 
 
-def report_run(cfg: DictConfig, parts: Parts, figures: Figures) -> None:
+def read_trained_figures(cfg: DictConfig, parts: Parts, best_step: int | None) -> dict[str, float]:
+    """Do what :func:`read_figures` does after a training, beside the figures from before it.
+
+    Args:
+        cfg: The composed configuration.
+        parts: Module, data and trainer; the module has its best weights.
+        best_step: Optimizer steps of these weights; None if no checkpoint was the best.
+
+    Returns:
+        The figures, with ``before/map_at_r`` and ``raw/map_at_r`` where they were measured.
+    """
+    figures = with_start(measure(parts, ("val",) if cfg.test is False else STAGES), parts, best_step)
+    recorded, line = before_training(parts), no_help(figures, cfg.monitor, parts, cfg.encoder)
+    absent = None if recorded is None else recorded.raw_absent
+    lines = [*([f"raw inputs are not measured: {absent}"] if absent else []), *([line] if line else [])]
+    found = report(parts, figures, Path(cfg.output_dir), lines)
+    report_run(cfg, parts, figures, absent, line)
+    return found
+
+
+def report_run(
+    cfg: DictConfig, parts: Parts, figures: Figures, raw_absent: str | None = None, unhelpful: str | None = None
+) -> None:
     """Write ``report.html`` on the first process, if ``cfg.report``; an error becomes a warning unless ``cfg.debug``.
 
     Args:
         cfg: The composed configuration.
         parts: Module, data and trainer, directly after :func:`metric_module.tasks.figures.measure`.
         figures: The figures that it returned.
+        raw_absent: Why the raw inputs were not measured; None if they were.
+        unhelpful: The line that says that training did not help; None if it did.
     """
     if not cfg.report or not figures or not parts.trainer.is_global_zero:
         return
@@ -66,7 +90,7 @@ def report_run(cfg: DictConfig, parts: Parts, figures: Figures) -> None:
     try:
         from metric_module.report.run_page import write_report  # plotly takes its time
 
-        write_report(path, _run(cfg, parts, figures))
+        write_report(path, _run(cfg, parts, figures)._replace(raw_absent=raw_absent, no_help=unhelpful))
     except Exception as error:
         if cfg.debug:
             raise

@@ -13,12 +13,12 @@ from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.distributed import check_shares
 from metric_module.errors import UserError
-from metric_module.storage.checkpoints import keep_threshold
+from metric_module.storage.checkpoints import keep_threshold, load_checkpoint
 from metric_module.storage.weights import NAME, save_encoder
 from metric_module.tasks.build import Parts, build
-from metric_module.tasks.checkpoint import find_checkpoint, load_weights
+from metric_module.tasks.checkpoint import find_checkpoint, load_state
 from metric_module.tasks.resume_options import resume_options
-from metric_module.tasks.run_report import read_figures
+from metric_module.tasks.run_report import read_trained_figures
 from metric_module.tasks.run_start import RunStart
 from metric_module.training.monitor import check_has_monitor
 
@@ -53,9 +53,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
         rank_zero_warn(f"ckpt_path=last: no checkpoint in {cfg.output_dir}/checkpoints yet, so training starts anew")
     parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=path, weights_only=True)
     start.record(parts.trainer)
-    best = None if cfg.trainer.fast_dev_run else _take_best(parts)
+    best, step = (None, None) if cfg.trainer.fast_dev_run else _take_best(parts)
     parts.module.finds_threshold = not cfg.trainer.fast_dev_run
-    figures = read_figures(cfg, parts)
+    figures = read_trained_figures(cfg, parts, step)
     if parts.module.threshold is None:  # ddp_spawn: the module that was measured is gone
         parts.module.threshold = figures.get("val/best_threshold")
     if parts.trainer.is_global_zero and parts.trainer.checkpoint_callbacks and not cfg.trainer.fast_dev_run:
@@ -97,19 +97,22 @@ def _write_results(parts: Parts, path: Path, best: Path | None) -> None:
         rank_zero_warn(str(error))
 
 
-def _take_best(parts: Parts) -> Path | None:
+def _take_best(parts: Parts) -> tuple[Path | None, int | None]:
     """Load the best checkpoint; without validation, or if the file is gone, keep the last weights.
 
     Returns:
         The checkpoint, if it is in this run's own folder: a run that resumes elsewhere may not have found a better one.
+        And its optimizer step; None without one.
     """
     savers = [saver for saver in parts.trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
     found = [saver for saver in savers if saver.monitor is not None and saver.best_model_path]
     if not found:
-        return None
+        return None, None
     best = Path(found[0].best_model_path)
     if not best.is_file():
         rank_zero_warn(f"checkpoint: {best} is gone, so the figures are those of the last weights")
-        return None
-    load_weights(parts.module, str(best))
-    return best if best.resolve().parent == Path(str(found[0].dirpath)).resolve() else None
+        return None, None
+    checkpoint = load_checkpoint(best)
+    load_state(parts.module, checkpoint, str(best))
+    own = best.resolve().parent == Path(str(found[0].dirpath)).resolve()
+    return best if own else None, int(checkpoint["global_step"])

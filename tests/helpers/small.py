@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from typing_extensions import override
 
 from datamodules import PKDataModule, Samples
 from metric_module import Encoder
+from metric_module.callbacks import LastCheckpoint
 
 SIZE = 6
 CLASSES = 18
@@ -48,8 +50,21 @@ class Clouds(PKDataModule):
         return Samples(fetch=points.__getitem__, labels=labels, splits=splits, class_names=names, groups=None)
 
 
+def evaluated(figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures of a training that an evaluation has too: it keeps the threshold, and finds none."""
+    own = ("val/best_threshold", "val/best_step")
+    assert figures["val/best_threshold"] > 0 and figures["val/best_step"] >= 0
+    return {name: value for name, value in figures.items() if name.startswith(("val/", "test/")) and name not in own}
+
+
 class KeepEachLast(Callback):
-    """Copies the last checkpoint of every epoch aside."""
+    """Lets the last checkpoint be written after every epoch, and copies it aside."""
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for saver in trainer.checkpoint_callbacks:
+            if isinstance(saver, LastCheckpoint):
+                saver.every_n_steps = None
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

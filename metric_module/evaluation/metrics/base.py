@@ -253,10 +253,16 @@ class EmbeddingMetric(Metric):
         self.left_out.clear()
         self._optional, self._gathered, self.per_query = None, None, None
 
-    def empty_copy(self) -> Self:
-        """Return a metric with the same settings and the same distance, without batches."""
-        shared = (self.distance, self.sought)
-        copy = deepcopy(self, {id(part): part for part in shared if part is not None})
+    def empty_copy(self, distance: Distance | None = None) -> Self:
+        """Return a metric with the same settings, without batches.
+
+        Args:
+            distance: The distance in place of this metric's own; None keeps that.
+        """
+        shared = {id(part): part for part in (self.distance, self.sought) if part is not None}
+        if distance is not None and self.distance is not None:
+            shared[id(self.distance)] = distance
+        copy = deepcopy(self, shared)
         copy.reset()
         return copy
 

@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import Samples
 from metric_module import TripletModule, UserError
-from metric_module.callbacks import BeforeTraining
+from metric_module.callbacks import BeforeTraining, LastCheckpoint
 from metric_module.callbacks.before_training import margins_around, measure_separation
 from metric_module.encoders import MLP
+from metric_module.evaluation import retrieval_metrics
+from metric_module.storage.checkpoints import load_checkpoint
 from tests.helpers.clouds import EACH, Clouds, Noisy, run, same_bits
 from tests.helpers.processes import on_trainers
 from tests.helpers.training import loader, module, trainer
@@ -93,7 +98,7 @@ def test_training_does_not_notice(tmp_path: Path, kind: type[Clouds], monkeypatc
     two, expected = run(tmp_path / "b")
     assert torch.equal(torch.get_rng_state(), after)
     assert same_bits(one, two)
-    assert seen.losses == expected.losses and seen.validated == expected.validated
+    assert seen.losses == expected.losses and seen.validated == [0, *expected.validated]
 
 
 @pytest.mark.filterwarnings("ignore:Found .* in eval mode at the start of training")
@@ -184,18 +189,18 @@ def test_the_first_of_several_loaders_without_ids(tmp_path: Path, shuffle: bool,
     assert (None if look.ids is None else look.ids.tolist()) == measured
 
 
-def test_without_a_data_module_nothing_is_measured(tmp_path: Path) -> None:
+def test_loaders_without_a_data_module(tmp_path: Path) -> None:
     look = BeforeTraining()
     trainer(tmp_path, callbacks=[look]).fit(module(), loader(), loader())
-    assert look.before is None
+    assert look.before is not None and 0 < look.figures["recall_at_1"] <= 1 and look.raw
 
 
-def test_an_encoder_of_the_wrong_length_is_left_for_training_to_refuse(tmp_path: Path) -> None:
+def test_an_encoder_of_the_wrong_length_is_refused(tmp_path: Path) -> None:
     class Short(MLP):
         def forward(self, inputs: Tensor) -> Tensor:
             return super().forward(inputs)[1:]
 
-    with pytest.raises(UserError, match="Short: expected one embedding per label, got 7 for 8 labels"):
+    with pytest.raises(UserError, match="Short: expected one embedding per label, got 3 for 4 labels"):
         trainer(tmp_path, callbacks=[BeforeTraining()], num_sanity_val_steps=0).fit(
             module(Short(in_features=6, embedding_dim=3, hidden=(8,))), datamodule=data()
         )
@@ -226,3 +231,129 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, samples: int) -> No
             near = 2 if name in {"positive", "negative"} else 0.02  # rounding moves a pair into the next bin
             torch.testing.assert_close(one, other, atol=near, rtol=0, msg=name)
         assert after is not None
+
+
+def oracle(embeddings: Tensor, ids: Tensor) -> dict[str, float]:
+    return retrieval_metrics(embeddings, data().samples.labels[ids], ids)
+
+
+def test_figures_of_the_initial_weights_and_of_the_inputs(tmp_path: Path) -> None:
+    look, ids = BeforeTraining(samples=4), torch.tensor(VAL)
+    fit(tmp_path, look)
+    points = data().samples.fetch(ids)
+    with torch.no_grad():
+        expected = oracle(tiny().eval()(points), ids)
+    assert {name: look.figures[name] for name in expected} == pytest.approx(expected)
+    assert look.raw == pytest.approx(oracle(points, ids)) and look.raw_absent is None
+    assert 0 < look.raw["map_at_r"] < 1 and look.raw["map_at_r"] != look.figures["map_at_r"]
+    assert look.figures.keys() - look.raw.keys() == {"loss"}
+
+
+def test_groups_and_queries_count_for_the_inputs_too(tmp_path: Path) -> None:
+    class Asked(Clouds):
+        """Every third sample is a query; the others are two groups."""
+
+        @property
+        def queries(self) -> Tensor:
+            return torch.arange(len(self.samples.labels)) % 3 == 0
+
+    look, ids = BeforeTraining(), torch.tensor(VAL)
+    fit(tmp_path, look, kind=Asked)
+    points, labels, asked = data().samples.fetch(ids), data().samples.labels[ids], ids % 3 == 0
+    rest = {"gallery": points[~asked], "gallery_labels": labels[~asked], "gallery_ids": ids[~asked]}
+    expected = retrieval_metrics(points[asked], labels[asked], ids[asked], **rest)
+    assert look.raw == pytest.approx(expected) and 0 < expected["map_at_r"] < 1
+
+
+def test_why_inputs_are_not_measured(tmp_path: Path) -> None:
+    class Counted(Clouds):
+        def load(self) -> Samples:
+            return super().load()._replace(fetch=lambda ids: ids)
+
+    class Table(MLP):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(torch.nn.functional.one_hot(inputs, 60).float())
+
+    look = BeforeTraining()
+    model = module(Table(in_features=60, embedding_dim=3, hidden=(8,)))
+    trainer(tmp_path, callbacks=[look]).fit(model, datamodule=data(Counted))
+    assert look.raw == {} and look.raw_absent == "the inputs are not numbers of one fixed shape"
+    assert 0 < look.figures["recall_at_1"] <= 1
+
+
+class Worse(TripletModule):
+    """Figures that are lower with each validation: 0.9 before training, then 0.8, 0.7, ..."""
+
+    validations = 0
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        self.validations += 1
+        self.log("val/quality", 1 - self.validations / 10)
+
+
+def saving(folder: Path, mode: str, **settings: Any) -> tuple[ModelCheckpoint, Trainer]:
+    best = ModelCheckpoint(folder, "best", "val/quality", mode=mode, save_on_train_epoch_end=False, **settings)
+    made = trainer(folder, callbacks=[BeforeTraining(), best, LastCheckpoint(str(folder))], enable_checkpointing=True)
+    return best, made
+
+
+@pytest.mark.parametrize(("mode", "step"), [("max", 0), ("min", 8)])
+def test_step_0_is_a_candidate_for_the_best_checkpoint(tmp_path: Path, mode: str, step: int) -> None:
+    best, fitting = saving(tmp_path, mode, enable_version_counter=False)
+    model = tiny()
+    fitting.fit(Worse(model.encoder, model.criterion), datamodule=data())
+    saved = load_checkpoint(best.best_model_path)
+    assert saved["global_step"] == step and [path.name for path in tmp_path.glob("best*")] == ["best.ckpt"]
+    assert float(best.best_model_score or 0) == pytest.approx(0.9 if mode == "max" else 0.7)
+    weights = tiny().state_dict()
+    assert all(torch.equal(saved["state_dict"][name], weights[name]) for name in weights) == (step == 0)
+
+
+def test_several_checkpoints_are_kept_with_step_0(tmp_path: Path) -> None:
+    best = ModelCheckpoint(tmp_path, "{step}", "val/quality", mode="max", save_top_k=2, save_on_train_epoch_end=False)
+    model = tiny()
+    fitting = trainer(tmp_path, callbacks=[BeforeTraining(), best], enable_checkpointing=True, max_epochs=3)
+    fitting.fit(Worse(model.encoder, model.criterion), datamodule=data())
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["step=0.ckpt", "step=4.ckpt"]
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_training_from_step_0_is_the_whole_training(tmp_path: Path) -> None:
+    """The checkpoint of step 0 has no optimizer state yet, and the loaders have not begun."""
+    best, fitting = saving(tmp_path / "one", "max")
+    model = tiny()
+    one = Worse(model.encoder, model.criterion)
+    fitting.fit(one, datamodule=data())
+    _, again = saving(tmp_path / "two", "max")
+    model = tiny(seed=5)
+    two = Worse(model.encoder, model.criterion)
+    again.fit(two, datamodule=data(), ckpt_path=best.best_model_path, weights_only=True)
+    assert again.global_step == fitting.global_step == 8
+    assert all(torch.equal(one.state_dict()[name], two.state_dict()[name]) for name in one.state_dict())
+
+
+def test_a_short_sanity_check_has_no_figures(tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Record(Callback):
+        def on_sanity_check_end(self, trainer: Trainer, pl_module: Any) -> None:
+            seen.append(dict(trainer.callback_metrics))
+
+    trainer(tmp_path, callbacks=[Record()], num_sanity_val_steps=2).fit(tiny(), datamodule=data())
+    trainer(tmp_path, callbacks=[BeforeTraining(), Record()], fast_dev_run=True).fit(tiny(), datamodule=data())
+    assert seen == [{}]
+
+
+def figures_on_two(folder: Path) -> Any:
+    look = BeforeTraining()
+    fit(folder, look, use_distributed_sampler=False, **TWO)
+    return look.figures, look.raw
+
+
+@pytest.mark.integration
+def test_two_processes_have_the_figures_of_one(tmp_path: Path) -> None:
+    look = BeforeTraining()
+    fit(tmp_path / "one", look)
+    for figures, raw in on_trainers(figures_on_two, 2, tmp_path / "two", tmp_path / "two"):
+        assert raw == pytest.approx(look.raw) and figures == pytest.approx(look.figures)

@@ -32,7 +32,7 @@ def figures(folder: Path) -> Any:
 
 def compared(row: dict[str, float]) -> dict[str, float]:
     """Leave out the loss, which was of the whole set at that time, and is of batches now, and what is new."""
-    return {name: value for name, value in row.items() if name not in {"loss", "best_threshold"}}
+    return {name: value for name, value in row.items() if name not in {"loss", "best_threshold", "best_step"}}
 
 
 def test_its_best_checkpoint_is_evaluated(tmp_path: Path, command: Command) -> None:

@@ -25,7 +25,7 @@ def test_the_recipe_trains_measures_and_reports(
         cfg = compose("config", overrides=["experiment=instances", *given, f"output_dir='{tmp_path}'"])
     figures = train(cfg)
     written = json.loads((tmp_path / "metrics.json").read_text())
-    assert written["val"].keys() == {"loss", "ari", "groups", "best_threshold"}
+    assert written["val"].keys() == {"loss", "ari", "groups", "best_threshold", "best_step"}
     assert written["test"].keys() == {"loss", "ari", "groups"}
     assert -0.1 < figures["test/ari"] < 1 and written["val"]["groups"] == 3 and written["test"]["groups"] == 2
     kept = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)["threshold"]
