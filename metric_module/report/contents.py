@@ -25,7 +25,7 @@ class Run(NamedTuple):
     Attributes:
         title: Title of the page.
         stage: The set that was evaluated last and that ``items`` describes, ``"val"`` or ``"test"``.
-        figures: The figures by stage and name.
+        figures: The figures by stage and name; ``"before"`` and ``"raw"`` are those of val from before training.
         margin: The criterion's margin, in units of the distance.
         items: The embeddings of that set.
         queries: The figures of each of its queries, by row of ``items``.
@@ -45,6 +45,8 @@ class Run(NamedTuple):
         config: The composed configuration as yaml.
         versions: Versions by package.
         pairs: Whether the data has pairs instead of classes; ``items`` and ``queries`` are then empty.
+        raw_absent: Why the inputs themselves were not measured; None if they were, or if nothing was trained.
+        no_help: The line ``training did not help: ...``; None if val ended above its figure from before training.
     """
 
     title: str
@@ -69,3 +71,5 @@ class Run(NamedTuple):
     config: str = ""
     versions: Mapping[str, str] = {}
     pairs: bool = False
+    raw_absent: str | None = None
+    no_help: str | None = None
