@@ -45,8 +45,8 @@ class Run(NamedTuple):
         config: The composed configuration as yaml.
         versions: Versions by package.
         pairs: Whether the data has pairs instead of classes; ``items`` and ``queries`` are then empty.
-        raw_absent: Why the inputs themselves were not measured; None if they were, or if nothing was trained.
-        no_help: The line ``training did not help: ...``; None if val ended above its figure from before training.
+        raw_absent: Why the raw inputs were not measured; None if they were.
+        no_help: The line that says that training did not help; None if it did.
     """
 
     title: str

@@ -8,7 +8,7 @@ from metric_module.sweeps.ledger import Job
 from metric_module.sweeps.objective import Objective
 from metric_module.sweeps.settings import Setting
 
-ADVICE = "try a pretrained encoder, a lower learning rate or more classes"
+ADVICE = "try a pretrained encoder, a lower optimizer.lr or more classes"
 
 
 def best(found: Sequence[Setting], objective: Objective) -> list[Setting]:

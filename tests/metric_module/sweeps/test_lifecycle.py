@@ -178,7 +178,7 @@ def test_a_sweep_in_which_nothing_was_learned_says_so(tmp_path: Path, capsys: py
     written, line = capsys.readouterr().out.splitlines()
     assert written.startswith("2 of 2 jobs done") and line == (
         "no job improved on its encoder before training: val/map_at_r was never above its value at step 0 "
-        "(at most 0.5000); try a pretrained encoder, a lower learning rate or more classes"
+        "(at most 0.5000); try a pretrained encoder, a lower optimizer.lr or more classes"
     )
     begin(tmp_path, resume=True)
     leave_sweep(refused=True)

@@ -15,7 +15,7 @@ from tests.helpers.sweep_folders import grid, leave
 
 MAP_AT_R, LOSS = Objective("val/map_at_r", False), Objective("val/loss", True)
 NOBODY = "no job improved on its encoder before training: "
-TRY = "; try a pretrained encoder, a lower learning rate or more classes"
+TRY = "; try a pretrained encoder, a lower optimizer.lr or more classes"
 
 
 def swept(
