@@ -202,3 +202,10 @@ def test_equal_figures_of_raw_inputs_are_a_dashed_line(
     assert line[f"{axis}0"] == line[f"{axis}1"] == label[axis] == pytest.approx(0.8)
     assert line["line"]["dash"] == "dash" and label["text"] == "raw inputs"
     assert layout[f"{axis}axis"]["range"] == pytest.approx([0.2, 1.0]), "the line is inside the plot"
+
+
+def test_raw_inputs_that_a_setting_lacks_are_no_line(tmp_path: Path) -> None:
+    leave(tmp_path, grid("margin=0.1,0.2"), [0.3, 0.5], [9, 9], {"raw": [0.8, 0.8]})
+    assert plot_of(made(tmp_path))["layout"]["shapes"]
+    (tmp_path / "1" / "metrics.json").write_text('{"val": {"map_at_r": 0.5}}')
+    assert "shapes" not in plot_of(made(tmp_path))["layout"]
