@@ -25,7 +25,7 @@ class Run(NamedTuple):
     Attributes:
         title: Title of the page.
         stage: The set that was evaluated last and that ``items`` describes, ``"val"`` or ``"test"``.
-        figures: The figures by stage and name.
+        figures: The figures by stage and name; ``"before"`` and ``"raw"`` are those of val from before training.
         margin: The criterion's margin, in units of the distance.
         items: The embeddings of that set.
         queries: The figures of each of its queries, by row of ``items``.

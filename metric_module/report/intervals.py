@@ -58,11 +58,11 @@ def figures_table(
 
     Args:
         figures: The figures by stage and name.
-        stage: The stage of the intervals; its column comes first.
+        stage: The stage of the intervals; its column comes first, those of the others in reverse order.
         intervals: Lower and upper end by the figure's name; these figures come first.
     """
-    names = dict.fromkeys(name for row in figures.values() for name in row)
-    others = [other for other in figures if other != stage]
+    others = [other for other in reversed([*figures]) if other != stage]
+    names = dict.fromkeys(name for one in (stage, *others) for name in figures[one])
     rows = []
     for name in sorted(names, key=lambda name: name not in intervals):
         first, *rest = (spell(name, figures[one][name]) if name in figures[one] else "" for one in (stage, *others))
@@ -72,10 +72,11 @@ def figures_table(
 
 
 def spell(name: str, value: float) -> str:
-    """Write a count as a whole number, any other figure with three digits.
+    """Write a count or a step as a whole number, any other figure with three digits.
 
     Example:
-        >>> spell("queries", 1301.0), spell("mrr", 0.59219)
-        ('1,301', '0.592')
+        >>> spell("queries", 1301.0), spell("best_step", 0.0), spell("mrr", 0.59219)
+        ('1,301', '0', '0.592')
     """
-    return f"{value:,.0f}" if "queries" in name or name.endswith("_pairs") else f"{value:.3f}"
+    whole = "queries" in name or name.endswith(("_pairs", "best_step"))
+    return f"{value:,.0f}" if whole else f"{value:.3f}"

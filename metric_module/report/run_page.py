@@ -44,8 +44,11 @@ def run_page(run: Run) -> str:
         "run": run,
         "about": about(run),
         "figures": _figures(run),
+        "start": start(run),
         "resamples": RESAMPLES,
-        "curves": training_plots(read_curves(run.metrics, run.steps), run.monitor) if run.metrics and run.steps else {},
+        "curves": training_plots(read_curves(run.metrics, run.steps), run.monitor, run.figures)
+        if run.metrics and run.steps
+        else {},
         "versions": Table("versions", ["package", "version"], [*run.versions.items()]),
     }
     if not run.pairs:
@@ -74,6 +77,21 @@ def about(run: Run) -> str:
         0: "None of these classes was trained on.",
     }.get(run.trained_on, f"{run.trained_on} of these classes were trained on.")
     return f"Read on {run.stage}{steps}: {len(run.items.ids):,} samples of {classes:,} classes. {trained}"
+
+
+def start(run: Run) -> str:
+    """Say what the figures from before training and ``best_step`` are, and which are missing; empty without any."""
+    sources = {
+        "before": "before is the encoder at step 0",
+        "raw": "raw is the inputs themselves (pixels, vectors, or character TF-IDF of texts) under Euclidean distance",
+    }
+    found = [text for name, text in sources.items() if name in run.figures]
+    told = [f"On the same samples as val, before the first step: {', '.join(found)}."] if found else []
+    if run.raw_absent is not None:
+        told.append(f"The inputs themselves were not measured: {run.raw_absent}.")
+    if "best_step" in run.figures.get("val", {}):
+        told.append("best_step is the step of the best checkpoint; 0 is the encoder before training.")
+    return " ".join(told)
 
 
 def _figures(run: Run) -> Table:

@@ -21,6 +21,7 @@ DONE, FAILED, MISSING = "done", "failed", "missing"
 REPEATED = ("seed", "datamodule.fold")
 """Keys whose values repeat a setting instead of making another one."""
 
+_BEST_STEP = "val/best_step"
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the first four in full width
 _PLAIN = re.compile(r"\+{1,2}[\w./@]+")
 _MAY_DIFFER = ("trusted=", "debug=")  # in the same job, from one call to the next
@@ -73,6 +74,11 @@ class Job(NamedTuple):
     seconds: float | None = None
     reason: str = ""
     figures: Mapping[str, float] = MappingProxyType({})
+
+    @property
+    def best_step(self) -> int | None:
+        """Optimizer step of the best checkpoint, 0 for the weights before training; None if it is not known."""
+        return int(self.figures[_BEST_STEP]) if _BEST_STEP in self.figures else None
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -181,12 +187,15 @@ def label(job: Job, keys: Sequence[str]) -> str:
 
 def ledger(jobs: Sequence[Job]) -> str:
     """Write the jobs as CSV, one row each, with a column for every swept key and for every figure."""
-    names = sorted({name for job in jobs for name in job.figures})
+    found = {name for job in jobs for name in job.figures}
+    names = [*(["best_step"] if _BEST_STEP in found else []), *sorted(found - {_BEST_STEP})]
     header = ["job", "folder", "status", "exit_code", "seconds", *swept_keys(jobs), *names]
     text = io.StringIO()
     writer = csv.DictWriter(text, header, extrasaction="ignore", lineterminator="\n")
     rows: list[dict[str, object]] = [{name: name for name in header}]
-    rows += [{**values(job), **job.figures, **job._asdict(), "job": job.number} for job in jobs]
+    rows += [
+        {**values(job), **job.figures, **job._asdict(), "job": job.number, "best_step": job.best_step} for job in jobs
+    ]
     writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 

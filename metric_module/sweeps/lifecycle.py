@@ -26,6 +26,7 @@ from metric_module.sweeps.ledger import DONE, FAILED, SWEEP, Job, Plan, read_pla
 from metric_module.sweeps.objective import direct, objective_of
 from metric_module.sweeps.records import JOB
 from metric_module.sweeps.settings import resume_command
+from metric_module.sweeps.winner import no_winner
 
 REFUSED = 2
 _running: dict[Path, frozenset[Path] | None] = {}  # folder of each unfinished sweep, and what a new one found there
@@ -126,11 +127,13 @@ def _write(folder: Path, quiet: bool = False) -> list[Job]:
     """Write ``sweep.csv`` and ``sweep.html`` from the folders of the jobs; say so unless ``quiet``."""
     from metric_module.sweeps.page import sweep_page  # imported late: it imports plotly, which is slow
 
-    jobs = write_ledger(folder)
-    write_whole(folder / "sweep.html", sweep_page(jobs, read_plan(folder), folder))
+    jobs, plan = write_ledger(folder), read_plan(folder)
+    write_whole(folder / "sweep.html", sweep_page(jobs, plan, folder))
     done = sum(job.status == DONE for job in jobs)
     if not quiet:
         print(f"{done} of {len(jobs)} jobs done, written to {folder}/sweep.html and sweep.csv", flush=True)
+        if line := no_winner(jobs, plan.objective):
+            print(line, flush=True)
     return jobs
 
 

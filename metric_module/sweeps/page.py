@@ -14,13 +14,13 @@ from metric_module.sweeps.plot import plot_settings
 from metric_module.sweeps.settings import (
     Estimate,
     Setting,
-    best,
     command_of,
     is_repeated,
     resume_command,
     settings,
     to_number,
 )
+from metric_module.sweeps.winner import best, learned, no_winner
 
 
 def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
@@ -35,7 +35,7 @@ def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
         A whole HTML document.
     """
     found, repetition = settings(jobs), repetition_of(jobs)
-    winners = best(found, plan.objective)
+    winners, nothing = best(found, plan.objective), no_winner(jobs, plan.objective)
     count = {status: sum(job.status == status for job in jobs) for status in (DONE, FAILED, MISSING)}
     values: dict[str, Any] = {
         "total": len(jobs),
@@ -47,6 +47,7 @@ def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
         "compared": len(found) > 1,
         "lower": plan.objective.lower,
         "winners": winners,
+        "no_winner": nothing,
         "test": _test_figures(found, repetition),
         "jobs": _jobs(jobs, plan.monitor, folder),
         **_unfinished(jobs),
@@ -59,10 +60,12 @@ def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
             "mean": f"{plan.monitor} {made.mean:.4f} ({interval(made, repetition)})",
             "over": f"{made.n} of {len(winners[0].jobs)} {repetition}s" if several else f"one {repetition}",
             "command": command_of(winners[0], plan.options),
-            "plot": plot_settings(found, plan.monitor),
-            "settings": _settings_table(found, plan.objective, repetition),
+            "idle": [one for one in found if one.estimate(plan.monitor) and not learned(one.jobs, plan.monitor)],
         }
-    return render("sweep", f"Sweep {folder.name}", values, plots=bool(winners))
+    if winners or nothing:
+        values["plot"] = plot_settings(found, plan.monitor)
+        values["settings"] = _settings_table(found, plan.objective, repetition)
+    return render("sweep", f"Sweep {folder.name}", values, plots="plot" in values)
 
 
 def repetition_of(jobs: Sequence[Job]) -> str:
@@ -88,13 +91,19 @@ def _settings_table(found: Sequence[Setting], objective: Objective, repetition: 
     keys = list(dict.fromkeys(key for setting in found for key in setting.choice))
     sign = 1 if objective.lower else -1
     made = [(setting, setting.estimate(objective.monitor)) for setting in found]
+    start = [stage for stage in ("before", "raw") if any(setting.start(stage, objective.monitor) for setting in found)]
     rows = [
-        [*([setting.choice.get(key, "") for key in keys] or ["all"]), *_cells(got, repetition)]
+        [
+            *([setting.choice.get(key, "") for key in keys] or ["all"]),
+            *_cells(got, repetition),
+            *(f"{early.mean:.4f}" if (early := setting.start(stage, objective.monitor)) else "" for stage in start),
+        ]
         for setting, got in sorted(made, key=lambda pair: (pair[1] is None, sign * pair[1].mean if pair[1] else 0.0))
     ]
-    header = [*(keys or ["setting"]), f"{repetition}s", "mean", "95 % interval"]
-    numbers = [place for place in range(len(header) - 3) if all(to_number(row[place]) is not None for row in rows)]
-    return Table("settings", header, rows, numeric=[*numbers, *range(len(header) - 3, len(header))])
+    header = [*(keys or ["setting"]), f"{repetition}s", "mean", "95 % interval", *start]
+    first = len(header) - 3 - len(start)
+    numbers = [place for place in range(first) if all(to_number(row[place]) is not None for row in rows)]
+    return Table("settings", header, rows, numeric=[*numbers, *range(first, len(header))])
 
 
 def _test_figures(found: Sequence[Setting], repetition: str) -> Table:

@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from metric_module.report.plots.shares import DASHED
 from metric_module.sweeps.settings import Estimate, Setting, to_number
 
 MOST_LINES = 12
@@ -19,7 +20,8 @@ Point = tuple[Setting, Estimate]
 def plot_settings(found: Sequence[Setting], monitor: str) -> go.Figure:
     """Plot the figure of each setting with its interval.
 
-    A numeric key becomes the horizontal axis, the margin before others. Without one, each setting has a row.
+    A numeric key becomes the horizontal axis, the margin before others. Without one, each setting has a row. A dashed
+    line is the figure of the raw inputs, if all settings have the same.
 
     Args:
         found: The settings; those without the figure are left out.
@@ -27,7 +29,13 @@ def plot_settings(found: Sequence[Setting], monitor: str) -> go.Figure:
     """
     points = [(setting, made) for setting in found if (made := setting.estimate(monitor)) is not None]
     key = numeric_key([setting for setting, _ in points])
-    return _rows(points, monitor) if key is None else _lines(points, monitor, key)
+    plot = _rows(points, monitor) if key is None else _lines(points, monitor, key)
+    raw = _raw(points, monitor)
+    (plot.update_xaxes if key is None else plot.update_yaxes)(range=_span(points, raw))
+    if raw is not None:
+        add_line = plot.add_vline if key is None else plot.add_hline
+        add_line(raw, line=DASHED, annotation_text="raw inputs", annotation_position="top right")
+    return plot
 
 
 def numeric_key(found: Sequence[Setting]) -> str | None:
@@ -60,7 +68,6 @@ def _lines(points: Sequence[Point], monitor: str, key: str) -> go.Figure:
             hovertemplate="%{hovertext}<br>%{y:.4f}<extra></extra>",
         )
     plot.update_layout(xaxis_title=escape(key), yaxis_title=escape(monitor), showlegend=len(lines) > 1)
-    plot.update_yaxes(range=_span(points))
     every = [place for line in lines.values() for place, _ in line]
     if min(every) > 0 and max(every) / min(every) > _DECADES:
         plot.update_xaxes(type="log")
@@ -78,7 +85,6 @@ def _rows(points: Sequence[Point], monitor: str) -> go.Figure:
         hovertemplate="%{y}<br>%{x:.4f}<extra></extra>",
     )
     plot.update_layout(xaxis_title=escape(monitor), height=120 + 34 * len(points))
-    plot.update_xaxes(range=_span(points))
     plot.update_yaxes(autorange="reversed", type="category")
     return plot
 
@@ -88,10 +94,17 @@ def _error(points: Sequence[Point]) -> dict[str, Any]:
     return {"type": "data", "array": [made.half or 0.0 for _, made in points], "thickness": 1.5, "width": 4}
 
 
-def _span(points: Sequence[Point]) -> list[float] | None:
+def _raw(points: Sequence[Point], monitor: str) -> float | None:
+    """Return the mean figure of the raw inputs, if all settings have the same to four digits."""
+    means = [made.mean for setting, _ in points if (made := setting.start("raw", monitor)) is not None]
+    return means[0] if len(means) == len(points) and len({f"{mean:.4f}" for mean in means}) == 1 else None
+
+
+def _span(points: Sequence[Point], raw: float | None) -> list[float] | None:
     """Return the range of the axis if intervals would flatten the differences of the means; None for plotly's own."""
     means = [made.mean for _, made in points]
     spread, widest = max(means) - min(means), max(made.half or 0.0 for _, made in points)
     if widest <= 2 * spread or not spread:
         return None
-    return [min(means) - 2 * spread, max(means) + 2 * spread]
+    places = means if raw is None else [*means, raw]
+    return [min(places) - 2 * spread, max(places) + 2 * spread]

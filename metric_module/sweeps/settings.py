@@ -1,4 +1,4 @@
-"""Settings of a sweep: means and intervals over repetitions, the best setting, and the command that repeats it."""
+"""Settings of a sweep: means and intervals over repetitions, and the command that repeats a setting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from metric_module.config.program import command
 from metric_module.sweeps.ledger import REPEATED, Job, swept_keys, values
-from metric_module.sweeps.objective import Objective
 
 CONFIDENCE = 0.95
 
@@ -50,6 +49,10 @@ class Setting(NamedTuple):
         """Estimate a figure from the jobs that have it; None if none has."""
         found = [job.figures[figure] for job in self.jobs if figure in job.figures]
         return estimate(found) if found else None
+
+    def start(self, stage: str, monitor: str) -> Estimate | None:
+        """Estimate the monitored figure of validation from before training, ``before`` or ``raw``; None without one."""
+        return self.estimate(f"{stage}/{monitor.removeprefix('val/')}")
 
 
 def estimate(found: Sequence[float]) -> Estimate:
@@ -112,19 +115,6 @@ def settings(jobs: Sequence[Job]) -> list[Setting]:
 def is_repeated(key: str) -> bool:
     """Return whether the values of a key repeat a setting, as seeds and folds do."""
     return key.lstrip("+") in REPEATED
-
-
-def best(found: Sequence[Setting], objective: Objective) -> list[Setting]:
-    """Return the settings with the best mean: one, several that tie, or none if no job has the figure.
-
-    Args:
-        found: The settings.
-        objective: The figure and its direction.
-    """
-    sign = -1 if objective.lower else 1
-    means = [(setting, made.mean) for setting in found if (made := setting.estimate(objective.monitor)) is not None]
-    top = max((sign * mean for _, mean in means), default=0.0)
-    return [setting for setting, mean in means if sign * mean == top]
 
 
 def command_of(setting: Setting, options: Sequence[str] = ()) -> str:

@@ -9,10 +9,9 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from metric_module.evaluation.separation import QUANTILES, Separation
-from metric_module.report.plots.shares import COLOURS, add_shares
+from metric_module.report.plots.shares import COLOURS, DASHED, add_shares
 
 MEDIAN = QUANTILES.index(0.5)
-DASHED = {"width": 1.5, "dash": "dash", "color": COLOURS["neutral"]}
 
 
 def separation_plot(panels: Sequence[tuple[str, Separation]], margin: float) -> go.Figure:

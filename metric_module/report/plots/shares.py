@@ -1,4 +1,4 @@
-"""Areas for the shares of easy, semi-hard and hard triplets, and the colours that all plots agree on."""
+"""Areas for the shares of easy, semi-hard and hard triplets; colours and dashed lines that all plots agree on."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ COLOURS = {
     "neutral": "#8a8f98",
 }
 """Colours by meaning, readable on a light and on a dark background."""
+
+DASHED = {"width": 1.5, "dash": "dash", "color": COLOURS["neutral"]}
 
 
 def add_shares(plot: go.Figure, kind: str, places: Sequence[float], shares: Sequence[float]) -> None:

@@ -18,11 +18,13 @@ from tests.helpers.trained import EUCLIDEAN, write_checkpoint
 
 NODE = {"_target_": "metric_module.encoders.MLP", "in_features": 3, "embedding_dim": 2, "hidden": [4]}
 
+FIGURES = {"raw": {"map_at_r": 0.2}, "before": {"map_at_r": 0.3}, "val": {"best_step": 0, "map_at_r": 0.5, "eer": None}}
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", NODE, VectorInput(3))
-    (tmp_path / "run" / "metrics.json").write_text(json.dumps({"val": {"map_at_r": 0.5, "eer": None}}))
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(FIGURES))
     return tmp_path / "run"
 
 
@@ -31,7 +33,8 @@ def test_a_run_has_its_figures(run: Path) -> None:
     assert found.figures["val"]["map_at_r"] == 0.5
     assert found.figures["val"]["eer"] != found.figures["val"]["eer"]  # NaN
     assert (found.threshold, found.preprocessing) == (0.75, VectorInput(3))
-    assert read_trained(run / "checkpoints" / "best.ckpt").figures.keys() == {"val"}
+    assert (found.figures["raw"], found.figures["val"]["best_step"]) == ({"map_at_r": 0.2}, 0)
+    assert read_trained(run / "checkpoints" / "best.ckpt").figures.keys() == FIGURES.keys()
     shutil.copy(run / "checkpoints" / "best.ckpt", run / "checkpoints" / "last.ckpt")
     assert read_trained(run / "checkpoints" / "last.ckpt").figures == {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metric_module.report.intervals import bootstrap, figures_table
+from metric_module.report.intervals import bootstrap, figures_table, spell
 
 
 def test_the_bootstrap_draws_classes_not_queries() -> None:
@@ -37,3 +37,19 @@ def test_figures_with_an_interval_come_first() -> None:
         ["loss", "0.250", "", "1.000"],
         ["queries", "3", "", ""],
     ]
+
+
+def test_figures_from_before_training_come_last_and_a_step_is_whole() -> None:
+    """The order of the figures is raw, before, val, test, and that of the columns the reverse."""
+    figures = {"raw": {"mrr": 0.3}, "before": {"loss": 0.9, "mrr": 0.2}}
+    figures |= {"val": {"loss": 0.5, "mrr": 0.6, "best_step": 0.0}, "test": {"loss": 0.4, "mrr": 0.7}}
+    table = figures_table(figures, "test", {"mrr": (0.4, 0.6)})
+    assert table.header == ["figure", "test", "95 % interval", "val", "before", "raw"]
+    assert table.rows == [
+        ["mrr", "0.700", "0.400 to 0.600", "0.600", "0.200", "0.300"],
+        ["loss", "0.400", "", "0.500", "0.900", ""],
+        ["best_step", "", "", "0", "", ""],
+    ]
+    del figures["raw"], figures["test"]
+    assert figures_table(figures, "val", {}).header == ["figure", "val", "95 % interval", "before"]
+    assert spell("best_step", 784.0) == "784"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metric_module.report.run_page import PAIRWISE, about, run_page, write_report
+from metric_module.report.run_page import PAIRWISE, about, run_page, start, write_report
 from tests.helpers.report_runs import EVIL, items, made_up
 
 SECTIONS = ["figures", "training", "distances", "queries", "confused-classes", "mined-triplets", "map"]
@@ -110,3 +111,46 @@ def test_samples_are_named_wherever_they_are_shown(tmp_path: Path) -> None:
     parts = {part: text.split(f'id="part-{part}"')[1].split("</section>")[0] for part in SECTIONS[3:6]}
     assert [parts[part].count(".png</span>") for part in ("queries", "mined-triplets")] == [30 * 7, 18]
     assert re.search(r'<span class="file">\d+.png and \d+.png</span>', parts["confused-classes"])
+
+
+START = {"raw": {"map_at_r": 0.4}, "before": {"map_at_r": 0.3}, "val": {"map_at_r": 0.6, "best_step": 0.0}}
+BEFORE = "before is the encoder at step 0"
+RAW = "raw is the inputs themselves (pixels, vectors, or character TF-IDF of texts) under Euclidean distance"
+SAME = "On the same samples as val, before the first step: "
+BEST = "best_step is the step of the best checkpoint; 0 is the encoder before training."
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason", "expected"),
+    [
+        ((), None, f"{SAME}{BEFORE}, {RAW}. {BEST}"),
+        (("raw",), "no <shape>", f"{SAME}{BEFORE}. The inputs themselves were not measured: no <shape>. {BEST}"),
+        (("before",), None, f"{SAME}{RAW}. {BEST}"),
+        (("before", "raw"), "none", f"The inputs themselves were not measured: none. {BEST}"),
+        (("raw", "before", "val"), None, ""),
+    ],
+)
+def test_the_figures_from_before_training_are_explained(
+    tmp_path: Path, missing: Sequence[str], reason: str | None, expected: str
+) -> None:
+    figures = {name: row for name, row in START.items() if name not in missing}
+    run = made_up(tmp_path, raw_absent=reason, figures={**figures, "test": {"map_at_r": 0.5}})
+    assert start(run) == expected
+    assert f'<p class="muted">{html.escape(expected)}</p>' in run_page(run) or not expected
+
+
+def test_a_training_that_did_not_help_is_a_warning(tmp_path: Path) -> None:
+    run = made_up(tmp_path, stage="val", monitor="val/map_at_r", figures=START)
+    assert "did not help" not in run_page(run)
+    text = run_page(run._replace(no_help=f"training did not help: {EVIL}"))
+    warning = text.split('<h2>Figures</h2>\n<p class="card bad">')[1].split("</p>")[0]
+    assert html.unescape(warning) == f"Warning: training did not help: {EVIL}" and EVIL not in text
+
+
+def test_the_lines_in_the_training_curve_are_explained(tmp_path: Path) -> None:
+    run = made_up(tmp_path, stage="val", monitor="val/map_at_r", figures=START)
+    text = run_page(run)
+    assert text.count("Dashed lines: val/map_at_r of the same samples, before the first step.") == 1
+    plot = json.loads(text.split('data-figure="validation">')[1].split("</script>")[0])
+    assert [line["y0"] for line in plot["layout"]["shapes"]] == [0.3, 0.4]
+    assert "Dashed lines" not in run_page(run._replace(figures={"val": START["val"]}))

@@ -230,7 +230,8 @@ def test_the_label_of_the_threshold_is_whole(opened: Opened) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}-{size[1]}")
 def test_a_sweep_shows_its_intervals_and_leads_to_the_reports(browser: Any, tmp_path: Path, size: Any) -> None:
     words = grid("margin=0.05,0.1", "miner=distance_weighted,semihard", "seed=1,2")
-    leave(tmp_path, words, [0.51, 0.52, 0.53, 0.55, 0.5, 0.4, 0.45, 0.44])
+    figures = [0.51, 0.52, 0.53, 0.55, 0.5, 0.4, 0.45, 0.44]
+    leave(tmp_path, words, figures, [9, 9, 0, 0] * 2, {"before": figures, "raw": [0.6] * 8})
     (tmp_path / "0" / "report.html").write_text("<title>one</title>")
     (tmp_path / "sweep.html").write_text(sweep_page(read_jobs(tmp_path), read_plan(tmp_path), tmp_path))
     window = Opened(browser, tmp_path / "sweep.html", *size)

@@ -43,6 +43,18 @@ def test_every_job_has_a_row(tmp_path: Path) -> None:
     assert (last["job"], last["status"], last["val/map_at_r"]) == ("3", "done", "0.25")
 
 
+def test_the_best_step_has_one_column_before_the_figures(tmp_path: Path) -> None:
+    leave(tmp_path, grid("seed=1,2,3"), [0.5, 0.6, 0.7], [0, 784, None], {"before": [0.5] * 3, "raw": [0.25] * 3})
+    found = rows(tmp_path)
+    assert [*found[0]][6:] == [
+        *("best_step", "before/loss", "before/map_at_r", "raw/loss", "raw/map_at_r"),
+        *("test/map_at_r", "val/loss", "val/map_at_r"),
+    ]
+    assert [row["best_step"] for row in found] == ["0", "784", ""]
+    assert [job.best_step for job in read_jobs(tmp_path)] == [0, 784, None]
+    assert [row["raw/map_at_r"] for row in found] == ["0.25"] * 3
+
+
 def test_a_running_job_is_missing_and_has_no_figures(tmp_path: Path) -> None:
     leave(tmp_path, grid("seed=1,2"), [0.5, 0.6])
     write_job(tmp_path / "1", Job(1, "", ("seed=2",), MISSING))

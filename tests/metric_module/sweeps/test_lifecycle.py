@@ -169,3 +169,17 @@ def test_overrides_of_a_foreign_job_do_not_reach_the_terminal(
     assert finish_sweep() == 1
     told = capsys.readouterr().err
     assert "job 0 (encoder.name=\\x1b[2Ja) failed" in told and "\x1b" not in told
+
+
+def test_a_sweep_in_which_nothing_was_learned_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(tmp_path)
+    leave(tmp_path, grid("seed=1,2"), [0.5, 0.25], [0, 0])
+    assert finish_sweep() == 0
+    written, line = capsys.readouterr().out.splitlines()
+    assert written.startswith("2 of 2 jobs done") and line == (
+        "no job improved on its encoder before training: val/map_at_r was never above its value at step 0 "
+        "(at most 0.5000); try a pretrained encoder, a lower optimizer.lr or more classes"
+    )
+    begin(tmp_path, resume=True)
+    leave_sweep(refused=True)
+    assert capsys.readouterr() == ("", "")

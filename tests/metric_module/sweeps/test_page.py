@@ -136,3 +136,76 @@ def test_a_job_has_a_link_to_its_report(tmp_path: Path) -> None:
     page = made(tmp_path)
     assert [attributes["href"] for tag, attributes in Tags(page).seen if tag == "a"] == ["a%20b/report.html"]
     assert "job setting val/map_at_r report 0 margin=0.1 0.5000 report 1 margin=0.2 0.2500 none" in text_of(page)
+
+
+def test_a_sweep_in_which_nothing_was_learned_has_no_winner(tmp_path: Path) -> None:
+    leave(
+        tmp_path, grid("margin=0.1,0.2", "seed=1,2"), [0.5, 0.5, 0.25, 0.25], [0] * 4, {"before": [0.5, 0.5, 0.2, 0.3]}
+    )
+    page = made(tmp_path)
+    output = text_of(page)
+    line = (
+        "No job improved on its encoder before training: val/map_at_r was never above its value at step 0 (at most 0.5"
+    )
+    assert f"No winner {line}" in output and output.count("No job improved") == 1
+    assert "inner was chosen" not in output and "test=true" not in output and "mean, over" not in output
+    assert "margin seeds mean 95 % interval before 0.1 2 0.5000 0.5000 to 0.5000 0.5000 0.2 2 0.2500" in output
+    assert [trace["x"] for trace in plot_of(page)["data"]] == [[0.1, 0.2]]
+    (tmp_path / "one").mkdir()
+    leave(tmp_path / "one", grid("seed=1,2"), [0.5, 0.5], [0, 0])
+    assert f"Result {line}" in text_of(made(tmp_path / "one")), "one setting is compared with nothing"
+
+
+def test_a_setting_that_learned_nothing_is_named_and_does_not_win(tmp_path: Path) -> None:
+    leave(tmp_path, grid("margin=0.1,0.2,0.3", "seed=1,2"), [0.9, 0.9, 0.5, 0.6, 0.4, 0.4], [0, 0, 9, 0, 0, 0])
+    output = text_of(made(tmp_path))
+    assert "Winner margin=0.2 val/map_at_r 0.5500" in output
+    assert "the highest mean of the settings that learned, over 2 of 2 seeds; higher is better." in output
+    assert "Learned nothing, as all their jobs were best at step 0: margin=0.1; margin=0.3." in output
+    assert "margin=0.2 seed=1,2 test=true" in output and "No job improved" not in output
+    low = text_of(made(tmp_path, "val/loss"))
+    assert "Winner margin=0.2 val/loss 0.4500" in low and "the lowest mean of the settings that learned" in low
+
+
+def test_figures_from_before_training_are_columns_where_jobs_have_them(tmp_path: Path) -> None:
+    words, figures = grid("miner=all,hard", "seed=1,2"), [0.5, 0.5, 0.6, 0.6]
+    leave(tmp_path, words, figures, [9] * 4, {"before": [0.1, 0.2, 0.3, 0.4], "raw": [0.7, 0.9, 0.7, 0.9]})
+    output = text_of(made(tmp_path))
+    assert "95 % interval before raw hard 2 0.6000 0.6000 to 0.6000 0.3500 0.8000 all 2" in output
+    assert "before is the mean of the same figure before training. raw is its mean for the inputs" in output
+    assert "95 % interval before raw hard 2 0.4000 0.4000 to 0.4000 0.6500 0.2000" in text_of(
+        made(tmp_path, "val/loss")
+    )
+    (tmp_path / "0" / "metrics.json").write_text('{"val": {"map_at_r": 0.5}}')
+    (tmp_path / "1" / "metrics.json").write_text('{"val": {"map_at_r": 0.5}, "before": {"map_at_r": 0.25}}')
+    assert "raw hard 2 0.6000 0.6000 to 0.6000 0.3500 0.8000 all 2 0.5000 0.5000 to 0.5000 0.2500 The" in text_of(
+        made(tmp_path)
+    )
+    for job in range(4):
+        (tmp_path / str(job) / "metrics.json").write_text('{"val": {"map_at_r": 0.5}}')
+    bare = text_of(made(tmp_path))
+    assert "95 % interval all 2 0.5000" in bare and "before is" not in bare and "raw" not in bare
+
+
+@pytest.mark.parametrize(("key", "axis"), [("margin", "y"), ("miner.name", "x")])
+@pytest.mark.parametrize("raw", [[0.7, 0.9, 0.7, 0.9], [0.7, 0.9, 0.7, 0.8], None])
+def test_equal_figures_of_raw_inputs_are_a_dashed_line(
+    tmp_path: Path, key: str, axis: str, raw: list[float] | None
+) -> None:
+    values = "0.1,0.2" if axis == "y" else "a,b"
+    leave(tmp_path, grid(f"{key}={values}", "seed=1,2"), [0.3, 0.5, 0.5, 0.5], [9] * 4, {"raw": raw} if raw else {})
+    layout = plot_of(made(tmp_path))["layout"]
+    if raw != [0.7, 0.9, 0.7, 0.9]:
+        assert "shapes" not in layout and layout[f"{axis}axis"]["range"] == pytest.approx([0.2, 0.7])
+        return
+    (line,), (label,) = layout["shapes"], layout["annotations"]
+    assert line[f"{axis}0"] == line[f"{axis}1"] == label[axis] == pytest.approx(0.8)
+    assert line["line"]["dash"] == "dash" and label["text"] == "raw inputs"
+    assert layout[f"{axis}axis"]["range"] == pytest.approx([0.2, 1.0]), "the line is inside the plot"
+
+
+def test_raw_inputs_that_a_setting_lacks_are_no_line(tmp_path: Path) -> None:
+    leave(tmp_path, grid("margin=0.1,0.2"), [0.3, 0.5], [9, 9], {"raw": [0.8, 0.8]})
+    assert plot_of(made(tmp_path))["layout"]["shapes"]
+    (tmp_path / "1" / "metrics.json").write_text('{"val": {"map_at_r": 0.5}}')
+    assert "shapes" not in plot_of(made(tmp_path))["layout"]

@@ -1,16 +1,16 @@
-"""Settings of a sweep: repetitions, the best setting, and intervals."""
+"""Settings of a sweep: repetitions, intervals, and the command that repeats a setting."""
 
 from __future__ import annotations
 
 import shlex
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from metric_module.sweeps.ledger import DONE, FAILED, Job
-from metric_module.sweeps.objective import Objective
-from metric_module.sweeps.settings import best, command_of, estimate, settings, student
+from metric_module.sweeps.settings import command_of, estimate, settings, student
 from tests.helpers.sweep_folders import grid
 
 
@@ -46,17 +46,17 @@ def test_seeds_and_folds_repeat_a_setting() -> None:
     assert second is not None and second.n == 3 and second.mean == pytest.approx(0.6)
 
 
-def test_the_winner_has_the_best_mean_not_the_best_seed() -> None:
-    found = settings(jobs(grid("margin=0.1,0.2", "seed=1,2"), [0.9, 0.1, 0.6, 0.6]))
-    assert [setting.name for setting in best(found, Objective("val/map_at_r", False))] == ["margin=0.2"]
-    assert [setting.name for setting in best(found, Objective("val/loss", True))] == ["margin=0.1"]
-    assert best(found, Objective("val/mrr", False)) == []
-    assert best([], Objective("val/mrr", False)) == []
-
-
-def test_ties_and_negative_figures() -> None:
-    found = settings(jobs(grid("margin=0.1,0.2,0.3"), [-2.0, -1.0, -1.0]))
-    assert [setting.name for setting in best(found, Objective("val/map_at_r", False))] == ["margin=0.2", "margin=0.3"]
+def test_the_figures_from_before_training() -> None:
+    figures = [{"before/map_at_r": 0.2, "raw/map_at_r": 0.5, "val/map_at_r": 0.7}, {"before/map_at_r": 0.4}]
+    found = [
+        Job(number, "", (f"seed={number}",), DONE, 0, 1.0, "", MappingProxyType(row))
+        for number, row in enumerate(figures)
+    ]
+    (setting,) = settings(found)
+    before, raw = setting.start("before", "val/map_at_r"), setting.start("raw", "val/map_at_r")
+    assert before is not None and before.n == 2 and before.mean == pytest.approx(0.3)
+    assert raw == (1, 0.5, None)
+    assert setting.start("raw", "val/loss") is None and setting.start("raw", "train/loss") is None
 
 
 def test_the_command_of_a_setting() -> None:
