@@ -29,7 +29,8 @@ from datamodules.emoji.scenes_datamodule import EmojiScenesDataModule, ScenePixe
 from metric_module import Encoder
 from metric_module.encoders.base import embed
 from metric_module.evaluation import adjusted_rand_index, instance_metrics
-from metric_module.tasks.checkpoint import load_weights
+from metric_module.storage.checkpoints import load_checkpoint
+from metric_module.tasks.checkpoint import load_state
 
 COLOURS = np.array(
     [
@@ -132,7 +133,8 @@ def load(run: str | None) -> Encoder:
     """The encoder of a run with its best weights; None: before training."""
     module = recipe(["experiment=instances"]).module.eval()
     if run is not None:
-        load_weights(module, f"{run}/checkpoints/best.ckpt")
+        path = f"{run}/checkpoints/best.ckpt"
+        load_state(module, load_checkpoint(path), path)
     return module.encoder
 
 

@@ -142,7 +142,8 @@ def test_a_checkpoint_is_evaluated_with_what_it_was_trained_with(
         assert "error: encoder._target_: 'my_encoders.Tiny' comes from a file" in message
         assert command(*evaluate, "trusted=[my_encoders]", f"hydra.run.dir={again}") == 0
         figures, expected = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in (again, "run"))
-        assert expected["val"].pop("best_threshold") > 0  # found at the end of a training alone
+        trained = [expected.pop(stage) for stage in ("raw", "before")]  # like these two, measured by a training alone:
+        assert all(trained) and expected["val"].pop("best_threshold") > 0 and expected["val"].pop("best_step") == 3
         assert figures == expected
     assert command(*evaluate, "trusted=[my_encoders]", "margin=0.9", "hydra.run.dir=wide") == 0
     assert json.loads((tmp_path / "wide/metrics.json").read_text())["val"]["loss"] > expected["val"]["loss"]
