@@ -121,8 +121,8 @@ def test_a_sweep_trains_a_pretrained_encoder(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tiny_text: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = command_in(folder, monkeypatch)
-    sweep = ("-m", "seed=1,2", f"encoder.model={tiny_text}", "trainer.max_steps=2", "trainer.val_check_interval=1")
-    assert command(*TEXTS, *SMALL, *sweep, "hydra.sweep.dir=sweep") == 0
+    sweep = ("seed=1,2", f"encoder.model={tiny_text}", "trainer.max_steps=2", "trainer.val_check_interval=1")
+    assert command(*TEXTS, *SMALL, *sweep, "hydra.sweep.dir=sweep", "-m") == 0
     assert capfd.readouterr().err.count("so experiment=texts is used") == 1
     for job in ("0", "1"):
         config = yaml.safe_load((folder / "sweep" / job / "config.yaml").read_text())
