@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from metric_module.cli.interrupt import interrupted, interruptible
 from metric_module.cli.resume import with_resume
+from metric_module.cli.text_encoder import with_text_encoder
 from metric_module.cli.trained_parts import with_trained_parts
 from metric_module.config import conf_folder
 from metric_module.config.checks import checked
@@ -77,7 +78,8 @@ def _run(main: Callable[[], Any]) -> int:
     refused = False
     try:
         _check_options(sys.argv[1:])
-        sys.argv[1:] = _with_config_path(with_trained_parts(with_resume(with_resume_sweep(sys.argv[1:]))))
+        words = with_text_encoder(with_resume(with_resume_sweep(sys.argv[1:])))
+        sys.argv[1:] = _with_config_path(with_trained_parts(words))
         with no_nodes_from_text(), _checked_composition():
             main()
         return finish_sweep()

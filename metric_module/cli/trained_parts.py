@@ -35,7 +35,7 @@ def with_trained_parts(words: list[str]) -> list[str]:
     Raises:
         UserError: If the checkpoint cannot be read, or its part has no such option.
     """
-    typed = {position: override for position, word in enumerate(words) if (override := _parsed(word)) is not None}
+    typed = {position: override for position, word in enumerate(words) if (override := parsed(word)) is not None}
     values = {override.key_or_group: _first(override) for override in typed.values()}
     path = values.get("ckpt_path")
     if values.get("task") not in TASKS or not isinstance(path, str) or path == "last":
@@ -81,7 +81,7 @@ def _check_key(key: str, kept: Mapping[str, Any]) -> None:
         node = node[name]
 
 
-def _parsed(word: str) -> Override | None:
+def parsed(word: str) -> Override | None:
     """Parse an override; None for an option, or a word that Hydra will reject."""
     try:
         return None if word.startswith("-") else OverridesParser.create().parse_override(word)

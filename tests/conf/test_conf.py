@@ -58,6 +58,7 @@ NEEDS = {
     "lookup": ["encoder.count=9"],
     "two_towers": ["encoder.encoders.user.count=9", "encoder.encoders.item.count=9"],
     "territories_minilm": ["encoder.model={tiny_text}"],
+    "texts": ["encoder.model={tiny_text}"],
     "text": ["encoder.model={tiny_text}"],
     "manifest": ["datamodule.table=table.csv", "datamodule.text=text"],
     "in_shop": ["datamodule.root=somewhere"],

@@ -20,22 +20,24 @@ QUICK = ["trainer.fast_dev_run=true", "trainer.accelerator=cpu", "datamodule.cla
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The files of the page, in a folder from which they can be imported."""
+    rows = [f"{label} {number},{label}" for label in "abcdefghi" for number in range(4)]
+    (tmp_path / "table.csv").write_text("\n".join(["text,label", *rows]))
     with written(FILES, tmp_path, monkeypatch) as made:
         yield made
 
 
 def test_every_block_has_a_name() -> None:
     assert len(FILES) == TEXT.count("```python") + TEXT.count("```yaml") == 3
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 8
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, tiny_text: str) -> None:
-    python, script, *words = shlex.split(line.replace("<folder>", tiny_text))
+    python, script, *words = shlex.split(line.replace("<folder>", tiny_text).replace("<table.csv>", "table.csv"))
     assert (python, script) == ("python", "run.py")
-    real = "encoder=text" in words or "experiment=territories_minilm" in words
+    real = "encoder=char_conv_net" not in words
     small = [f"encoder.model={tiny_text}"] if real else ["encoder.width=16"]
-    small += [] if "datamodule=my_texts" in words else ["datamodule.eval_batch_size=200"]
+    small += ["datamodule.eval_batch_size=200"] if "territories" in " ".join(words) else []
     assert command_in(folder, monkeypatch)(*words, *small, *QUICK) == 0
 
 
