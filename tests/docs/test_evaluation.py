@@ -27,7 +27,7 @@ def test_the_functions() -> None:
 
 def test_every_figure_that_is_named_is_one() -> None:
     x, labels = torch.randn(48, 3), torch.arange(48) // 6
-    made: set[str] = {"accuracy_10_fold", "nmi", "ami"}
+    made: set[str] = {"accuracy_10_fold", "nmi", "ami", "best_step"}
     for metric in (RetrievalMetric(), VerificationMetric(), FewShotMetric(), IdentificationMetric()):
         metric.threshold = 0.5
         metric.update(x, labels, torch.arange(48), torch.arange(48) % 3)

@@ -57,6 +57,7 @@ def test_its_commands_run(line: str, folder: Path, monkeypatch: pytest.MonkeyPat
     more = [word for word in words if word.startswith("evaluation")]
     trusted = ["trusted=[my_towers]"] if "captions" in line else []
     assert command(*evaluate, *more, *trusted, "trainer.accelerator=cpu", "logger=csv") == 0
+    assert figures.pop("before") and "raw" not in figures and figures["val"].pop("best_step") >= 0
     assert json.loads((folder / "again/metrics.json").read_text()) == figures
     embed = ["task=embed", "ckpt_path=run/checkpoints/best.ckpt", "hydra.run.dir=embedded", *more, *trusted]
     assert command(*embed, "trainer.accelerator=cpu") == 0
