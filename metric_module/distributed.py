@@ -102,6 +102,18 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return total
 
 
+def gather_objects(own: Any) -> list[Any]:
+    """Gather a value of plain types from all processes, in order of rank; every process must call it.
+
+    Args:
+        own: The value of this process.
+    """
+    found = [own] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(found, own)
+    return found
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     @override

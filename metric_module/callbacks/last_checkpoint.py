@@ -11,7 +11,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
@@ -19,6 +18,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from typing_extensions import override
 
 from metric_module.callbacks.random_state import random_state, set_random_state
+from metric_module.distributed import gather_objects
 from metric_module.errors import UserError
 
 
@@ -53,11 +53,7 @@ class LastCheckpoint(Checkpoint):
     @override
     def state_dict(self) -> dict[str, Any]:
         """States of the random number generators of every process; every process must call it."""
-        states = [random_state()]
-        if dist.is_available() and dist.is_initialized():
-            states = states * dist.get_world_size()
-            dist.all_gather_object(states, states[dist.get_rank()])
-        return {"random": states}
+        return {"random": gather_objects(random_state())}
 
     @override
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -11,12 +11,11 @@ from math import isqrt
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from metric_module.batch import is_texts
-from metric_module.distributed import sum_over_ranks, world_size
+from metric_module.distributed import gather_objects, sum_over_ranks
 from metric_module.errors import NotComputableError
 
 SIDE, LEAST_SIDE = 32, 8
@@ -138,12 +137,9 @@ def tfidf(batches: Sequence[Sequence[str]], most: int) -> list[Tensor]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     own = [text for batch in batches for text in batch]
-    shards: list[Any] = [own] * world_size()
-    if world_size() > 1:
-        dist.all_gather_object(shards, own)
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=NGRAMS, sublinear_tf=True, max_features=most)
     try:
-        vectorizer.fit([text for shard in shards for text in shard])
+        vectorizer.fit([text for shard in gather_objects(own) for text in shard])
     except ValueError:  # no text has a character
         raise NotComputableError("the texts have no characters") from None
     return [torch.from_numpy(vectorizer.transform(batch).toarray()).float() for batch in batches]

@@ -97,10 +97,19 @@ def no_help(figures: Figures, monitor: str | None, parts: Parts, encoder: Mappin
         return None
     words = {"val": "after training", "before": "before", "raw": "for the raw inputs"}
     values = ", ".join(f"{value:.4f} {words[stage]}" for stage, value in found.items())
+    return f"training did not help: {monitor} {values}; try {_advice(figures, parts, encoder)}, or more classes"
+
+
+def _advice(figures: Figures, parts: Parts, encoder: Mapping[str, Any]) -> str:
+    """Say what to try first; docs/small_data.md has the measurements behind it."""
+    step = parts.trainer.global_step
+    if figures["val"].get("best_step") == step > 0:  # still improving at the end
+        return f"trainer.max_steps={2 * step}"
     kind = getattr(parts.module.preprocessing, "kind", None)
-    pretrained = {"image": "experiment=finetune", "text": "encoder=text"}.get(str(kind), "a pretrained encoder")
-    first = "a lower optimizer.lr" if has_weights(encoder) else pretrained
-    return f"training did not help: {monitor} {values}; try {first}, or more classes"
+    experiment = {"image": "finetune", "text": "texts"}.get(str(kind))
+    if has_weights(encoder) or experiment is None:
+        return "a lower optimizer.lr"
+    return f"experiment={experiment} (a pretrained encoder)"
 
 
 def report(parts: Parts, figures: Figures, folder: Path, lines: Sequence[str] = ()) -> dict[str, float]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from metric_module.distributed import shard
 from metric_module.errors import NotComputableError
 from metric_module.evaluation import raw_inputs
 from metric_module.evaluation.raw_inputs import RawInputs, scaled_down
+from tests.helpers.processes import on_ranks
 
 CPU = torch.device("cpu")
 
@@ -115,3 +118,36 @@ def test_texts_without_characters() -> None:
     pytest.importorskip("sklearn")
     with pytest.raises(NotComputableError, match=r"^the texts have no characters$"):
         collected(["", " "])
+
+
+TEXTS = [["one", "two three"], ["three"], ["four five"]]
+
+
+def texts_of_rank() -> torch.Tensor:
+    rank, size = shard()
+    return torch.cat(collected(*TEXTS[rank::size]))
+
+
+def mixed_on_rank() -> str:
+    found = RawInputs(4)
+    found.add(torch.zeros(2, 3) if shard()[0] else torch.arange(2), 2)
+    try:
+        found.embeddings(CPU)
+    except NotComputableError as reason:
+        return str(reason)
+    return ""
+
+
+@pytest.mark.integration
+def test_processes_weigh_the_texts_of_all(tmp_path: Path) -> None:
+    """Frequencies are of all texts, so that rows of two processes can be compared."""
+    pytest.importorskip("sklearn")
+    whole = [torch.cat(collected(*TEXTS))[rows] for rows in ([0, 1, 3], [2])]
+    for one, expected in zip(on_ranks(texts_of_rank, 2, tmp_path), whole, strict=True):
+        torch.testing.assert_close(one, expected)
+
+
+@pytest.mark.integration
+def test_processes_agree_that_inputs_cannot_be_compared(tmp_path: Path) -> None:
+    reasons = on_ranks(mixed_on_rank, 2, tmp_path)
+    assert reasons == ["the inputs are not numbers of one fixed shape", "another process cannot compare its inputs"]

@@ -70,9 +70,6 @@ def test_without_the_callback(small: Compose, tmp_path: Path) -> None:
     assert set(written(tmp_path / "run")) == {"val"} and written(tmp_path / "run")["val"]["best_step"] > 0
 
 
-IMAGES = SimpleNamespace(kind="image")
-
-
 @pytest.mark.parametrize(
     ("monitor", "val", "before", "raw", "told"),
     [
@@ -94,8 +91,29 @@ def test_training_that_did_not_help(
     name = (monitor or "val/map_at_r").removeprefix("val/")
     values = {"val": val, "before": before, "raw": raw}
     figures = {stage: {name: value} for stage, value in values.items() if value is not None}
-    parts: Any = SimpleNamespace(module=SimpleNamespace(metric=RetrievalMetric(Euclidean()), preprocessing=IMAGES))
-    line = no_help(figures, monitor, parts, {})
+    line = no_help(figures, monitor, parts("image"), {})
     assert (line is None) == (told is None)
     if line is not None:
         assert line.startswith(f"training did not help: {monitor} {told}; try ")
+
+
+def parts(kind: str, step: int = 40) -> Any:
+    module = SimpleNamespace(metric=RetrievalMetric(Euclidean()), preprocessing=SimpleNamespace(kind=kind))
+    return SimpleNamespace(module=module, trainer=SimpleNamespace(global_step=step))
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoder", "best", "advice"),
+    [
+        ("image", {}, 20, "experiment=finetune (a pretrained encoder)"),
+        ("text", {}, 20, "experiment=texts (a pretrained encoder)"),
+        ("image", {"pretrained": True}, 20, "a lower optimizer.lr"),
+        ("vector", {}, 20, "a lower optimizer.lr"),
+        ("image", {}, 40, "trainer.max_steps=80"),
+        ("image", {}, 0, "experiment=finetune (a pretrained encoder)"),
+    ],
+)
+def test_what_to_try(kind: str, encoder: dict[str, Any], best: int, advice: str) -> None:
+    figures = {"before": {"map_at_r": 0.3}, "raw": {"map_at_r": 0.6}, "val": {"map_at_r": 0.5, "best_step": best}}
+    line = no_help(figures, "val/map_at_r", parts(kind), encoder)
+    assert line is not None and line.endswith(f"; try {advice}, or more classes")
