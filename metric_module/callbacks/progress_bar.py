@@ -51,9 +51,8 @@ class ProgressBar(TQDMProgressBar):
         self._say(f"{name}, {numbers:,} parameters, {steps} steps")
         epochs = trainer.max_epochs or -1
         if steps == trainer.max_steps < epochs * trainer.num_training_batches // trainer.accumulate_grad_batches:
-            self._say(
-                f"trainer.max_steps={steps} ends before trainer.max_epochs={epochs}; for that give trainer.max_steps=-1"
-            )
+            limits = f"trainer.max_steps={steps} ends training before trainer.max_epochs={epochs}"
+            self._say(f"{limits}; give trainer.max_steps=-1 to train all epochs")
         if self._start:
             self._say(self._start)
 

@@ -25,6 +25,9 @@ def test_lines_without_a_terminal(small: Compose, capsys: pytest.CaptureFixture[
     assert lines[1].startswith("epoch 2  step 8  loss 0.")
     for name in ("easy", "semihard", "hard", "val/loss", "val/recall_at_1", "val/map_at_r"):
         assert f"  {name} 0." in lines[1]
+    before = [line for line in out.splitlines() if line.startswith("before training  val/loss 0.")]
+    assert len(before) == 1 and "  val/recall_at_1 0." in before[0] and "  val/map_at_r 0." in before[0]
+    assert out.index("108 parameters") < out.index(before[0]) < out.index(lines[0])
     assert "it/s" not in out
     assert out.rstrip().endswith("/run")
     assert "figure" in out and "map_at_r" in out and "test" in out
@@ -40,6 +43,18 @@ def test_a_bar_on_a_terminal(
     assert bars
     assert all(f"{name}=" in bars[-1] for name in ("loss", "easy", "semihard", "hard"))
     assert "v_num" not in out and "train/loss" not in out
+    assert "Before training" in out and "Sanity Checking" not in out
+
+
+@pytest.mark.parametrize(("steps", "epochs", "told"), [(6, 2, True), (8, 2, False), (9, 2, False), (-1, 2, False)])
+def test_a_limit_of_steps_that_ends_before_the_epochs(
+    small: Compose, capsys: pytest.CaptureFixture[str], steps: int, epochs: int, told: bool
+) -> None:
+    limits = (f"trainer.max_steps={steps}", f"trainer.max_epochs={epochs}")
+    train(small(*limits, "test=false", "report=false", "~callbacks.before_training"))
+    line = f"max_steps={steps} ends training before trainer.max_epochs={epochs}; give trainer.max_steps=-1 to train all"
+    out = capsys.readouterr().out
+    assert (line in out) == told and "before training" not in out
 
 
 def test_table() -> None:
