@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.manifest import read_splits
 from datamodules.messages import reason_of, shortened
@@ -25,6 +26,7 @@ from datamodules.sampling.splits import SPLITS
 from datamodules.sources.columns import Strings, encode, encode_labels, unlabelled
 from datamodules.sources.vectors import Arrays
 from metric_module.errors import UserError
+from metric_module.preprocessing import ImageInput
 
 NAMES = ("inputs", "labels", "split", "groups", "queries", "class_names")
 KINDS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -55,7 +57,8 @@ class ArraysDataModule(PKDataModule):
         path: The file; only an ``.npz`` can hold strings.
         arrays: The arrays by name, in place of a file: numpy, torch, or lists.
 
-    Other arguments are those of :class:`datamodules.PKDataModule`. By default nothing is augmented.
+    Other arguments are those of :class:`datamodules.PKDataModule`. Only square images of bytes are
+    augmented by default, and their classes turned.
 
     Raises:
         UserError: Both or none of ``path`` and ``arrays`` are given; in ``load``: an array is missing or unknown, or
@@ -71,6 +74,8 @@ class ArraysDataModule(PKDataModule):
     _: KW_ONLY
     path: str | None = None
     arrays: Mapping[str, Any] | None = None
+    augment: AugmentFunction | None = IMAGE_AUGMENT
+    class_turns: float | None = None
 
     @override
     def __post_init__(self) -> None:
@@ -95,8 +100,11 @@ class ArraysDataModule(PKDataModule):
             splits = read_splits(_split_names(found["split"]), "split", complete=not self.any_items)
         else:
             splits = self.own_split(labels)
+        source = Arrays(inputs)
+        if self.augment is IMAGE_AUGMENT and not isinstance(source.preprocessing, ImageInput):
+            self.augment = None
         return Samples(
-            fetch=Arrays(inputs),
+            fetch=source,
             labels=labels,
             splits=splits,
             class_names=_class_names(found.get("class_names"), values),

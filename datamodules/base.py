@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from datamodules.augmentation.class_symmetries import turn_batch
+from datamodules.augmentation.class_symmetries import IMAGE_TURNS, turn_batch
 from datamodules.augmentation.pixels import AugmentFunction
 from datamodules.checks import check_choice
 from datamodules.messages import listed
@@ -36,7 +36,7 @@ from datamodules.sources.duplicates import report_duplicates, without_duplicates
 from metric_module.batch import Batch
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
-from metric_module.preprocessing import Preprocessing
+from metric_module.preprocessing import ImageInput, Preprocessing
 
 AUGMENTATION = 3
 WRAP = "a transform of torchvision takes the inputs alone, docs/data.md shows how to give it keys"
@@ -60,7 +60,8 @@ class PKDataModule(ResumableDataModule):
         num_workers: Worker processes of each loader; 0 loads in the main process.
         augment: Function of inputs and one int64 key per sample, applied on the device while training; None: none.
         class_turns: Probability that all images of a class in a training batch are turned or mirrored alike and form a
-            new class, see :func:`datamodules.augmentation.class_symmetries.turn_classes`; square images only.
+            new class, see :func:`datamodules.augmentation.class_symmetries.turn_classes`; square images only. None: 0.6
+            for images, 0 for other inputs.
         short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
         preflight: Whether to check all samples before the first step, once on each machine, see :meth:`prepare_data`.
         on_bad_sample: What to do with a training sample that cannot be read: ``error`` or ``replace``, see
@@ -91,7 +92,7 @@ class PKDataModule(ResumableDataModule):
     fractions: Sequence[float] = FRACTIONS
     split_by: str = "class"
     augment: AugmentFunction | None = None
-    class_turns: float = 0.0
+    class_turns: float | None = 0.0
     short_classes: str = "repeat"
     on_bad_sample: str = "error"
     duplicates: str = "error"
@@ -101,7 +102,7 @@ class PKDataModule(ResumableDataModule):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.class_turns <= 1:
+        if self.class_turns is not None and not 0 <= self.class_turns <= 1:
             raise UserError(f"datamodule.class_turns: expected 0 <= class_turns <= 1, got {self.class_turns}")
         check_choice("datamodule.on_bad_sample", self.on_bad_sample, ("error", "replace"))
         _check_augment(self.augment)
@@ -201,6 +202,13 @@ class PKDataModule(ResumableDataModule):
     def preprocessing(self) -> Preprocessing | None:
         """How a single item becomes an encoder input; None if the source of this data does not define it."""
         return self.samples.fetch.preprocessing if isinstance(self.samples.fetch, Source) else None
+
+    @property
+    def turned_share(self) -> float:
+        """Probability that a class of a training batch is turned: ``class_turns``, or its default for these inputs."""
+        if self.class_turns is not None:
+            return self.class_turns
+        return IMAGE_TURNS if isinstance(self.preprocessing, ImageInput) else 0.0
 
     @property
     def groups(self) -> Tensor | None:
@@ -367,7 +375,7 @@ class PKDataModule(ResumableDataModule):
             batch: The batch.
             epoch: Epoch of training.
         """
-        batch = turn_batch(batch, self.class_turns, seed=self.seed, epoch=epoch)
+        batch = turn_batch(batch, self.turned_share, seed=self.seed, epoch=epoch)
         if self.augment is None:
             return batch
         keys = combine(self.seed, AUGMENTATION, epoch, batch.index, copy_numbers(batch.index))  # (B,)

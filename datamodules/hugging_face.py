@@ -62,7 +62,7 @@ class HuggingFaceDataModule(PKDataModule):
         image_size: S.
 
     Other arguments are those of :class:`datamodules.PKDataModule`. Only images are augmented by
-    default.
+    default, and classes turned.
 
     Raises:
         UserError: In ``load``: the package, the data set, a column or a split is missing, or has another type; in
@@ -80,6 +80,7 @@ class HuggingFaceDataModule(PKDataModule):
     eval_batch_size: int = 256
     num_workers: int = 2
     augment: AugmentFunction | None = IMAGE_AUGMENT
+    class_turns: float | None = None
 
     @override
     def load(self) -> Samples:

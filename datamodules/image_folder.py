@@ -67,6 +67,7 @@ class ImageFolderDataModule(PKDataModule):
     eval_batch_size: int = 256
     num_workers: int = 2
     augment: AugmentFunction | None = IMAGE_AUGMENT
+    class_turns: float | None = None
 
     @override
     def __post_init__(self) -> None:

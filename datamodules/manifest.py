@@ -66,7 +66,7 @@ class ManifestDataModule(PKDataModule):
             cache folder.
 
     Other arguments are those of :class:`datamodules.PKDataModule`. Only images are augmented by
-    default.
+    default, and classes turned.
 
     Raises:
         UserError: Not exactly one of ``image``, ``text`` and ``array`` is given; in ``load``: the table, a column or a
@@ -88,6 +88,7 @@ class ManifestDataModule(PKDataModule):
     eval_batch_size: int = 256
     num_workers: int = 2
     augment: AugmentFunction | None = IMAGE_AUGMENT
+    class_turns: float | None = None
 
     @override
     def __post_init__(self) -> None:

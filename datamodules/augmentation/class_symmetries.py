@@ -15,6 +15,8 @@ from metric_module.keyed_random import combine, keyed_uniform
 CLASS_TURNS = 4
 TURNS = 8
 """Number of symmetries of a square: flips left-right, upside down and along the diagonal, and their combinations."""
+IMAGE_TURNS = 0.6
+"""Share of the classes of images to turn by default; docs/small_data.md compares it with none."""
 
 
 def turn_batch(batch: Batch, share: float, *, seed: int, epoch: int) -> Batch:

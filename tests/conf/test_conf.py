@@ -45,6 +45,7 @@ NEEDS = {
     "custom": ["encoder._target_=tests.helpers.small.Tiny"],
     "ddp": ["trainer.accelerator=cpu"],
     "emoji_pretrained": ["encoder.weights=null"],
+    "finetune": ["encoder.weights=null"],
     "evaluate": ["ckpt_path=some.ckpt"],
     "freeze_backbone": ["callbacks=[default,freeze_backbone]"],
     "hugging_face": ["datamodule.path=folder", "datamodule.input=image"],

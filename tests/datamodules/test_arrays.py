@@ -215,3 +215,20 @@ def augmented(arrays: dict[str, Any], augment: Any) -> Any:
     """Make and augment the first batch."""
     data = ArraysDataModule(4, 2, arrays=arrays, augment=augment)
     return data.augment_batch(next(iter(data.train_dataloader())), epoch=0)
+
+
+@pytest.mark.parametrize(("changes", "share"), [({}, 0.6), ({"class_turns": 0.25}, 0.25), ({"class_turns": 0.0}, 0.0)])
+def test_only_square_images_of_bytes_are_augmented_and_turned_by_default(
+    changes: dict[str, float], share: float
+) -> None:
+    labels = np.arange(10).repeat(4)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8), np.uint8)
+    data = ArraysDataModule(6, 2, arrays={"inputs": pixels, "labels": labels}, **changes)  # type: ignore[arg-type]
+    batch = next(iter(data.train_dataloader()))
+    after = data.augment_batch(batch, epoch=0)
+    assert data.turned_share == share and not torch.equal(after.inputs, batch.inputs)
+    assert torch.equal(after.labels, batch.labels) == (share == 0)
+    for inputs in (pixels[:, :, :4], pixels / 255, pixels.reshape(40, -1) / 255):
+        other = ArraysDataModule(6, 2, arrays={"inputs": inputs, "labels": labels})
+        batch = next(iter(other.train_dataloader()))
+        assert other.turned_share == 0 and other.augment_batch(batch, epoch=0) is batch

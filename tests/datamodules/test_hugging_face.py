@@ -71,6 +71,7 @@ def test_images_texts_and_vectors(tmp_path: Path) -> None:
     batch = next(iter(data.train_dataloader()))
     reds = ((batch.inputs[:, 0].mean(dim=(1, 2)) + 1) * 127.5 / 6).round().long()
     assert torch.equal(reds, batch.index) and data.augment is not None
+    assert data.turned_share == 0.6
     assert torch.equal(batch.labels, batch.index // 4)
     assert data.class_names_of([0, 39]) == ["kind 0", "kind 9"]
     assert isinstance(data.show([0])[0], Image.Image)
@@ -78,6 +79,7 @@ def test_images_texts_and_vectors(tmp_path: Path) -> None:
     data.prepare_data()
     batch = next(iter(data.val_dataloader()))
     assert batch.inputs == [f"text {row}" for row in batch.index.tolist()] and data.augment is None
+    assert data.turned_share == 0
     assert data.class_names_of([5]) == ["w1"]
     assert data.groups is not None and torch.equal(data.groups, torch.arange(40) // 4)
     batch = next(iter(module(path, input="vector").test_dataloader()))

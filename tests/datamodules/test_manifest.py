@@ -78,7 +78,7 @@ def test_images(tmp_path: Path) -> None:
     (tmp_path / "moved").mkdir()
     elsewhere = module(write(tmp_path), image="path", root=str(tmp_path / "moved"))
     assert elsewhere.samples.fetch.paths[3] == str(tmp_path / "moved/pictures/3.png")  # type: ignore[attr-defined]
-    assert data.augment is not None
+    assert data.augment is not None and data.turned_share == 0.6
     (tmp_path / "pictures/11.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"1 files that cannot be read: .*pictures/11.png \(empty file\)"):
         module(write(tmp_path), image="path", cache_dir=str(tmp_path)).prepare_data()
@@ -91,7 +91,7 @@ def test_texts(tmp_path: Path, kind: str) -> None:
     batch = next(iter(data.train_dataloader()))
     assert batch.inputs == [f"row {row}, of\nsome words" for row in batch.index.tolist()]
     assert data.show([5]) == ["row 5, of\nsome words"]
-    assert data.augment is None
+    assert data.augment is None and data.turned_share == 0
     assert sum(map(len, data.samples.splits.values())) == ROWS
     assert [data.classes_trained_on(split) for split in ("val", "test")] == [0, 0]
 
