@@ -26,7 +26,6 @@ html_copy_source = False
 html_show_sourcelink = False
 
 myst_heading_anchors = 6
-suppress_warnings = ["misc.highlighting_failure"]
 
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False

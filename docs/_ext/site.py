@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 from docs._ext import api_pages, group_pages, repository_files
+from docs._ext.flowcharts import with_charts
 from docs._ext.public_names import Entry, entries, short_names
 from docs._ext.reading_order import with_menu
 from docs._ext.repository_files import REFERENCE, redirected
@@ -48,11 +49,11 @@ def write_pages(app: Sphinx) -> None:
 
 
 def prepare_page(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Let links of a page to other files lead to the pages that show those, and give the first page its menu."""
+    """Redirect links to files outside ``docs/``, draw the flowcharts, and give the first page its menu."""
     source[0] = with_menu(source[0]) if docname == "index" else source[0]
     path = Path(app.env.doc2path(docname))
     if path.suffix == ".md" and not path.is_relative_to(REFERENCE):
-        source[0] = redirected(source[0], path.parent, path.parent)
+        source[0] = with_charts(redirected(source[0], path.parent, path.parent))
 
 
 def named(text: str) -> Entry | None:
