@@ -56,7 +56,7 @@ def test_every_page_is_in_the_reading_order() -> None:
     listed = re.findall(r"^.+ <(\S+)>$", menu, re.MULTILINE)
     pages = [path.relative_to(DOCS) for path in DOCS.rglob("*.md") if "reference" not in path.parts]
     copies = [f"reference/{name}" for name in repository_files.pages()]
-    names = {str(Path(page).with_suffix("")) for page in [*pages, *copies]} - {"index"}
+    names = {str(name).rpartition(".")[0] for name in (*pages, *copies)} - {"index"}
     assert len(listed) == len(set(listed)) and names == set(listed)
 
 
