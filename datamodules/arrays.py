@@ -39,16 +39,16 @@ DAMAGED = (OSError, ValueError, zipfile.BadZipFile, EOFError, MemoryError)
 class ArraysDataModule(PKDataModule):
     """Arrays from an ``.npz`` or ``.safetensors`` file, or from memory.
 
-    ==============  ========================================================================================
-    ``inputs``      ``(N, ...)``: floats and bools become float32; bytes ``(N, 3, H, W)`` are images and become
-                    float32 in [-1, 1]; other integers, signed or of 8 bits, are left unchanged
-    ``labels``      ``(N,)``, integers of any size and sign, or strings
-    ``split``       ``(N,)``, ``train``, ``val``, ``test`` or 0, 1, 2; without it, classes are split as
-                    :func:`datamodules.split_classes` does (integers in numerical order)
-    ``groups``      ``(N,)``, integers or strings, such as cameras
-    ``queries``     ``(N,)``, bool: whether a sample is a query or else gallery in evaluation
+    ===============  =======================================================================================
+    ``inputs``       ``(N, ...)``: floats and bools become float32; bytes ``(N, 3, H, W)`` are images and become
+                     float32 in [-1, 1]; other integers, signed or of 8 bits, are left unchanged
+    ``labels``       ``(N,)``, integers of any size and sign, or strings
+    ``split``        ``(N,)``, ``train``, ``val``, ``test`` or 0, 1, 2; without it, classes are split as
+                     :func:`datamodules.split_classes` does (integers in numerical order)
+    ``groups``       ``(N,)``, integers or strings, such as cameras
+    ``queries``      ``(N,)``, bool: whether a sample is a query or else gallery in evaluation
     ``class_names``  ``(C,)``: names of the labels 0 to C - 1
-    ==============  ========================================================================================
+    ===============  =======================================================================================
 
     Only ``inputs`` and ``labels`` are required. The arrays are held in memory that workers share; a ``.safetensors``
     file is memory-mapped. Nothing is unpickled: arrays of objects are refused.

@@ -1,24 +1,13 @@
-"""docs/configuration.md lists every option that ships, and its commands compose."""
+"""docs/configuration.md lists every option that ships."""
 
 from __future__ import annotations
 
 import re
-import shlex
-from pathlib import Path
 
-import pytest
-
-from tests.helpers.command_line import command_in
 from tests.helpers.pages import DOCS, page
 
 CONF = DOCS.parent / "conf"
-TEXT, _, COMMANDS = page("configuration.md")
-README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-EXAMPLES = [
-    line.partition("    #")[0].strip()
-    for line in [*COMMANDS, *re.findall(r"^python run.py .*$", README, re.MULTILINE)]
-    if "--" not in line and "resume=" not in line
-]
+TEXT = page("configuration.md")[0]
 
 
 def options(group: str) -> set[str]:
@@ -33,16 +22,3 @@ def test_every_option_is_listed() -> None:
     assert set(rows) == {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra", "__pycache__"}
     for group, row in rows.items():
         assert options(group) <= set(re.findall(r"`(\w+)`", row)), group
-
-
-@pytest.mark.parametrize("line", EXAMPLES)
-def test_its_commands_compose(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    python, script, *words = shlex.split(line.replace("<", "").replace(">", ""), comments=True)
-    assert (python, script) == ("python", "run.py")
-    words = [word.split(",")[0] if "-m" in words and "=" in word else word for word in words if word != "-m"]
-    assert command_in(tmp_path, monkeypatch)(*words, "--cfg", "job") == 0
-    composed = capsys.readouterr().out
-    assert "margin:" in composed
-    assert not any(tmp_path.iterdir())

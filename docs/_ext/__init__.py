@@ -1,0 +1,1 @@
+"""What the site shows besides the hand-written pages: names from Python, groups from yaml, files of the repository."""
