@@ -13,7 +13,7 @@ from tests.helpers.tiny_text import write_model
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ["get_started.md", "triplet_loss.md", *(f"coming_from/{page.name}" for page in DOCS.glob("coming_from/*.md"))]
-PRINTED = re.compile(r"^print\(.*\)  # (.+)$", re.MULTILINE)
+PRINTED = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
 
 
 def program(name: str) -> str:
