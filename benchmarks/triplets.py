@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -56,7 +57,7 @@ def closest_to_three(distances: Tensor, labels: Tensor, of_class: list[bool]) ->
     def hard(pair: tuple[int, int]) -> int:
         """Number of classes among the hard negatives."""
         row = distances[pair[0]]  # (N,)
-        return len(labels[(row <= row[pair[1]]) & (labels != labels[pair[0]])].unique())
+        return len({*labels[(row <= row[pair[1]]) & (labels != labels[pair[0]])].tolist()})
 
     return min(pairs, key=lambda pair: abs(hard(pair) - 3))
 
@@ -115,7 +116,9 @@ def _put(axes: Any, found: Scene, row: int, height: float, text: str) -> None:
 
     x = 0.0 if row == found.anchor else found.distances[row].item()
     axes.plot([x, x], [0, height], color=INK, linewidth=0.8, zorder=1)
-    axes.add_artist(AnnotationBbox(OffsetImage(found.pictures[row], zoom=0.62), (x, height), pad=0.12, zorder=2))
+    axes.add_artist(
+        AnnotationBbox(OffsetImage(np.asarray(found.pictures[row]), zoom=0.62), (x, height), pad=0.12, zorder=2)
+    )
     axes.text(x, height - 0.33, text, ha="center", va="top", fontsize=8.5, color=INK, zorder=3,
               bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.8})  # fmt: skip
 
