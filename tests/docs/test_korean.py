@@ -17,7 +17,7 @@ WORDS = (
     "eighteen nineteen twenty"
 )
 NAMED = {word: str(place) for place, word in enumerate(re.findall(r"\w+", WORDS))}
-NAMED |= {"half": "2", "third": "3", "first": "1", "second": "2", "both": "2", "quarters": "4", "thirtieth": "30"}
+NAMED |= {"half": "2 0.5", "third": "3", "first": "1", "second": "2", "both": "2", "quarters": "4", "thirtieth": "30"}
 NAMED |= {"thirty": "30", "forty": "40", "hundred": "100", "once": "1", "twice": "2", "another": "1", "a": "1"}
 NUMBER = re.compile(r"(?<![\w.])\.?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 
@@ -48,6 +48,7 @@ def targets(page: Path) -> Counter[str]:
             continue
         target = (page.parent / link.partition("#")[0]).resolve() if not link.startswith("#") else page
         found[str(english_of(target) if target in KOREAN else target)] += 1
+    del found[str(english_of(page) if page in KOREAN else page)]  # links from one language to the other
     return found
 
 
@@ -64,7 +65,7 @@ def figures(text: str) -> Counter[str]:
 def differences(english: str, korean: str) -> list[str]:
     """The figures that are missing or added; a Korean numeral may stand for an English word."""
     expected, found = figures(english), figures(korean)
-    words = {NAMED[word] for word in re.findall(r"[a-z]+", english.lower()) if word in NAMED}
+    words = {number for word in re.findall(r"[a-z]+", english.lower()) for number in NAMED.get(word, "").split()}
     added = [number for number in (found - expected).elements() if number not in words]
     return [f"missing {number}" for number in (expected - found).elements()] + [f"added {number}" for number in added]
 
