@@ -1,1 +1,1 @@
-"""What the site shows besides the hand-written pages: names from Python, groups from yaml, files of the repository."""
+"""Generated parts of the site: names from Python, groups from yaml, files of the repository."""

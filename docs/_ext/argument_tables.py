@@ -22,7 +22,7 @@ def arguments_section(docstring: str) -> dict[str, str]:
 
 
 def meanings(target: Callable[..., Any]) -> dict[str, str]:
-    """What each argument of a class means, by its docstring and those of the classes that it inherits from."""
+    """Meaning of each argument of a class, by its docstring and those of the classes that it inherits from."""
     owners = reversed(inspect.getmro(target)) if inspect.isclass(target) else [target]
     documented = [inspect.cleandoc(vars(owner).get("__doc__") or "") for owner in owners if owner is not object]
     return {name: text for docstring in documented for name, text in arguments_section(docstring).items()}

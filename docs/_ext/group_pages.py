@@ -19,7 +19,7 @@ from metric_module.config.arguments import locate
 
 
 def purposes() -> dict[str, str]:
-    """What a group is for, as ``--help`` says it."""
+    """Purpose of each group, as ``--help`` says it."""
     help_text = yaml.safe_load((conf_folder() / "hydra/help/groups.yaml").read_text(encoding="utf-8"))["template"]
     rows = re.findall(r"^([a-z]\w*)  +(\S.*(?:\n {8,}\S.*)*)$", help_text, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in rows}
@@ -31,7 +31,7 @@ def label(group: str, option: str) -> str:
 
 
 def built(place: str, node: Mapping[str, Any]) -> list[str]:
-    """What one node of a yaml file builds, and its arguments."""
+    """Describe the class or function that a node builds, and its arguments."""
     name = node["_target_"]
     if name == "???":
         return [f"``{place}`` builds your own class: ``{place}._target_=my_package.MyClass``.", ""]
