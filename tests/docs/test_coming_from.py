@@ -12,7 +12,11 @@ import torch
 from tests.helpers.tiny_text import write_model
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ["get_started.md", "triplet_loss.md", *(f"coming_from/{page.name}" for page in DOCS.glob("coming_from/*.md"))]
+PAGES = [
+    "get_started.md",
+    "triplet_loss.md",
+    *(f"coming_from/{page.name}" for page in sorted(DOCS.glob("coming_from/*.md"))),
+]
 PRINTED = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
 
 
@@ -31,7 +35,9 @@ def output(text: str) -> list[str]:
     return printed
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.integration if "sentence" in name else []) for name in PAGES]
+)
 def test_it_prints_what_the_comments_say(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if "sentence_transformers" in name:
