@@ -13,7 +13,6 @@ from tests.helpers.pages import page, written
 TEXT, FILES, COMMANDS = page("ten_questions.md")
 OUTPUTS = dict(re.findall(r"```python\n# (\S+)\n(?:(?!```).)*```\n\n```text\n(.*?)```", TEXT, re.DOTALL))
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
-LONG = ("lengths.py", "soft.py", "batches.py", "statistics_only.py")  # they train; the last one a pretrained encoder
 
 
 def test_every_block_is_a_file_with_its_output() -> None:
@@ -30,9 +29,8 @@ def test_there_are_ten_questions_with_what_the_program_reports() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of anchors without a positive, which one block provokes
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.integration if name in LONG else []) for name in OUTPUTS]
-)
+@pytest.mark.integration
+@pytest.mark.parametrize("name", OUTPUTS)
 def test_a_block_prints_what_the_page_says(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
