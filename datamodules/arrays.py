@@ -26,7 +26,6 @@ from datamodules.sampling.splits import SPLITS
 from datamodules.sources.columns import Strings, encode, encode_labels, unlabelled
 from datamodules.sources.vectors import Arrays
 from metric_module.errors import UserError
-from metric_module.preprocessing import ImageInput
 
 NAMES = ("inputs", "labels", "split", "groups", "queries", "class_names")
 KINDS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -100,11 +99,8 @@ class ArraysDataModule(PKDataModule):
             splits = read_splits(_split_names(found["split"]), "split", complete=not self.any_items)
         else:
             splits = self.own_split(labels)
-        source = Arrays(inputs)
-        if self.augment is IMAGE_AUGMENT and not isinstance(source.preprocessing, ImageInput):
-            self.augment = None
         return Samples(
-            fetch=source,
+            fetch=Arrays(inputs),
             labels=labels,
             splits=splits,
             class_names=_class_names(found.get("class_names"), values),

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from datamodules.augmentation.class_symmetries import IMAGE_TURNS, turn_batch
-from datamodules.augmentation.pixels import AugmentFunction
+from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.checks import check_choice
 from datamodules.messages import listed
 from datamodules.resumable import ResumableDataModule
@@ -58,7 +58,8 @@ class PKDataModule(ResumableDataModule):
         seed: Seed of the order of training and of augmentation.
         eval_batch_size: Samples per evaluation batch on each process.
         num_workers: Worker processes of each loader; 0 loads in the main process.
-        augment: Function of inputs and one int64 key per sample, applied on the device while training; None: none.
+        augment: Function of inputs and one int64 key per sample, applied on the device while training; None: none. The
+            default of data modules that read several kinds of inputs is for their images alone.
         class_turns: Probability that all images of a class in a training batch are turned or mirrored alike and form a
             new class, see :func:`datamodules.augmentation.class_symmetries.turn_classes`; square images only. None: 0.6
             for images, 0 for other inputs.
@@ -135,6 +136,9 @@ class PKDataModule(ResumableDataModule):
         samples.check(for_training=not self.any_items)
         if self._trained_as is not None and isinstance(samples.fetch, Source):
             samples.fetch.preprocess_as(self._trained_as)
+        reads = samples.fetch.preprocessing if isinstance(samples.fetch, Source) else None
+        if self.augment is IMAGE_AUGMENT and reads is not None and not isinstance(reads, ImageInput):
+            self.augment = None
         if self.fold is not None and samples.splits:
             samples = samples._replace(splits=self._folded(samples, self.fold))
         return without_duplicates(samples) if self.duplicates == "drop" and not self.any_items else samples

@@ -151,8 +151,6 @@ class HuggingFaceDataModule(PKDataModule):
         feature = next(iter(tables.values())).features[self.input]
         if type(feature).__name__ == "Image":
             return StoredImages(column, self.image_size)
-        if self.augment is IMAGE_AUGMENT:
-            self.augment = None
         return Texts(Strings(column)) if is_text(column.type) else Vectors(column, where)
 
 

@@ -100,8 +100,6 @@ class ManifestDataModule(PKDataModule):
             raise UserError(
                 f"datamodule.array: expected a Parquet file (only it holds lists of numbers), got {self.table}"
             )
-        if self.image is None and self.augment is IMAGE_AUGMENT:
-            self.augment = None
 
     @override
     def load(self) -> Samples:

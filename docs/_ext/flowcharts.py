@@ -61,6 +61,7 @@ def with_charts(text: str) -> str:
     """Replace the flowcharts of a Markdown text by HTML."""
 
     def replaced(block: re.Match[str]) -> str:
+        """The HTML of one flowchart."""
         chart = parse(block[1])
         return drawn(chart, chart.order)
 

@@ -53,6 +53,7 @@ def redirected(text: str, source: Path, place: Path) -> str:
     """
 
     def rewrite(link: re.Match[str]) -> str:
+        """The same target, seen from the page."""
         target = Path(os.path.normpath(source / link[1]))
         name = str(target.relative_to(ROOT)) if target.is_relative_to(ROOT) else ""
         return os.path.relpath(REFERENCE / SHOWN[name] if name in SHOWN else target, place)

@@ -29,7 +29,7 @@ class ProgressBar(TQDMProgressBar):
     @property
     @override
     def sanity_check_description(self) -> str:
-        """What Lightning's sanity check is, where it reads the whole validation set."""
+        """Label of the bar of the sanity check, which may read the whole validation set."""
         return "Before training" if _measures_start(self.trainer) else super().sanity_check_description
 
     @override

