@@ -9,6 +9,7 @@ Shapes: B = batch, D = embedding size, A = rows at once, P = positives of an anc
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -19,13 +20,16 @@ from pytorch_metric_learning import miners as pml_miners
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from benchmarks.gpu_cases import MINERS
 from benchmarks.mining_cases import MARGIN, Work
 from metric_module import TripletCriterion
 from metric_module.distances import Euclidean
-from metric_module.miners import All, BatchHard, DistanceWeighted, SelectingMiner, Semihard, WindowMiner
 
 Run = Callable[[Tensor, Tensor], Tensor]
 """``run(embeddings (B, D), labels (B,))`` gives the loss ``()``."""
+
+NAIVE = ("semihard", "all", "hard", "batch_hard", "easy_positive")
+"""Miners of the naive loop."""
 
 _NAIVE_LIMIT, _OML_LIMIT = 128, 256
 _FLOOR_CELLS = 1 << 26  # of B x B: beyond it the floor too goes block by block
@@ -49,13 +53,7 @@ def build(side: str, work: Work) -> Run:
 
 
 def _ours(work: Work) -> Run:
-    miners: dict[str, Callable[[], WindowMiner | SelectingMiner]] = {
-        "semihard": Semihard,
-        "all": All,
-        "batch_hard": BatchHard,
-        "distance_weighted": DistanceWeighted,
-    }
-    criterion = TripletCriterion(Euclidean(), miners[work.miner](), margin=MARGIN, loss=work.loss, census=False)
+    criterion = TripletCriterion(Euclidean(), MINERS[work.miner](), MARGIN, work.loss, census=work.census)
     return lambda embeddings, labels: criterion(embeddings, labels).loss
 
 
@@ -64,15 +62,18 @@ def _pml(work: Work) -> Run:
     plain = pml_distances.LpDistance(normalize_embeddings=False)
     criterion = pml_losses.TripletMarginLoss(margin=MARGIN, smooth_loss=work.loss == "soft", distance=plain)
     miners: dict[str, Callable[[], Any]] = {
-        "semihard": lambda: pml_miners.TripletMarginMiner(MARGIN, type_of_triplets="semihard", distance=plain),
-        "all": lambda: pml_miners.TripletMarginMiner(MARGIN, type_of_triplets="all", distance=plain),
+        **{
+            kind: partial(pml_miners.TripletMarginMiner, MARGIN, type_of_triplets=kind, distance=plain)
+            for kind in ("semihard", "all", "hard")
+        },
         "batch_hard": lambda: pml_miners.BatchHardMiner(distance=plain),
+        "easy_positive": lambda: pml_miners.BatchEasyHardMiner("easy", "semihard", distance=plain),
         "distance_weighted": lambda: pml_miners.DistanceWeightedMiner(cutoff=0.5, nonzero_loss_cutoff=1.4),
     }
-    if work.loss == "soft":
-        if work.miner != "all":
-            raise UnavailableError("-")
+    if work.loss == "soft" and work.miner == "all":
         return lambda embeddings, labels: criterion(embeddings, labels)
+    if work.loss == "soft" or work.miner not in miners:
+        raise UnavailableError("-")
     miner = miners[work.miner]()
     return lambda embeddings, labels: criterion(embeddings, labels, miner(embeddings, labels))
 
@@ -99,7 +100,7 @@ def _oml(work: Work) -> Run:
 
 def _naive(work: Work) -> Run:
     """Anchor by anchor and positive by positive, as one writes it first."""
-    if work.miner == "distance_weighted":
+    if work.miner not in NAIVE:
         raise UnavailableError("-")
     if work.batch > _NAIVE_LIMIT:
         raise UnavailableError(f"B > {_NAIVE_LIMIT}")
@@ -125,11 +126,17 @@ def _naive_anchor(positives: Tensor, negatives: Tensor, work: Work) -> list[Tens
     """Losses of one anchor's triplets, from its distances ``(P,)`` and ``(N,)``."""
     if work.miner == "batch_hard":
         positives, negatives = positives.max()[None], negatives.min()[None]
+    if work.miner == "easy_positive":
+        positives = positives.min()[None]
     values = []
     for positive in positives:
         chosen = negatives
         if work.miner == "semihard":
             chosen = negatives[(negatives > positive) & (negatives <= positive + MARGIN)]
+        elif work.miner == "hard":
+            chosen = negatives[negatives <= positive]
+        elif work.miner == "easy_positive":
+            chosen = negatives[negatives > positive].sort().values[:1]
         excess = positive + MARGIN - chosen
         values.append(softplus(excess) if work.loss == "soft" else excess.relu())
     return values

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from benchmarks import mining, mining_memory
-from benchmarks.mining import EVEN, met, row
 from benchmarks.mining_cases import CASES, MARGIN, Bars, Case, Work, inputs
 from benchmarks.mining_curve import Point, draw, record, works
 from benchmarks.mining_measure import Measured, check_agreement, interleave
 from benchmarks.mining_memory import Footprint, Settings, footprint
 from benchmarks.mining_sides import SIDES, UnavailableError, build
+from benchmarks.mining_table import CENSUS, EVEN, census_row, met, other_row, row, sides, tables, variants
 from metric_module import TripletCriterion
 from metric_module.distances import Euclidean
 from metric_module.miners import All
@@ -33,6 +33,8 @@ SAME_WORK = [
     Work("all", 32, 16, loss="soft"),
     Work("batch_hard", 32, 16),
     Work("batch_hard", 64, 16, per_class=None),
+    Work("hard", 32, 16),
+    Work("easy_positive", 32, 16),
 ]
 
 
@@ -95,6 +97,7 @@ def test_the_floor_is_the_three_products(monkeypatch: pytest.MonkeyPatch) -> Non
         ("oml", Work("semihard", 32), "-"),
         ("oml", Work("all", 512), "B > 256: too slow"),
         ("pml", Work("semihard", 32, loss="soft"), "-"),
+        ("pml", Work("semihard_nearest", 32), "-"),
     ],
 )
 def test_a_side_says_why_it_cannot(side: str, work: Work, reason: str) -> None:
@@ -140,34 +143,62 @@ def test_sides_take_turns_in_a_rotating_order_and_slow_ones_sit_out() -> None:
 
 
 def measured() -> Measured:
-    seconds = {"ours": [0.003, 0.002], "floor": [0.001, 0.001], "pml": [0.09, 0.06], EVEN: [0.002, 0.002]}
+    seconds = {"ours": [0.003, 0.002], "floor": [0.001, 0.001], "pml": [0.09, 0.06], "oml": [0.006, 0.004]}
+    ours = {EVEN: [0.002, 0.002], CENSUS: [0.0045, 0.003]}
     feet = {"ours": Footprint(50, 1, 1, 1), "pml": Footprint(500, 1, 1, 1), "floor": Footprint(5, 1, 1, 1)}
-    return Measured(seconds, feet, {"oml": "-", "naive": "-"})
+    return Measured({**seconds, **ours}, {**feet, "oml": Footprint(60, 1, 1, 1)}, {"naive": "-"})
 
 
 @pytest.mark.parametrize(
     ("bars", "expected"),
     [
         (Bars(), True),
-        (Bars(floor=2.5, peer=30, share=0.1, megabytes=51, even=1.25), True),
+        (Bars(floor=2.5, peer=30, oml=2, share=0.1, megabytes=51, even=1.25, census=1.5), True),
         (Bars(floor=2.4), False),
         (Bars(peer=31), False),
         (Bars(share=0.09), False),
         (Bars(megabytes=50), False),
         (Bars(even=1.2), False),
+        (Bars(oml=2.1), False),
+        (Bars(census=1.4), False),
     ],
 )
 def test_every_bar_counts(bars: Bars, expected: bool) -> None:
     case = Case("work", Work("semihard", 8), bars)
-    assert met(case, measured()) is expected
-    assert row(case, measured())[-1] == ("yes" if expected else "no")
+    assert met(case, measured()) == ("yes" if expected else "no")
+
+
+def test_each_bar_is_in_its_row_and_each_case_in_its_table() -> None:
+    bars = Bars(floor=2.5, peer=30, oml=2, share=0.1, megabytes=51)
+    case, counted = Case("one", Work("all", 8), bars), Case("other", Work("all", 8), Bars(census=1.5))
+    found = [(case, measured()), (counted, measured())]
+    assert row(*found[0])[3:] == [
+        "2.50",
+        "<= 2.5",
+        "30.0",
+        ">= 30",
+        "50.0 (bar < 51)",
+        "500.0",
+        "0.100 (bar <= 0.1)",
+        "yes",
+    ]
+    assert other_row(*found[0]) == ["one", "5.00", "2.00", ">= 2", "60.0", "-", "-", "-"]
+    assert census_row(*found[1]) == ["other", "2.50", "3.75", "1.50", "<= 1.5", "yes"]
+    assert [line[:6] for line in tables(found).splitlines() if line.startswith("| o")] == ["| one ", "| one ", "| othe"]
+    assert "naive" not in tables(found[1:]) and "with/without" not in tables(found[:1])
+
+
+def test_the_census_is_measured_against_our_side_alone() -> None:
+    case = CASES["census_batch_hard"]
+    assert sides(case) == ("ours",) and variants(case) == {CENSUS: replace(case.work, census=True)}
+    assert "oml" in sides(CASES["uneven"]) and list(variants(CASES["uneven"])) == [EVEN]
 
 
 def test_a_bar_whose_figure_is_missing_is_not_met() -> None:
     alone = replace(measured(), footprints={"ours": Footprint(50, 1, 1, 1)}, notes={"pml": "needs over 8 GB"})
     alone.seconds.pop("pml")
     case = Case("work", Work("semihard", 8), Bars(peer=1))
-    assert not met(case, alone)
+    assert met(case, alone) == "no"
     assert row(case, alone)[5:9] == ["needs over 8 GB", ">= 1", "50.0", "needs over 8 GB"]
 
 
@@ -181,7 +212,10 @@ def test_a_side_beyond_the_memory_limit_is_left_out() -> None:
 def test_the_command_writes_its_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny = {"uneven": replace(CASES["uneven"], title="Uneven", work=Work("semihard", 32, 8, per_class=None))}
+    tiny = {
+        "uneven": replace(CASES["uneven"], title="Uneven", work=Work("semihard", 32, 8, per_class=None)),
+        "census_all": replace(CASES["census_all"], title="Counted", work=Work("all", 32, 8)),
+    }
     monkeypatch.setattr(mining, "CASES", tiny)
     monkeypatch.setattr(mining_memory, "get_context", lambda method: CONTEXT)
     options = ["--repeats", "2", "--threads", "1", "--output", str(tmp_path)]
@@ -193,7 +227,9 @@ def test_the_command_writes_its_table(
     cells = [cell.strip() for cell in first.strip("|").split("|")]
     assert "x the time of K=4, bar <= 2x)" in cells[0]
     assert all(float(cells[place]) > 0 for place in (1, 2, 3, 5)) and float(cells[8]) >= 0
-    assert float(second.split("|")[5]) > 0  # the naive loop
+    assert float(second.split("|")[6]) > 0  # the naive loop
+    (counted,) = (line for line in text.splitlines() if line.startswith("| Counted"))
+    assert all(float(cell) > 0 for cell in counted.split("|")[2:5])
 
 
 def test_the_curve_asks_for_matplotlib_before_it_measures(
