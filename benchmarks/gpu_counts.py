@@ -10,12 +10,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 from torch.optim import Optimizer
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
@@ -67,26 +69,18 @@ def _waits(name: str, args: Sequence[Any]) -> bool:
     return mask or name.startswith(WAITING)
 
 
-class _Reads(TorchFunctionMode):
-    """Counts calls that copy a tensor to the host, each once, whatever operators it calls."""
+def _read(copy: Callable[..., Any], counts: Counts) -> Callable[..., Any]:
+    """Wrap a method that copies a tensor to the host: count its calls, each once, whatever operators it calls."""
 
-    def __init__(self, counts: Counts) -> None:
-        super().__init__()
-        self.counts = counts
-
-    @override
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        before = self.counts.syncs
-        found = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") in READS:
-            self.counts.syncs = before + 1
+    @wraps(copy)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        """Copy and count."""
+        before = counts.syncs
+        found = copy(*args, **kwargs)
+        counts.syncs = before + 1
         return found
+
+    return counted
 
 
 @contextmanager
@@ -110,7 +104,9 @@ def counting(device: str) -> Iterator[Counts]:
             torch.cuda.set_sync_debug_mode("warn")
             stack.callback(torch.cuda.set_sync_debug_mode, "default")
         else:
-            stack.enter_context(_Reads(counts))
+            # Not a TorchFunctionMode: it is off within every function that it handles, so in all of a backward pass.
+            for name in READS:
+                stack.enter_context(patch.object(Tensor, name, _read(getattr(Tensor, name), counts)))
         stack.enter_context(_Operators(counts, waits=device != "cuda"))
         yield counts
     counts.syncs += sum(WARNING in str(warning.message) for warning in caught)

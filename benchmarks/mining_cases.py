@@ -13,6 +13,17 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 MARGIN = 0.2
+MINED = (
+    "semihard",
+    "all",
+    "hard",
+    "batch_hard",
+    "semihard_nearest",
+    "easy_positive",
+    "distance_weighted",
+    "random",
+)
+"""The miners that are measured with and without the census."""
 _LARGEST_CLASS = 40
 
 
@@ -70,16 +81,6 @@ class Case:
 
 
 _SMALL = Bars(peer=1.5)
-_COUNTED = (
-    "semihard",
-    "all",
-    "hard",
-    "batch_hard",
-    "semihard_nearest",
-    "easy_positive",
-    "distance_weighted",
-    "random",
-)
 CASES = {
     "semihard": Case("Semihard, B=1024", Work("semihard", 1024), Bars(floor=1.8, peer=30, share=0.1)),
     "all": Case("All, B=1024", Work("all", 1024), Bars(floor=3.5, peer=25)),
@@ -99,7 +100,7 @@ CASES = {
     "small_soft": Case("All with the soft loss, B=128", Work("all", 128, loss="soft"), _SMALL),
     **{
         f"census_{name}": Case(f"{name.title().replace('_', '')}, B=1024", Work(name, 1024), Bars(census=1.3))
-        for name in _COUNTED
+        for name in MINED
     },
 }
 """The bars, row by row; D=128 and K=4 unless the title says otherwise."""

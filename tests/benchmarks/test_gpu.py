@@ -156,6 +156,33 @@ def test_operators_of_the_backward_pass_are_counted() -> None:
     assert forward.operators == 2 and backward.operators > 2
 
 
+class Gradient(torch.autograd.Function):
+    """Computes its gradient in its forward pass, as the criterion does."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            leaf = weight.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad((leaf * leaf).sum(), leaf)
+        ctx.save_for_backward(gradient)
+        return gradient.max() + gradient.sum().item()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> torch.Tensor:
+        gradient: torch.Tensor = ctx.saved_tensors[0]
+        return gradient * torch.tensor(grad_outputs[0].tolist())
+
+
+def test_operators_inside_a_function_of_autograd_are_counted() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    with counting("cpu") as forward:
+        loss = Gradient.apply(weight)
+    with counting("cpu") as backward:
+        loss.backward()
+    assert forward.operators > 10 and forward.syncs == 1
+    assert backward.operators > 1 and backward.syncs == 1
+
+
 def test_runs_are_compared_to_the_last_digit(tmp_path: Path) -> None:
     for name, step in (("one", 0.0), ("other", 2e-4)):
         (tmp_path / name).mkdir()
