@@ -1,4 +1,4 @@
-"""What ``torch.compile`` gains: encoders and the criterion, forward and backward, compiled and as they are.
+"""Gain of ``torch.compile``: encoders and the criterion, forward and backward, compiled and as they are.
 
     python -m benchmarks.compiled                    # needs a C++ compiler
     python -m benchmarks.compiled --cases criterion_semihard

@@ -48,6 +48,8 @@ def compile_part(model: TripletModule, how: str) -> Any:
         return torch.compile(model, backend="eager")
     if how == "module.compile()":
         model.compile(backend="eager")
+    elif how == "module.criterion.compile()":
+        model.criterion.compile(backend="eager")
     elif how == "module.encoder.compile()":
         model.encoder.compile(backend="aot_eager")
     elif how == "module.encoder = torch.compile(module.encoder)":
@@ -71,7 +73,8 @@ def train(folder: Path, how: str, **settings: Any) -> tuple[dict[str, torch.Tens
         ("module.encoder.compile()", {"encode_chunk_size": 8}, True),
         ("module.encoder = torch.compile(module.encoder)", {}, True),
         ("torch.compile(module)", {}, True),
-        ("module.compile()", {}, False),  # compiles forward, which training does not call
+        ("module.compile()", {}, False),  # compiles forward, which training does not call, and so does the next
+        ("module.criterion.compile()", {}, False),
     ],
 )
 def test_training_is_the_same(tmp_path: Path, how: str, settings: dict[str, Any], compiles: bool) -> None:
