@@ -28,7 +28,7 @@ from benchmarks.gpu_cases import MINERS
 from benchmarks.gpu_counts import Counts, counting
 from benchmarks.mining_cases import MARGIN, MINED, Inputs, Work, inputs
 from metric_module import TripletCriterion, TripletModule
-from metric_module.criterion import blockwise
+from metric_module.criterion import block_size
 from metric_module.distances import Euclidean
 from metric_module.encoders import Encoder
 from metric_module.miners import WindowMiner
@@ -82,7 +82,7 @@ def counted(work: Work, device: str = "cpu") -> Counted:
         lambda embeddings, labels: module.mine((embeddings, labels), work.census).loss,
     ]
     small, data = inputs(Work(work.miner, 64, work.dimension)), inputs(work)
-    with patch.object(blockwise, "MEMORY_BUDGET", _ONE_BLOCK):
+    with patch.object(block_size, "MEMORY_BUDGET", _ONE_BLOCK):
         found = []
         for call in calls:
             _count(call, small, device)

@@ -88,7 +88,7 @@ CASES = {
     "distance_weighted": Case("DistanceWeighted, B=1024", Work("distance_weighted", 1024), Bars(peer=20)),
     "soft": Case("All with the soft loss, B=1024", Work("all", 1024, loss="soft"), Bars(floor=4.5)),
     "k32": Case("Semihard, K=32, B=1024", Work("semihard", 1024, per_class=32), Bars(peer=40)),
-    "uneven": Case("Semihard, uneven classes, B=1024", Work("semihard", 1024, per_class=None), Bars(even=2)),
+    "uneven": Case("Semihard, uneven classes, B=1024", Work("semihard", 1024, per_class=None), Bars(even=3)),
     "b4096": Case("Semihard, B=4096, D=512", Work("semihard", 4096, 512), Bars(floor=1)),
     "b32768": Case("Semihard, B=32768", Work("semihard", 32768), Bars(floor=1.6, megabytes=700)),
     "small_semihard": Case("Semihard, B=128", Work("semihard", 128), _SMALL),

@@ -20,12 +20,22 @@ def check_embeddings(name: str, embeddings: Tensor, width: int | None = None) ->
     Raises:
         UserError: If the shape or the type is wrong, or a value is NaN or infinite.
     """
+    check_rows(name, embeddings, width)
+    check_finite(name, embeddings)
+
+
+def check_rows(name: str, embeddings: Tensor, width: int | None = None) -> None:
+    """Accept floating point rows ``(N, D)``, whatever their values; see :func:`check_embeddings`."""
     expected = f"[N, {'D' if width is None else width}]"
     if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or width not in {None, embeddings.shape[1]}:
         got = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
         raise UserError(f"{name}: expected a tensor of shape {expected}, got {got}")
     if not embeddings.is_floating_point():
         raise UserError(f"{name}: expected floating point numbers, got {embeddings.dtype}")
+
+
+def check_finite(name: str, embeddings: Tensor) -> None:
+    """Accept finite rows ``(N, D)``; see :func:`check_embeddings`. The host waits for the device."""
     bad = nonfinite_rows(embeddings.detach())
     if len(bad):
         raise UserError(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -100,14 +103,34 @@ def window_limit(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).max / 8
 
 
-def out_of_reach(values: Tensor, allowed: Tensor, sign: int = 1) -> Tensor:
-    """Add twice :func:`window_limit` to every value that is not allowed, or subtract it.
+def rows_of(values: Tensor, rows: slice) -> Tensor:
+    """Return some rows of ``(B, ...)``; the tensor itself if these are all, which saves an operator."""
+    return values if rows == slice(0, len(values)) else values[rows]
 
-    Equivalent to filling with a huge number under a mask, which takes ten times as long on CPUs.
+
+def sort_rows(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort each row of ``(A, M)``: values in ascending order, and their columns; of equal values the first comes first.
+
+    On CPUs NumPy sorts integers many times faster than torch sorts floats. The bits of a float32 order like its value,
+    once those of negative ones are flipped; with the column in the lower half of an int64 they need no indices.
 
     Args:
-        values: Finite floating point, any shape.
-        allowed: Bool, the same shape.
-        sign: 1 adds, -1 subtracts.
+        values: Floating point, without gradient.
+
+    Example:
+        >>> sort_rows(torch.tensor([[2.0, -1.0, 0.5, -1.0]]))
+        (tensor([[-1.0000, -1.0000,  0.5000,  2.0000]]), tensor([[1, 3, 2, 0]]))
     """
-    return torch.add(values, (~allowed).to(values.dtype), alpha=sign * 2 * window_limit(values.dtype))
+    if values.device.type != "cpu" or values.dtype != torch.float32 or sys.byteorder != "little":
+        return values.sort(dim=1, stable=True)
+    keys = np.empty(values.shape, np.int64)
+    column, bits = np.moveaxis(keys.view(np.int32).reshape(*values.shape, 2), -1, 0)  # views of the halves, (A, M)
+    column[:] = np.arange(values.shape[1], dtype=np.int32)
+    bits[:] = _flipped(np.from_dlpack(values.contiguous()).view(np.int32))
+    keys.sort(axis=1)
+    return torch.from_numpy(_flipped(bits).view(np.float32)), torch.from_numpy(column.astype(np.int64))
+
+
+def _flipped(bits: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Flip all bits but the sign of negative integers; its own inverse."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)

@@ -19,7 +19,7 @@ from metric_module.criterion import CriterionOutput, TripletCriterion
 from metric_module.criterion.census import shares
 from metric_module.criterion.inputs import MiningInput
 from metric_module.datamodule_facts import DataModuleFacts
-from metric_module.distributed import shard, sum_over_ranks
+from metric_module.distributed import shard, sum_over_ranks, world_size
 from metric_module.embedding_module import EmbeddingModule
 from metric_module.encoders.base import Encoder, embed
 from metric_module.encoders.batch_norm import refuse_batch_norm, warn_of_local_statistics
@@ -111,6 +111,7 @@ class TripletModule(EmbeddingModule):
         self.both_ways = both_ways
         self.health: Health | None = None
         self._is_first = True
+        self._to_check: list[tuple[Tensor, Tensor, str]] = []
         self._optimizer = optimizer or partial(AdamW, lr=1e-3)
         self._scheduler = scheduler
 
@@ -164,7 +165,14 @@ class TripletModule(EmbeddingModule):
             UserError: If the batch has the wrong form, or an embedding of any process is not finite.
         """
         whole = self._pairs(check_pair_batch(batch)) if isinstance(batch, PairBatch) else self._samples(batch)
-        output = self.criterion.mine(whole.given, census)
+        try:
+            output = self.criterion.mine(whole.given, census)
+        except UserError:
+            for check in self._to_check:
+                self._refuse_nonfinite(*check)
+            raise
+        finally:
+            self._to_check.clear()
         self.health = health(self.criterion, output, whole.embeddings)
         if self._is_first and self.memory is None and int(output.census.lone_anchors) > int(output.census.anchors) == 0:
             rank_zero_warn(
@@ -197,9 +205,16 @@ class TripletModule(EmbeddingModule):
         if not embeddings.is_floating_point():
             name = type(self.encoder).__name__
             raise UserError(f"{name}: expected floating point embeddings, got {embeddings.dtype}")
+        if world_size() > 1 or self.memory is not None:  # before other processes wait, or the memory takes them up
+            self._refuse_nonfinite(embeddings, ids, names)
+        else:  # found with the loss, so that the host waits for the device once
+            self._to_check.append((embeddings, ids, names))
+        return embeddings
+
+    def _refuse_nonfinite(self, embeddings: Tensor, ids: Tensor, names: str) -> None:
+        """Stop all processes if any has embeddings ``(B, D)`` with NaN or infinity, and name their ids."""
         bad = nonfinite_rows(embeddings.detach())
         self._refuse(ids[bad[bad < len(ids)]], len(embeddings), embeddings.dtype, names)
-        return embeddings
 
     @override
     def loss_of_set(self, samples: Gathered) -> Tensor:

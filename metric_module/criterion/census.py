@@ -60,19 +60,25 @@ class BlockCensus(NamedTuple):
     sum_d_an: Tensor
 
 
-def block_census(block: Negatives, margin: float) -> BlockCensus:
+def block_census(negatives: Negatives, margin: float) -> BlockCensus:
     """Count the triplets of each category, and sum the distances of pairs, over anchors with pairs of both kinds."""
-    usable = block.slots.valid & (block.number > 0)[:, None]  # (A, K)
+    block, number, counter = negatives
+    usable = block.slots.valid & (number > 0)[:, None]  # (A, K)
     paired = usable.any(dim=1)  # (A,)
-    hard, within = whole(block.counter.at_most(block.d_ap)), whole(block.counter.at_most(block.d_ap + margin))
-    triplets = whole(block.number * usable.sum(dim=1))
-    near = block.values.where(block.values <= window_limit(block.values.dtype), 0)  # (A, M)
+    hard, within = whole(counter.at_most(block.d_ap)), whole(counter.at_most(block.d_ap + margin))
+    triplets = whole(number[:, None] * usable)
+    inside = torch.le(block.values, window_limit(block.values.dtype), out=torch.empty_like(block.values))  # (A, M)
     return BlockCensus(
         easy=triplets - within,
         semihard=within - hard,
         hard=hard,
         positive_pairs=usable.sum(),
-        negative_pairs=whole(block.number[paired]),
-        sum_d_ap=torch.where(usable, block.d_ap, 0).sum(dtype=torch.float64),
-        sum_d_an=near[paired].sum(dtype=torch.float64),
+        negative_pairs=whole(number * paired),
+        sum_d_ap=block.d_ap.where(usable, 0).sum(dtype=torch.float64),
+        sum_d_an=(inside.mul_(block.distances).sum(dim=1) * paired).sum(dtype=torch.float64),
     )
+
+
+def selected_in_window(census: BlockCensus, categories: frozenset[str]) -> Tensor:
+    """Number of triplets in some categories, int64 ``()``."""
+    return torch.stack([getattr(census, category) for category in sorted(categories)]).sum()

@@ -10,21 +10,21 @@ Shapes: A = anchors in the block, M = references, K = largest number of positive
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from metric_module.miners.positives import Slots, most_first
+from metric_module.functional import sort_rows
+from metric_module.miners.positives import Slots
 
-SORT_FROM = 40
+SORT_FROM = 24
 """Mean number of positives per anchor above which one sort costs less than one pass for each slot."""
-
-TILE = 1 << 18
-"""Number of distances that each thread processes at once; several tensors of this size fit in the cache of a core."""
 
 
 class Span(NamedTuple):
@@ -62,10 +62,9 @@ class Counter(ABC):
 
 def counter_of(values: Tensor, slots: Slots) -> Counter:
     """Choose the faster counter for a block ``(A, M)`` with these positives."""
-    number = slots.valid.sum(dim=1)  # (A,)
-    if int(number.sum()) > SORT_FROM * len(number):
+    if slots.number.sum() > SORT_FROM * len(slots.number):
         return SortedCounter(values)
-    return SlotCounter(values, number)
+    return SlotCounter(values, slots)
 
 
 class SlotCounter(Counter):
@@ -73,83 +72,63 @@ class SlotCounter(Counter):
 
     Args:
         values: See :class:`Counter`.
-        number: Number of filled slots of each anchor, int64 ``(A,)``.
+        slots: The positives of the anchors.
     """
 
-    def __init__(self, values: Tensor, number: Tensor) -> None:
+    def __init__(self, values: Tensor, slots: Slots) -> None:
         super().__init__(values)
-        # Sorted by number of positives, descending: the anchors that fill a slot are then the first rows of a tile.
-        self.order = most_first(number)  # (A,)
-        number = number if self.order is None else number.index_select(0, self.order)
-        self.height = max(1, TILE * torch.get_num_threads() // max(1, values.shape[1]))
-        starts = range(0, len(values), self.height)
-        self.tiles = [slice(start, min(start + self.height, len(values))) for start in starts]
-        # For each tile, ranges of slots, and how many of its first rows fill them.
-        self.filled = [_filled(number[tile]) for tile in self.tiles]
+        # Sorted by number of positives, descending: the anchors that fill a slot are then the first rows.
+        number = slots.number
+        self.order: Tensor | None = None
+        self.rows = values  # (A, M)
+        if np.any(number[1:] > number[:-1]):
+            number = np.sort(number)[::-1]
+            self.order = slots.valid.sum(dim=1).argsort(descending=True, stable=True)  # (A,)
+            self.rows = values.index_select(0, self.order)  # (A, M)
+        self.filled = filled_slots(number)
 
     @override
     def at_most(self, edge: Tensor) -> Tensor:
         """Count the values at or below each edge, ``(A, K) -> (A, K)``."""
-        edge = self._by_slot(edge)  # (K, A, 1)
-        count = torch.zeros_like(edge[..., 0])  # (K, A)
-        for tile, filled in zip(self.tiles, self.filled, strict=True):
-            values = self.values[tile] if self.order is None else self.values.index_select(0, self.order[tile])
-            scratch = torch.empty_like(values)
-            for slots, rows in filled:
-                part = (slots, slice(tile.start, tile.start + rows))
-                for upper, counts in zip(edge[part].unbind(), count[part].unbind(), strict=True):  # (rows, 1), (rows,)
-                    inside = torch.le(values[:rows], upper, out=scratch[:rows])  # (rows, M)
-                    torch.sum(inside, dim=1, out=counts)
+        edge = self._by_slot(edge)  # (K, A)
+        count = torch.zeros_like(edge)  # (K, A)
+        count_slots(self.rows, edge, self.filled, count, torch.empty_like(self.rows))
         return self._by_anchor(count)
 
     @override
     def between(self, low: Tensor | None, high: Tensor) -> Span:
         """Count the negatives above ``low`` and at or below ``high``."""
-        high, low = self._by_slot(high), None if low is None else self._by_slot(low)  # (K, A, 1)
-        count, cover = torch.zeros_like(high[..., 0]), torch.empty_like(self.values)  # (K, A), (A, M)
-        total = torch.empty_like(cover[:, 0])  # (A,)
-        # One set of scratch tensors for all tiles, because allocating them costs more than the computation.
-        scratch = [torch.empty_like(self.values[: self.height]) for _ in range(2 if self.order is None else 4)]
-        for tile, filled in zip(self.tiles, self.filled, strict=True):
-            inside_all, below_all, *ordered = (buffer[: tile.stop - tile.start] for buffer in scratch)
-            values, covers = self.values[tile], cover[tile]
-            if self.order is not None:
-                values, covers = torch.index_select(self.values, 0, self.order[tile], out=ordered[0]), ordered[1]
-            for slots, rows in filled:
-                inside, below, row_covers = inside_all[:rows], below_all[:rows], covers[:rows]
-                row_values, part = values[:rows], (slots, slice(tile.start, tile.start + rows))
-                lows = () if low is None else low[part].unbind()
-                counts = count[part].unbind()
-                for slot, edge in enumerate(high[part].unbind()):  # (rows, 1)
-                    torch.le(row_values, edge, out=inside)  # (rows, M)
-                    if lows:
-                        inside.sub_(torch.le(row_values, lows[slot], out=below))
-                    torch.sum(inside, dim=1, out=counts[slot])
-                    if slots.start + slot:
-                        row_covers.sub_(inside)
-                    else:  # the first slot: the memory is not initialized
-                        torch.neg(inside, out=row_covers)
-            covers[filled[0][1] if filled else 0 :].zero_()  # anchors without a positive
-            sums = torch.mul(covers, values, out=inside_all).sum(dim=1)  # (rows,)
-            if self.order is None:
-                total[tile] = sums
-            else:
-                cover.index_copy_(0, self.order[tile], covers)
-                total.index_copy_(0, self.order[tile], sums)
+        high, low = self._by_slot(high), None if low is None else self._by_slot(low)  # (K, A)
+        count, cover = torch.zeros_like(high), torch.zeros_like(self.rows)  # (K, A), (A, M)
+        scratch = [torch.empty_like(cover) for _ in range(1 if low is None else 2)]
+        cover_slots(self.rows, low, high, self.filled, count, cover, scratch, fresh=True)
+        total = torch.mul(cover, self.rows, out=scratch[0]).sum(dim=1)  # (A,)
+        if self.order is not None:
+            cover = torch.index_copy(torch.empty_like(cover), 0, self.order, cover)
+            total = torch.index_copy(torch.empty_like(total), 0, self.order, total)
         return Span(self._by_anchor(count), cover, total)
 
     def _by_slot(self, edge: Tensor) -> Tensor:
-        """Transpose edges ``(A, K)`` to ``(K, A, 1)``, in the order of the rows."""
-        return (edge if self.order is None else edge.index_select(0, self.order)).T.contiguous()[..., None]
+        """Transpose edges ``(A, K)`` to ``(K, A)``, in the order of the rows."""
+        return (edge if self.order is None else edge.index_select(0, self.order)).T
 
     def _by_anchor(self, count: Tensor) -> Tensor:
         """Transpose counts ``(K, A)`` to ``(A, K)``, in the order of the anchors."""
         return count.T if self.order is None else torch.empty_like(count.T).index_copy_(0, self.order, count.T)
 
 
-def _filled(number: Tensor) -> list[tuple[slice, int]]:
-    """Return ranges of slots that are filled by the same number of anchors, each with this number."""
-    filled: list[int] = (len(number) - number.bincount().cumsum(0))[:-1].tolist()  # anchors that fill slot 0, 1, ...
+def filled_slots(number: npt.NDArray[np.int64]) -> list[tuple[slice, int]]:
+    """Return ranges of slots that are filled by the same number of anchors, each with this number.
+
+    Args:
+        number: Number of filled slots of each anchor, descending, ``(A,)``.
+
+    Example:
+        >>> filled_slots(np.array([3, 1, 0]))
+        [(slice(0, 1, None), 2), (slice(1, 3, None), 1)]
+    """
+    width = int(number.max(initial=0))
+    filled: list[int] = np.searchsorted(-number, -np.arange(width)).tolist()  # anchors that fill slot 0, 1, ...
     spans, start = [], 0
     for rows, slots in groupby(filled):
         stop = start + len(list(slots))
@@ -158,13 +137,87 @@ def _filled(number: Tensor) -> list[tuple[slice, int]]:
     return spans
 
 
+def count_slots(
+    values: Tensor, edge: Tensor, filled: list[tuple[slice, int]], count: Tensor, scratch: Tensor, dim: int = 1
+) -> None:
+    """Add to ``count`` the number of values at or below each edge.
+
+    Args:
+        values: Distances; the anchors are the rows ``(A, M)``, or for ``dim=0`` the columns ``(M, A)``.
+        edge: An edge for each slot and anchor, ``(K, A)``.
+        filled: The slots that are filled, by the first anchors; see :func:`filled_slots`.
+        count: Floating point ``(K, A)``.
+        scratch: Overwritten, in the shape of ``values``.
+        dim: Dimension of the references.
+    """
+    for slots, anchors in filled:
+        part, inside = (first_rows(whole, anchors, 1 - dim) for whole in (values, scratch))
+        for upper, number in zip(_edges(edge, slots, anchors, dim), _of(count, slots, anchors), strict=True):
+            number.add_(torch.le(part, upper, out=inside).sum(dim=dim))
+
+
+def cover_slots(
+    values: Tensor,
+    low: Tensor | None,
+    high: Tensor,
+    filled: list[tuple[slice, int]],
+    count: Tensor,
+    cover: Tensor,
+    scratch: Sequence[Tensor],
+    dim: int = 1,
+    *,
+    fresh: bool = False,
+) -> None:
+    """Add to ``count`` the number of values in each interval, and subtract 1 from ``cover`` for each of them.
+
+    Args:
+        values: Distances; the anchors are the rows ``(A, M)``, or for ``dim=0`` the columns ``(M, A)``.
+        low: Lower edge for each slot and anchor, ``(K, A)``, exclusive and not above the upper one; None: unbounded.
+        high: Upper edge, inclusive, ``(K, A)``.
+        filled: The slots that are filled, by the first anchors; see :func:`filled_slots`.
+        count: Floating point ``(K, A)``.
+        cover: In the shape of ``values``.
+        scratch: Two tensors of this shape, or one if there are no lower edges; overwritten.
+        dim: Dimension of the references.
+        fresh: Whether ``count`` is still zero.
+    """
+    for slots, anchors in filled:
+        part, covers, inside, *below = (first_rows(whole, anchors, 1 - dim) for whole in (values, cover, *scratch))
+        lowers = () if low is None else _edges(low, slots, anchors, dim)
+        uppers, counts = _edges(high, slots, anchors, dim), _of(count, slots, anchors)
+        for slot, (upper, number) in enumerate(zip(uppers, counts, strict=True)):
+            torch.le(part, upper, out=inside)
+            if lowers:
+                inside.sub_(torch.le(part, lowers[slot], out=below[0]))
+            if fresh:
+                torch.sum(inside, dim=dim, out=number)
+            else:
+                number.add_(inside.sum(dim=dim))
+            covers.sub_(inside)
+
+
+def _edges(edge: Tensor, slots: slice, anchors: int, dim: int) -> tuple[Tensor, ...]:
+    """Edges of some slots, each to be compared with distances whose references are in dimension ``dim``."""
+    return _of(edge.unsqueeze(dim + 1), slots, anchors, 2 - dim)
+
+
+def _of(values: Tensor, slots: slice, anchors: int, dim: int = 1) -> tuple[Tensor, ...]:
+    """Values ``(K, ...)`` of some slots, of the first anchors."""
+    part = values if slots == slice(0, len(values)) else values[slots]
+    return first_rows(part, anchors, dim).unbind()
+
+
+def first_rows(values: Tensor, number: int, dim: int) -> Tensor:
+    """Return the first rows, or with ``dim=1`` columns; the tensor itself if these are all."""
+    return values if number == values.shape[dim] else values.narrow(dim, 0, number)
+
+
 class SortedCounter(Counter):
     """Counter that sorts the references of each anchor once, and finds every edge by binary search."""
 
     def __init__(self, values: Tensor) -> None:
         super().__init__(values)
-        self.order = _argsort(values)  # (A, M)
-        self.ascending = values.gather(1, self.order)  # (A, M)
+        self.ascending, self.order = sort_rows(values)  # (A, M), (A, M)
 
     @override
     def at_most(self, edge: Tensor) -> Tensor:
@@ -188,13 +241,3 @@ class SortedCounter(Counter):
 
     def _place(self, edge: Tensor) -> Tensor:
         return torch.searchsorted(self.ascending, edge.contiguous(), right=True)
-
-
-def _argsort(values: Tensor) -> Tensor:
-    """Columns of each row in ascending order of value, int64 ``(A, M)``; equal values in any order.
-
-    NumPy sorts a row several times faster than torch, with vector instructions; torch sorts rows in parallel.
-    """
-    if values.device.type == "cpu" and torch.get_num_threads() < 5:
-        return torch.from_numpy(np.argsort(values.numpy(), axis=1))
-    return values.argsort(dim=1)

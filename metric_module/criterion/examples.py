@@ -149,7 +149,8 @@ class ExampleBlock(NamedTuple):
 
     def mine_window(self, miner: WindowMiner) -> Choices:
         """Every negative in the window of every positive, for the first positives of each anchor."""
-        column, valid = (part[:, :SLOTS] for part in positive_slots(self.masks.positive))  # (A, K), (A, K)
+        column, valid, _ = positive_slots(self.masks.positive)
+        column, valid = column[:, :SLOTS], valid[:, :SLOTS]  # (A, K), (A, K)
         d_ap = torch.where(valid, self.distances.gather(1, column), -torch.inf)  # (A, K)
         window = miner.window(d_ap, self.margin)
         low, high = (torch.as_tensor(edge, dtype=d_ap.dtype, device=d_ap.device).expand_as(d_ap) for edge in window)

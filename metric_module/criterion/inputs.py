@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metric_module.checks import check_embeddings, check_labels
+from metric_module.checks import check_labels, check_rows
 from metric_module.errors import UserError
 
 
@@ -43,6 +43,8 @@ class MiningInput(NamedTuple):
 def check_input(given: MiningInput) -> MiningInput:
     """Accept input whose fields have the right types and fit together.
 
+    Whether embeddings are finite is found with the loss: :func:`metric_module.criterion.finite.check_loss_is_finite`.
+
     Args:
         given: The arguments of :meth:`metric_module.TripletCriterion.forward`.
 
@@ -50,12 +52,12 @@ def check_input(given: MiningInput) -> MiningInput:
         The same input with labels and ids as int64.
 
     Raises:
-        UserError: If a field has the wrong shape or type, does not fit another, or holds a NaN or an infinity.
+        UserError: If a field has the wrong shape or type, or does not fit another.
     """
-    check_embeddings("embeddings", given.embeddings)
+    check_rows("embeddings", given.embeddings)
     rows = columns = len(given.embeddings)
     if given.reference is not None:
-        check_embeddings("reference", given.reference, width=given.embeddings.shape[1])
+        check_rows("reference", given.reference, width=given.embeddings.shape[1])
         columns = len(given.reference)
         if given.reference_labels is None and given.positives is None:
             raise UserError("reference_labels: expected integers of shape [M] together with reference, got None")

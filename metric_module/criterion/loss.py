@@ -6,6 +6,7 @@ Shapes: T = triplets.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -13,6 +14,22 @@ from torch.nn.functional import logsigmoid
 from metric_module.errors import UserError
 
 LOSSES = ("hinge", "soft")
+
+
+class LossSettings(NamedTuple):
+    """What is summed and counted in every block of a batch.
+
+    Attributes:
+        margin: In units of the distance.
+        loss: ``"hinge"`` or ``"soft"``.
+        census: Whether to count the triplets of each category.
+        counted: Whether to count the triplets of a window, which may cost a pass.
+    """
+
+    margin: float
+    loss: str
+    census: bool
+    counted: bool
 
 
 def triplet_loss(d_ap: Tensor, d_an: Tensor, margin: float, loss: str = "hinge") -> Tensor:

@@ -9,12 +9,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from metric_module.criterion.blockwise import BlockResult
-from metric_module.criterion.census import block_census
+from metric_module.criterion.census import BlockCensus, block_census, selected_in_window
+from metric_module.criterion.counts import counter_of
+from metric_module.criterion.loss import LossSettings
 from metric_module.criterion.pairing import PairRule
-from metric_module.criterion.selected_sum import selected_sum
-from metric_module.criterion.window_sum import Negatives, prepare, window_sum
+from metric_module.criterion.selected_sum import from_miner, from_padded, selected_sum
+from metric_module.criterion.totals import BlockResult
+from metric_module.criterion.window_sum import Negatives, window_sum
 from metric_module.miners import SelectingMiner, Uniform, WindowMiner
+from metric_module.miners.base import PaddedMiner
+from metric_module.miners.positives import Candidates, Pairs, candidates
 
 
 class LossBlock(NamedTuple):
@@ -25,36 +29,48 @@ class LossBlock(NamedTuple):
         rule: Decides about the pairs of all anchors.
         rows: The anchors of the block.
         uniform: Random numbers for the anchors of the block.
-        margin: In units of the distance.
-        loss: ``"hinge"`` or ``"soft"``.
+        settings: What is summed and counted.
         gradient: Whether to compute the gradient.
-        census: Whether to count the triplets of each category.
-        counted: Whether to count the triplets of a window, which may cost a pass.
+        by_pair: Whether a selecting miner's gradient is that of its pairs alone.
     """
 
     distances: Tensor
     rule: PairRule
     rows: slice
     uniform: Uniform
-    margin: float
-    loss: str
+    settings: LossSettings
     gradient: bool
-    census: bool
-    counted: bool
+    by_pair: bool
 
     def mine_window(self, miner: WindowMiner) -> BlockResult:
         """Sum the loss of all triplets in the window."""
-        block = self._negatives()
-        found = window_sum(block, miner, self.margin, self.loss, gradient=self.gradient, count=self.counted)
-        anchors = (block.slots.valid.any(dim=1) & (block.number > 0)).sum()
-        return BlockResult(found, anchors, block_census(block, self.margin) if self.census else None)
+        margin, loss, _, counted = self.settings
+        block, pairs = self._prepare()
+        negatives = Negatives(block, pairs.negatives, counter_of(block.values, block.slots))
+        census = self._census(negatives)
+        count = counted and (census is None or miner.categories is None)
+        found = window_sum(negatives, miner, margin, loss, gradient=self.gradient, count=count)
+        if census is not None and miner.categories is not None:
+            found = found._replace(selected=selected_in_window(census, miner.categories))
+        return BlockResult(found, self.rule.usable(self.rows, pairs), census)
 
     def mine_selection(self, miner: SelectingMiner) -> BlockResult:
         """Sum the loss of the selected triplets."""
-        masks = self.rule.masks(self.rows)
-        found = selected_sum(self.distances, masks, miner, self.uniform, self.margin, self.loss, gradient=self.gradient)
-        anchors = self.rule.usable(self.rows, masks).sum()
-        return BlockResult(found, anchors, block_census(self._negatives(), self.margin) if self.census else None)
+        margin, loss, with_census, _ = self.settings
+        block, pairs = self._prepare()
+        if isinstance(miner, PaddedMiner) and type(miner).select is PaddedMiner.select:
+            triplets = from_padded(miner.padded(block, margin, self.uniform))
+        else:
+            triplets = from_miner(self.distances, self.rule.masks(self.rows), miner, self.uniform, margin)
+        found = selected_sum(self.distances, triplets, margin, loss, gradient=self.gradient, by_pair=self.by_pair)
+        census = None
+        if with_census:
+            census = self._census(Negatives(block, pairs.negatives, counter_of(block.values, block.slots)))
+        return BlockResult(found, self.rule.usable(self.rows, pairs), census)
 
-    def _negatives(self) -> Negatives:
-        return prepare(self.distances, self.rule.pairs(self.rows, self.distances.dtype))
+    def _census(self, negatives: Negatives) -> BlockCensus | None:
+        return block_census(negatives, self.settings.margin) if self.settings.census else None
+
+    def _prepare(self) -> tuple[Candidates, Pairs]:
+        pairs = self.rule.pairs(self.rows, self.distances.dtype)
+        return candidates(self.distances, pairs.slots, pairs.barred), pairs

@@ -6,14 +6,16 @@ Shapes: B = anchors, A = anchors in the block, M = references, K = most positive
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from metric_module.criterion.classes import Classes, own_classes, reference_classes
 from metric_module.criterion.inputs import MiningInput
-from metric_module.miners.positives import PairMasks, Pairs, Slots, dense_codes, equal, most_first, positive_slots
+from metric_module.functional import rows_of
+from metric_module.miners.positives import PairMasks, Pairs, Slots, equal, positive_slots
 
 
 def pair_rule(given: MiningInput, *, sort: bool = False) -> PairRule:
@@ -27,10 +29,14 @@ def pair_rule(given: MiningInput, *, sort: bool = False) -> PairRule:
     reference_ids = given.ids if own else given.reference_ids
     if given.positives is not None:
         return MaskPairs(given.positives, given.negatives, given.ids, reference_ids, own)
-    reference_labels = given.labels if own else given.reference_labels
     assert given.labels is not None  # the input was checked
-    assert reference_labels is not None
-    return LabelPairs(given.labels, reference_labels, given.negatives, given.ids, reference_ids, own, sort)
+    sort = sort and own and given.negatives is None
+    if own:
+        classes = own_classes(given.labels, sort=sort)
+    else:
+        assert given.reference_labels is not None  # the input was checked
+        classes = reference_classes(given.labels, given.reference_labels)
+    return LabelPairs(classes, given.negatives, given.ids, reference_ids, own)
 
 
 class PairRule(ABC):
@@ -58,7 +64,12 @@ class PairRule(ABC):
         self.ids: Tensor | None = None
         self.reference_ids: Tensor | None = None
         if ids is not None and reference_ids is not None:
-            self.ids, self.reference_ids = (self.ordered(codes) for codes in dense_codes(ids, reference_ids))
+            classes = reference_classes(ids, reference_ids)
+            self.ids, self.reference_ids = self.ordered(classes.code), self.ordered(classes.reference_code)
+
+    def read(self, unsure: Tensor | None) -> bool:
+        """Read a bool ``()`` from the device, and in the same go whatever the rule still needs; None is False."""
+        return unsure is not None and bool(unsure)
 
     def ordered(self, values: Tensor) -> Tensor:
         """Bring values of the anchors, ``(B, ...)``, into :attr:`order`; differentiable."""
@@ -72,6 +83,10 @@ class PairRule(ABC):
     def related(self, rows: slice) -> Tensor:
         """Which references belong to the anchors in ``rows``, the anchor itself included: a new bool ``(A, M)``."""
 
+    def usable(self, rows: slice, pairs: Pairs) -> Tensor:
+        """Number of anchors in ``rows`` with a positive and a negative, from their pairs: int64 ``()``."""
+        return (pairs.slots.valid.any(dim=1) & (pairs.negatives > 0)).sum()
+
     def masks(self, rows: slice) -> PairMasks:
         """Masks of the positives and negatives of the anchors in ``rows``."""
         positive = self.related(rows)  # (A, M)
@@ -84,96 +99,105 @@ class PairRule(ABC):
             positive, negative = positive & other, negative & other
         return PairMasks(positive, negative)
 
-    def usable(self, rows: slice, masks: PairMasks) -> Tensor:
-        """Which anchors in ``rows`` have a positive and a negative, from their masks: bool ``(A,)``."""
-        return masks.positive.any(dim=1) & masks.negative.any(dim=1)
-
 
 class LabelPairs(PairRule):
     """Pairs by class.
 
     Args:
-        labels: Class of each anchor, int64 ``(B,)``.
-        reference_labels: Class of each reference, int64 ``(M,)``.
+        classes: Classes of anchors and references.
         negatives: Bool mask ``(B, M)``: which references of other classes are negatives. None: all.
         ids: See :class:`PairRule`.
         reference_ids: See :class:`PairRule`.
         own: See :class:`PairRule`.
-        sort: Whether to put large classes first, which is faster for classes of uneven size.
     """
 
     def __init__(
         self,
-        labels: Tensor,
-        reference_labels: Tensor,
+        classes: Classes,
         negatives: Tensor | None,
         ids: Tensor | None,
         reference_ids: Tensor | None,
         own: bool,
-        sort: bool = False,
     ) -> None:
-        codes, reference_codes = dense_codes(labels, None if own else reference_labels)
-        number = reference_codes.long().bincount()  # (C,), references in each class
-        if not own:
-            number = torch.cat([number, number.new_zeros(len(labels))])  # classes that no reference has
-        size = number.index_select(0, codes.long())  # (B,)
-        order = most_first(size) if sort and own and negatives is None else None
-        super().__init__(negatives, ids, reference_ids, own, order)
-        self.size, self.codes, self.reference_codes = (self.ordered(part) for part in (size, codes, reference_codes))
+        super().__init__(negatives, ids, reference_ids, own, classes.order)
+        self.classes = classes
 
-    @cached_property
-    def _spans(self) -> tuple[Tensor, Tensor]:
-        """References sorted by class, ``(M,)``, and the start of each anchor's class among them, ``(B,)``."""
-        order = self.reference_codes.argsort(stable=True)  # (M,)
-        return order, torch.searchsorted(self.reference_codes.index_select(0, order), self.codes)
+    @override
+    def read(self, unsure: Tensor | None) -> bool:
+        """Read the sizes of the classes, if they were not read yet, and whether distances are unsure."""
+        return self.classes.read(unsure)
 
-    @cached_property
-    def _place(self) -> Tensor:
-        """Position of each anchor in the span of its class, ``(B,)``, for a batch that is its own reference."""
-        order, start = self._spans
-        step = torch.arange(len(order), device=order.device)
-        return torch.empty_like(order).index_copy_(0, order, step) - start
+    @property
+    def only_classes(self) -> bool:
+        """Whether nothing but the classes decides."""
+        return self.ids is None and self.negatives is None
 
     @override
     def pairs(self, rows: slice, dtype: torch.dtype) -> Pairs:
         """Slots of positives and barred references of the anchors in ``rows``, ``barred`` in ``dtype``."""
-        barred = equal(self.codes[rows], self.reference_codes, dtype)  # (A, M)
+        barred = equal(rows_of(self.classes.code, rows), self.classes.reference_code, dtype)  # (A, M)
+        if self.only_classes:
+            return Pairs(self._slots(rows), barred, barred.shape[1] - rows_of(self.classes.size, rows))
         if self.ids is not None and self.reference_ids is not None:
             torch.maximum(barred, equal(self.ids[rows], self.reference_ids, dtype), out=barred)
         if self.negatives is not None:
             torch.maximum(barred, (~self.negatives[rows]).to(dtype), out=barred)
-        return Pairs(self._slots(rows), barred)
+        return Pairs(self._slots(rows), barred, barred.shape[1] - barred.sum(dim=1))
+
+    def pairs_within(self, rows: slice, dtype: torch.dtype) -> Pairs:
+        """Pairs of some anchors among themselves, if they have the whole of their classes and only classes decide.
+
+        The number of negatives is that among all references.
+
+        Args:
+            rows: The anchors.
+            dtype: Type of ``barred``.
+        """
+        code = self.classes.code[rows]  # (A,)
+        slots = self._slots(rows)
+        slots = slots._replace(column=(slots.column - rows.start).clamp_(max=len(code) - 1))
+        return Pairs(slots, equal(code, code, dtype), len(self.classes.code) - self.classes.size[rows])
+
+    @override
+    def usable(self, rows: slice, pairs: Pairs) -> Tensor:
+        """Number of anchors in ``rows`` with a positive and a negative; from class sizes if nothing else decides."""
+        if not self.only_classes:
+            return super().usable(rows, pairs)
+        references = len(self.classes.reference_code)
+        sizes = self.classes.sizes[rows]
+        number = int(np.count_nonzero((sizes > int(self.own)) & (sizes < references)))
+        return torch.full((), number, device=pairs.negatives.device)
 
     @override
     def related(self, rows: slice) -> Tensor:
         """Which references have the classes of the anchors in ``rows``: bool ``(A, M)``."""
-        return equal(self.codes[rows], self.reference_codes, torch.float32).bool()
-
-    @override
-    def usable(self, rows: slice, masks: PairMasks) -> Tensor:
-        """Which anchors in ``rows`` have a positive and a negative; from class sizes if nothing else decides."""
-        if self.ids is not None or self.negatives is not None:
-            return super().usable(rows, masks)
-        size = self.size[rows]  # (A,)
-        return (size > int(self.own)) & (size < len(self.reference_codes))
+        return equal(self.classes.code[rows], self.classes.reference_code, torch.float32).bool()
 
     def _slots(self, rows: slice) -> Slots:
         """Positives from the spans of the classes, without a pass over ``(A, M)``."""
-        order, starts = self._spans
-        start, size = starts[rows, None], self.size[rows, None]  # (A, 1), (A, 1)
-        width = int(size.max()) - int(self.own) if len(size) else 0
-        step = torch.arange(max(0, width), device=size.device)  # (K,)
-        if self.own:
-            valid = step < size - 1  # (A, K)
-            step = step + (step >= self._place[rows, None])  # (A, K), skips the anchor itself
+        classes, own = self.classes, int(self.own)
+        start = classes.start[rows, None]  # (A, 1)
+        number = classes.sizes[rows] - own
+        width = int(number.max(initial=0))
+        step = torch.arange(width, device=start.device)  # (K,)
+        filled = width == 0 or width == int(number.min())
+        if filled:
+            valid = torch.ones(len(start), width, dtype=torch.bool, device=start.device)  # (A, K)
         else:
-            valid = step < size  # (A, K)
-        column = order[(start + step).clamp_(max=len(order) - 1)]  # (A, K)
+            valid = step < classes.size[rows, None] - own  # (A, K)
+        if classes.place is not None:
+            step = step + (step >= classes.place[rows, None])  # (A, K), skips the anchor itself
+        column = start + step  # (A, K)
+        if not filled:
+            column.clamp_(max=len(classes.reference_code) - 1)
+        if classes.members is not None:
+            column = classes.members[column]  # (A, K)
         if self.ids is None or self.reference_ids is None:
-            return Slots(column, valid)
+            return Slots(column, valid, number)
         valid &= self.reference_ids[column] != self.ids[rows, None]
         packed = valid.logical_not().sort(dim=1, stable=True)
-        return Slots(column.gather(1, packed.indices), ~packed.values)
+        valid = ~packed.values
+        return Slots(column.gather(1, packed.indices), valid, valid.sum(dim=1).numpy(force=True))
 
 
 class MaskPairs(PairRule):
@@ -202,7 +226,8 @@ class MaskPairs(PairRule):
     def pairs(self, rows: slice, dtype: torch.dtype) -> Pairs:
         """Slots of positives and barred references of the anchors in ``rows``, ``barred`` in ``dtype``."""
         masks = self.masks(rows)
-        return Pairs(positive_slots(masks.positive), (~masks.negative).to(dtype))
+        barred = (~masks.negative).to(dtype)  # (A, M)
+        return Pairs(positive_slots(masks.positive), barred, barred.shape[1] - barred.sum(dim=1))
 
     @override
     def related(self, rows: slice) -> Tensor:

@@ -6,19 +6,23 @@ Shapes: B = anchors, M = references, A = anchors in a block, D = embedding size.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from metric_module.criterion.blockwise import BlockResult, Totals, blockwise_loss
+from metric_module.criterion.blockwise import Walk, blockwise_loss
 from metric_module.criterion.census import Census
 from metric_module.criterion.finite import check_loss_is_finite, mark_overflow
 from metric_module.criterion.inputs import MiningInput, check_input
-from metric_module.criterion.loss import check_loss
+from metric_module.criterion.loss import LossSettings, check_loss
 from metric_module.criterion.loss_block import LossBlock
-from metric_module.criterion.pairing import pair_rule
+from metric_module.criterion.pairing import PairRule, pair_rule
+from metric_module.criterion.rows import mine_rows
+from metric_module.criterion.tiles import tile_walk
+from metric_module.criterion.totals import BlockResult, Totals
 from metric_module.distances import Distance
 from metric_module.distances.base import on_device
 from metric_module.errors import UserError
@@ -156,7 +160,7 @@ class TripletCriterion(nn.Module):
         :class:`metric_module.TripletModule` calls this, and so does :meth:`forward`: a subclass overrides this one.
 
         Args:
-            given: Finite embeddings, and labels or masks, as :func:`metric_module.criterion.inputs.check_input`
+            given: Embeddings, and labels or masks, as :func:`metric_module.criterion.inputs.check_input`
                 returns them.
             census: Whether to count the triplets of each category.
         """
@@ -164,32 +168,19 @@ class TripletCriterion(nn.Module):
             self.watch(given)
         placed = MiningInput(*(in_float64_reach(part) for part in given))
         rule = pair_rule(placed, sort=self.current_miner.any_order)
-
-        def mine_block(distances: Tensor, rows: slice, gradient: bool) -> BlockResult:
-            """Sum the loss of the anchors in ``rows``."""
-
-            def uniform(n: int) -> Tensor:
-                """Random numbers ``(A, n)``; few miners ask for any."""
-                first = (given.first or 0) + rows.start
-                return self.uniform(torch.arange(first, first + len(distances), device=distances.device), n)
-
-            counted = census or self.reduction == "mean"
-            block = LossBlock(distances, rule, rows, uniform, self.margin, self.loss, gradient, census, counted)
-            return mark_overflow(distances, self.current_miner.mine(block))
-
+        query = rule.ordered(at_least_float32(placed.embeddings))  # (B, D)
+        target = None if placed.reference is None else at_least_float32(placed.reference)  # (M, D)
+        distance, learnable = on_device(self.distance, query.device)
+        settings = LossSettings(self.margin, self.loss, census, census or self.reduction == "mean")
+        walk: Walk | None = tile_walk(rule, distance, query, self.current_miner, settings)
+        if walk is None:
+            walk = self._row_walk(rule, distance, settings, given.first or 0)
         with full_precision(placed.embeddings.device.type):
-            query = rule.ordered(at_least_float32(placed.embeddings))  # (B, D)
-            target = None if placed.reference is None else at_least_float32(placed.reference)  # (M, D)
-            self._miner.check(self.distance, (query if target is None else target).detach())
+            self._miner.check(self.distance, query if target is None else target)
             loss, totals = blockwise_loss(
-                query,
-                target,
-                *on_device(self.distance, query.device),
-                mine_block,
-                self._divisor,
-                all_processes=given.first is not None,
+                query, target, distance, learnable, walk, self._divisor, all_processes=given.first is not None
             )
-        check_loss_is_finite(totals.loss, self.distance, placed.embeddings)
+        check_loss_is_finite(totals.loss, self.distance, placed.embeddings, placed.reference)
         if self.training:
             self.step += 1
             if isinstance(self.miner, Scheduled):
@@ -197,6 +188,24 @@ class TripletCriterion(nn.Module):
         device = given.embeddings.device
         counted = (None if part is None else move(part, device) for part in _census(totals))
         return CriterionOutput(move(loss, device), Census._make(counted))
+
+    def _row_walk(self, rule: PairRule, distance: Distance, settings: LossSettings, first: int) -> Walk:
+        """Mine blocks of anchors among all references; ``first`` is the place of anchor 0 in the global batch."""
+        miner = self.current_miner
+        by_pair = isinstance(miner, SelectingMiner) and distance.has_pairs
+
+        def mine_block(distances: Tensor, rows: slice, gradient: bool) -> BlockResult:
+            """Sum the loss of the anchors in ``rows``."""
+
+            def uniform(n: int) -> Tensor:
+                """Random numbers ``(A, n)``; few miners ask for any."""
+                place = torch.arange(first + rows.start, first + rows.stop, device=distances.device)
+                return self.uniform(place, n)
+
+            block = LossBlock(distances, rule, rows, uniform, settings, gradient, by_pair)
+            return mark_overflow(distances, miner.mine(block))
+
+        return partial(mine_rows, terms=mine_block, read=rule.read, by_pair=by_pair)
 
     @property
     def current_miner(self) -> WindowMiner | SelectingMiner:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from metric_module.distances.base import Distance, EuclideanForm
-from metric_module.distances.euclidean import euclidean
+from metric_module.distances.base import Distance, Draft, EuclideanForm
+from metric_module.distances.euclidean import draft_euclidean
 from metric_module.functional import at_least_float32, unit
 
 
@@ -22,10 +22,24 @@ class Cosine(Distance):
         [[1.0, 2.0]]
     """
 
+    symmetric = True
+
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Compute cosine distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
-        return euclidean(unit(query), unit(reference), squared=True) / 2
+        return self.draft(query, reference).distances()
+
+    @override
+    def draft(self, query: Tensor, reference: Tensor) -> Draft:
+        """Compute the distances up to the search for close pairs."""
+        rows = unit(query)  # (A, D)
+        draft = draft_euclidean(rows, rows if reference is query else unit(reference), squared=True)
+        return Draft(draft.unsure, lambda close: draft.finish(close) / 2)
+
+    @override
+    def paired(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Compute the distances of rows ``(..., D)`` to rows ``(..., D)``: ``(...)``."""
+        return (unit(query) - unit(reference)).square().sum(dim=-1) / 2
 
     @override
     def euclidean_form(self) -> EuclideanForm:
@@ -44,7 +58,14 @@ class DotProduct(Distance):
         [[-11.0]]
     """
 
+    symmetric = True
+
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Compute negated inner products ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return -(at_least_float32(query) @ at_least_float32(reference).T)
+
+    @override
+    def paired(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Compute the negated inner products of rows ``(..., D)`` and rows ``(..., D)``: ``(...)``."""
+        return -(at_least_float32(query) * at_least_float32(reference)).sum(dim=-1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from typing_extensions import override
 
 from metric_module.checks import check_embeddings
 from metric_module.errors import UserError
@@ -62,6 +64,25 @@ class EuclideanForm:
         return values if self.factor == 1 else self.factor * values
 
 
+class Draft(NamedTuple):
+    """Distances of which some may still have to be computed again, more accurately.
+
+    Whether there are any is known on the device of the embeddings. The criterion reads it together with other values,
+    so that the host waits for the device once.
+
+    Attributes:
+        unsure: Whether some have to be computed again, bool ``()``; None: none of them.
+        finish: Returns the distances ``(A, M)``, with their gradient, given the value of ``unsure``.
+    """
+
+    unsure: Tensor | None
+    finish: Callable[[bool], Tensor]
+
+    def distances(self) -> Tensor:
+        """Read :attr:`unsure` and return the distances ``(A, M)``."""
+        return self.finish(self.unsure is not None and bool(self.unsure))
+
+
 class Distance(nn.Module):
     """Distances between the rows of two sets; smaller is closer.
 
@@ -70,7 +91,11 @@ class Distance(nn.Module):
     block.
 
     A distance that is a function of the Euclidean one may say so in :meth:`euclidean_form`; evaluation is then as fast
-    and as exact as under :class:`Euclidean`.
+    and as exact as under :class:`Euclidean`. Two more declarations make mining faster: :attr:`symmetric` and
+    :meth:`paired`.
+
+    Attributes:
+        symmetric: Whether ``d(q, r) = d(r, q)``. A batch that is its own reference then needs half of the distances.
 
     Example:
         >>> class Chebyshev(Distance):
@@ -80,12 +105,16 @@ class Distance(nn.Module):
         [[4.0]]
     """
 
+    symmetric = False
+
     def __init_subclass__(cls) -> None:
-        """Drop an inherited Euclidean form where ``forward`` is overridden below it: it belongs to another formula."""
+        """Drop what is inherited with a ``forward`` that is overridden below it: it belongs to another formula."""
         super().__init_subclass__()
-        nearest = next(base for base in cls.__mro__ if {"forward", "euclidean_form"} & vars(base).keys())
-        if "euclidean_form" not in vars(nearest):
-            cls.euclidean_form = Distance.euclidean_form  # type: ignore[method-assign]
+        for name in ("euclidean_form", "draft", "paired", "paired_gradient", "symmetric"):
+            above = {"forward", "paired"} if name == "paired_gradient" else {"forward"}
+            nearest = next(base for base in cls.__mro__ if {*above, name} & vars(base).keys())
+            if name not in vars(nearest):
+                setattr(cls, name, vars(Distance)[name])
 
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Compute the distances between each query and each reference.
@@ -109,9 +138,60 @@ class Distance(nn.Module):
         """
         return None
 
+    def draft(self, query: Tensor, reference: Tensor) -> Draft:
+        """Compute the distances up to what the host must decide; see :class:`Draft`.
 
-def on_device(distance: Distance, device: torch.device) -> tuple[Measure, list[Tensor]]:
-    """Return the distance as a function of rows on ``device``, and its learnable tensors there.
+        Args:
+            query: Rows ``(A, D)``.
+            reference: Rows ``(M, D)``; the same tensor as ``query`` where a set is compared with itself.
+        """
+        return Draft(None, lambda _: self(query, reference))
+
+    def paired(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Compute the distance of each query to the reference in the same place; a subclass need not define it.
+
+        Only its gradient is used: where single pairs matter, it saves the gradient of all ``(A, M)``. A subclass that
+        overrides :meth:`forward` alone does not inherit it.
+
+        Args:
+            query: Rows ``(..., D)``.
+            reference: Rows ``(..., D)``, in a shape that broadcasts with that of the queries.
+
+        Returns:
+            Distances ``(...)``, differentiable.
+
+        Raises:
+            NotImplementedError: If a subclass does not define it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define paired(query, reference)")
+
+    def paired_gradient(
+        self, query: Tensor, reference: Tensor, slope: Tensor, learnable: Sequence[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        """Compute the gradient of ``(slope * paired(query, reference)).sum()``.
+
+        Args:
+            query: Rows ``(A, 1, D)``.
+            reference: Rows ``(A, S, D)``.
+            slope: Derivative by each distance, ``(A, S)``.
+            learnable: Parameters of the distance that get a gradient.
+
+        Returns:
+            The gradients by query, reference and each of the parameters; None where one has no effect.
+        """
+        leaves = (query.detach().requires_grad_(), reference.detach().requires_grad_())
+        with torch.enable_grad():
+            values = self.paired(*leaves)  # (A, S)
+        return torch.autograd.grad(values, (*leaves, *learnable), slope, allow_unused=True)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether :meth:`paired` is defined."""
+        return type(self).paired is not Distance.paired
+
+
+def on_device(distance: Distance, device: torch.device) -> tuple[Distance, list[Tensor]]:
+    """Return the distance for rows on ``device``, and its learnable tensors there.
 
     These are the distance and its own parameters, unless they are on another type of device, as when the CPU computes
     for a device without float64. Then they are copies through which the gradient flows back.
@@ -121,16 +201,33 @@ def on_device(distance: Distance, device: torch.device) -> tuple[Measure, list[T
         device: Device of the rows.
 
     Returns:
-        The function, and the tensors that require a gradient.
+        The distance, and the tensors that require a gradient.
     """
     held = {**dict(distance.named_parameters()), **dict(distance.named_buffers())}
     if any(part.device.type != device.type for part in held.values()):
         held = {name: part.to(device) for name, part in held.items()}
-        return partial(_measure, distance, held), [part for part in held.values() if part.requires_grad]
+        return _Moved(distance, held), [part for part in held.values() if part.requires_grad]
     return distance, [part for part in held.values() if part.requires_grad]
 
 
+class _Moved(Distance):
+    """A distance with other tensors in place of its own parameters and buffers.
+
+    Args:
+        distance: The distance.
+        tensors: The tensors, by name.
+    """
+
+    def __init__(self, distance: Distance, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self._call = partial(_measure, distance, tensors)
+
+    @override
+    def forward(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Compute distances ``(A, M)``."""
+        return self._call(query, reference)
+
+
 def _measure(distance: Distance, tensors: dict[str, Tensor], query: Tensor, reference: Tensor) -> Tensor:
-    """Compute distances ``(A, M)`` with ``tensors`` in place of the distance's own parameters and buffers."""
     result: Tensor = functional_call(distance, tensors, (query, reference))
     return result

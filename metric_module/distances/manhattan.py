@@ -18,7 +18,14 @@ class Manhattan(Distance):
         [[7.0]]
     """
 
+    symmetric = True
+
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Compute Manhattan distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
         return torch.cdist(at_least_float32(query), at_least_float32(reference), p=1)
+
+    @override
+    def paired(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Compute the distances of rows ``(..., D)`` to rows ``(..., D)``: ``(...)``."""
+        return (at_least_float32(query) - at_least_float32(reference)).abs().sum(dim=-1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from metric_module.distances.base import Distance
-from metric_module.distances.euclidean import euclidean
+from metric_module.distances.base import Distance, Draft
+from metric_module.distances.euclidean import draft_euclidean
 from metric_module.functional import at_least_float32
 
 SMALLEST_SIGNAL = 1e-6
@@ -34,8 +34,29 @@ class SNR(Distance):
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Compute noise-to-signal ratios ``(A, M)`` of rows ``(A, D)`` and ``(M, D)``."""
-        signal, other = (at_least_float32(rows) for rows in (query, reference))
-        signal, other = signal - signal.mean(dim=1, keepdim=True), other - other.mean(dim=1, keepdim=True)
-        variance = signal.square().mean(dim=1, keepdim=True)  # (A, 1)
-        noise = euclidean(signal, other, squared=True) / signal.shape[1]  # (A, M)
-        return noise / variance.clamp(min=SMALLEST_SIGNAL)
+        return self.draft(query, reference).distances()
+
+    @override
+    def draft(self, query: Tensor, reference: Tensor) -> Draft:
+        """Compute the distances up to the search for close pairs."""
+        signal = _centred(query)  # (A, D)
+        noise = draft_euclidean(signal, signal if reference is query else _centred(reference), squared=True)
+        variance = _variance(signal)[:, None]  # (A, 1)
+        return Draft(noise.unsure, lambda close: noise.finish(close) / signal.shape[1] / variance)
+
+    @override
+    def paired(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Compute the ratios of rows ``(..., D)`` and rows ``(..., D)``: ``(...)``."""
+        signal = _centred(query)  # (..., D)
+        return (signal - _centred(reference)).square().mean(dim=-1) / _variance(signal)
+
+
+def _centred(rows: Tensor) -> Tensor:
+    """Subtract its mean from each row ``(..., D)``."""
+    rows = at_least_float32(rows)
+    return rows - rows.mean(dim=-1, keepdim=True)
+
+
+def _variance(signal: Tensor) -> Tensor:
+    """Variance of each centred row ``(..., D)``, at least :data:`SMALLEST_SIGNAL`: ``(...)``."""
+    return signal.square().mean(dim=-1).clamp(min=SMALLEST_SIGNAL)

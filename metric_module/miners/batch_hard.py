@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor
 from typing_extensions import override
 
-from metric_module.functional import out_of_reach
-from metric_module.miners.base import SelectingMiner, Triplets, Uniform
+from metric_module.miners.base import PaddedMiner, PaddedTriplets, Uniform
+from metric_module.miners.positives import Candidates
+from metric_module.miners.search import nearest
 
 
-class BatchHard(SelectingMiner):
+class BatchHard(PaddedMiner):
     """One triplet per anchor: its farthest positive and its nearest negative (Hermans et al. 2017, equation 5)."""
 
     @override
-    def select(
-        self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
-    ) -> Triplets:
-        """Select the farthest positive and the nearest negative of every anchor with both."""
-        farthest = out_of_reach(distances, positive, sign=-1).max(dim=1, keepdim=True).indices  # (A, 1)
-        nearest = out_of_reach(distances, negative).min(dim=1, keepdim=True).indices  # (A, 1)
-        # An anchor without a positive or without a negative has an arbitrary column here, which the masks exclude.
-        anchor = (positive.gather(1, farthest) & negative.gather(1, nearest)).nonzero()[:, 0]  # (T,)
-        return Triplets(anchor, farthest[anchor, 0], nearest[anchor, 0])
+    def choose(self, block: Candidates, margin: float, uniform: Uniform) -> PaddedTriplets:
+        """Choose the farthest positive and the nearest negative of every anchor with both."""
+        column, valid, _ = block.slots
+        farthest = block.d_ap.argmax(dim=1, keepdim=True)  # (A, 1)
+        found = nearest(block.values)  # (A, 1)
+        return PaddedTriplets(column.gather(1, farthest), found.column, found.valid & valid[:, :1])

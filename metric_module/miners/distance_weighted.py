@@ -8,15 +8,15 @@ from typing_extensions import override
 
 from metric_module.distances import Distance, Euclidean
 from metric_module.errors import UserError
-from metric_module.miners.base import SelectingMiner, Triplets, Uniform
-from metric_module.miners.positives import positive_slots
+from metric_module.miners.base import PaddedMiner, PaddedTriplets, Uniform
+from metric_module.miners.positives import Candidates
 
 _UNIT = 1e-3
 """Largest difference from 1 of the length of a unit vector in float32 or float64."""
 _NEVER = 1e30  # subtracted from the logarithm of a weight, to make the weight zero
 
 
-class DistanceWeighted(SelectingMiner):
+class DistanceWeighted(PaddedMiner):
     """One negative per positive pair, drawn with probability inverse to the density of its distance.
 
     Points spread evenly on the unit sphere lie at distance ``d`` with density
@@ -58,40 +58,34 @@ class DistanceWeighted(SelectingMiner):
         if len(embeddings) == 0:
             return
         norm = torch.linalg.vector_norm(embeddings, dim=1)  # (M,)
-        off = (norm - 1).abs()  # (M,)
-        worst = norm[off.argmax()].item()
-        if abs(worst - 1) > _UNIT and abs(worst - 1) > _rounding(embeddings[off > _UNIT]):
+        worst: float = max(torch.stack([norm.amin(), norm.amax()]).tolist(), key=lambda length: abs(length - 1))
+        if abs(worst - 1) > _UNIT and abs(worst - 1) > _rounding(embeddings[(norm - 1).abs() > _UNIT]):
             raise UserError(
                 f"distance weighted: expected unit vectors, got one of length {worst:.4g}; "
                 "normalize the embeddings or use another miner"
             )
 
     @override
-    def select(
-        self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
-    ) -> Triplets:
+    def choose(self, block: Candidates, margin: float, uniform: Uniform) -> PaddedTriplets:
         """Draw one negative for every positive pair whose anchor has a negative below the cut-off."""
-        weight = self._weight(distances, negative)  # (A, M)
+        column, valid, _ = block.slots
+        weight = self._weight(block)  # (A, M)
         cumulative = weight.cumsum(dim=1)  # (A, M)
         total = cumulative[:, -1:]  # (A, 1)
-        slots = positive_slots(positive)  # (A, K)
         # Draws are numbered along each row, so that an anchor's draws do not depend on which block it is in.
-        draw = uniform(slots.column.shape[1]).to(total) * total  # (A, K)
+        draw = uniform(column.shape[1]).to(total) * total  # (A, K)
         index = torch.searchsorted(cumulative, draw, right=True).clamp_(max=weight.shape[1] - 1)  # (A, K)
-        anchor, place = (slots.valid & (total > 0)).nonzero(as_tuple=True)  # (T,), (T,)
-        chosen = index[anchor, place]  # (T,)
-        missed = (weight[anchor, chosen] == 0).nonzero().flatten()
-        if len(missed):
-            # Rounding put these draws at the end of the row: use the last negative with a weight instead.
-            order = torch.arange(weight.shape[1], device=weight.device)
-            chosen[missed] = ((weight[anchor[missed]] > 0) * order).argmax(dim=1)
-        return Triplets(anchor, slots.column[anchor, place], chosen)
+        # Rounding may put a draw on a reference without a weight: use the most probable negative instead.
+        missed = weight.gather(1, index) == 0  # (A, K)
+        chosen = torch.where(missed, weight.argmax(dim=1, keepdim=True), index)  # (A, K)
+        return PaddedTriplets(column, chosen, valid & (total > 0))
 
-    def _weight(self, distances: Tensor, negative: Tensor) -> Tensor:
+    def _weight(self, block: Candidates) -> Tensor:
         """Unnormalised probabilities ``(A, M)``, with a maximum of 1 in each row, computed in logarithms."""
-        clamped = distances.clamp(min=self.cutoff, max=2 - 1e-4)  # (A, M)
-        too_far = torch.ge(distances, self.nonzero_loss_cutoff, out=torch.empty_like(distances))  # (A, M)
-        logit = clamped.log().mul_(2 - self._dimension).sub_((~negative).to(too_far), alpha=_NEVER)  # (A, M)
+        clamped = block.distances.clamp(min=self.cutoff, max=2 - 1e-4)  # (A, M)
+        # What is not a negative lies beyond every cut-off.
+        too_far = torch.ge(block.values, self.nonzero_loss_cutoff, out=torch.empty_like(clamped))  # (A, M)
+        logit = clamped.log().mul_(2 - self._dimension)  # (A, M)
         rest = clamped.square_().div_(-4).add_(1).log_()  # (A, M), log(1 - d^2 / 4)
         logit.add_(rest, alpha=(3 - self._dimension) / 2).sub_(too_far, alpha=_NEVER)
         peak = logit.amax(dim=1, keepdim=True)  # (A, 1)

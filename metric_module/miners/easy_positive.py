@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import math
+
 from typing_extensions import override
 
 from metric_module.errors import UserError
-from metric_module.functional import out_of_reach, window_limit
-from metric_module.miners.base import SelectingMiner, Triplets, Uniform
+from metric_module.functional import window_limit
+from metric_module.miners.base import PaddedMiner, PaddedTriplets, Uniform
+from metric_module.miners.positives import Candidates
 from metric_module.miners.search import Found, ScanSearch, nearest
 
 NEGATIVES = ("nearest", "semihard")
 
 
-class EasyPositive(SelectingMiner):
+class EasyPositive(PaddedMiner):
     """One triplet per anchor: its nearest positive, and a near negative (Xuan et al. 2020, "Easy Positive").
 
     An item then has to be near some items of its class, not near all of them. The paper's two choices of a
@@ -50,16 +52,13 @@ class EasyPositive(SelectingMiner):
         self.negative = negative
 
     @override
-    def select(
-        self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
-    ) -> Triplets:
-        """Select the nearest positive and a negative of every anchor with both."""
-        near = nearest(out_of_reach(distances, positive))  # (A, 1)
-        values = out_of_reach(distances, negative)  # (A, M)
+    def choose(self, block: Candidates, margin: float, uniform: Uniform) -> PaddedTriplets:
+        """Choose the nearest positive and a negative of every anchor with both."""
+        column, valid, _ = block.slots
+        d_ap, near = block.d_ap.masked_fill(~valid, math.inf).min(dim=1, keepdim=True)  # (A, 1), (A, 1)
         if self.negative == "nearest":
-            found = nearest(values)  # (A, 1)
+            found = nearest(block.values)  # (A, 1)
         else:
-            value, column = ScanSearch(values).beyond(distances.gather(1, near.column))  # (A, 1), (A, 1)
-            found = Found(column, value < window_limit(value.dtype))
-        anchor = (near.valid & found.valid)[:, 0].nonzero().flatten()  # (T,)
-        return Triplets(anchor, near.column[anchor, 0], found.column[anchor, 0])
+            value, place = ScanSearch(block.values).beyond(d_ap)  # (A, 1), (A, 1)
+            found = Found(place, value < window_limit(value.dtype))
+        return PaddedTriplets(column.gather(1, near), found.column, found.valid & valid[:, :1])

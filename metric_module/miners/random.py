@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from metric_module.errors import UserError
-from metric_module.miners.base import SelectingMiner, Triplets, Uniform
-from metric_module.miners.positives import positive_slots
+from metric_module.functional import window_limit
+from metric_module.miners.base import PaddedMiner, PaddedTriplets, Uniform
+from metric_module.miners.positives import Candidates
 from metric_module.miners.search import place
 
 
-class Random(SelectingMiner):
+class Random(PaddedMiner):
     """For every positive pair some negatives of its anchor, drawn uniformly at random and with replacement.
 
     This is the baseline for other miners; after the first steps of training most of its triplets are easy. With
@@ -40,18 +40,14 @@ class Random(SelectingMiner):
         self.per_pair = per_pair
 
     @override
-    def select(
-        self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
-    ) -> Triplets:
+    def choose(self, block: Candidates, margin: float, uniform: Uniform) -> PaddedTriplets:
         """Draw ``per_pair`` negatives for every positive pair whose anchor has a negative."""
-        slots = positive_slots(positive)  # (A, K)
+        column, valid, _ = block.slots
+        negative = block.values < window_limit(block.values.dtype)  # (A, M)
         running = negative.cumsum(dim=1, dtype=torch.int32)  # (A, M), negatives up to here
         number = running[:, -1:]  # (A, 1)
         # Draws are numbered along each row, so that an anchor's draws do not depend on which block it is in.
-        draw = uniform(slots.column.shape[1] * self.per_pair)  # (A, K * n)
-        index = torch.searchsorted(running, place(draw, number).to(torch.int32), right=True)  # (A, K * n)
-        anchor, slot = (slots.valid & (number > 0)).nonzero(as_tuple=True)  # (T / n,), (T / n,)
-        chosen = index.view(len(index), slots.column.shape[1], self.per_pair)[anchor, slot]  # (T / n, n)
-        column = slots.column[anchor, slot]  # (T / n,)
-        each = self.per_pair
-        return Triplets(anchor.repeat_interleave(each), column.repeat_interleave(each), chosen.flatten())
+        draw = uniform(column.shape[1] * self.per_pair)  # (A, S), S = K * n
+        chosen = torch.searchsorted(running, place(draw, number).to(torch.int32), right=True)  # (A, S)
+        column, valid = (part.repeat_interleave(self.per_pair, dim=1) for part in (column, valid))  # (A, S), (A, S)
+        return PaddedTriplets(column, chosen.clamp_(max=running.shape[1] - 1), valid & (number > 0))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from metric_module.functional import window_limit
+from metric_module.functional import sort_rows, window_limit
 
 
 class Found(NamedTuple):
@@ -87,12 +87,14 @@ class ScanSearch(Search):
     @override
     def beyond(self, low: Tensor) -> tuple[Tensor, Tensor]:
         """Find the nearest negative beyond each edge."""
-        value, column = torch.empty_like(low), torch.empty_like(low, dtype=torch.int64)
         scratch, away = torch.empty_like(self.values), 2 * window_limit(self.values.dtype)
-        for slot in range(low.shape[1]):
-            torch.le(self.values, low[:, slot, None], out=scratch)  # (A, M), 1 where the value is too small
-            torch.add(self.values, scratch, alpha=away, out=scratch)
-            value[:, slot], column[:, slot] = scratch.min(dim=1)
+        found = []
+        for edge in low.unsqueeze(-1).unbind(1):  # (A, 1)
+            torch.le(self.values, edge, out=scratch)  # (A, M), 1 where the value is too small
+            found.append(torch.add(self.values, scratch, alpha=away, out=scratch).min(dim=1))
+        if not found:
+            return low, torch.zeros_like(low, dtype=torch.int64)
+        value, column = (torch.stack(parts, dim=1) for parts in zip(*found, strict=True))  # (A, K), (A, K)
         return value, column
 
     @override
@@ -115,7 +117,7 @@ class SortSearch(Search):
 
     def __init__(self, values: Tensor) -> None:
         super().__init__(values)
-        self.ascending, self.order = values.sort(dim=1, stable=True)  # (A, M), (A, M)
+        self.ascending, self.order = sort_rows(values)  # (A, M), (A, M)
 
     @override
     def beyond(self, low: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,19 +10,19 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.errors import UserError
-from metric_module.functional import out_of_reach, window_limit
-from metric_module.miners.base import SelectingMiner, Triplets, Uniform
-from metric_module.miners.positives import positive_slots
+from metric_module.functional import window_limit
+from metric_module.miners.base import PaddedMiner, PaddedTriplets, Uniform
+from metric_module.miners.positives import Candidates
 from metric_module.miners.search import Found, ScanSearch, Search, SortSearch, nearest
 
 PICKS = ("nearest", "random")
 FALLBACKS = ("skip", "hardest", "nearest_easy")
 
-SORT_FROM = 32
+SORT_FROM = 8
 """Number of an anchor's positives from which one sort costs less than a pass for each of them."""
 
 
-class SemihardNearest(SelectingMiner):
+class SemihardNearest(PaddedMiner):
     """For every positive pair one negative with ``d_ap < d_an <= d_ap + margin``.
 
     FaceNet trains on all anchor-positive pairs, each with a semi-hard negative (Schroff et al. 2015, section 3.2,
@@ -55,26 +55,26 @@ class SemihardNearest(SelectingMiner):
         self.fallback = fallback
 
     @override
-    def select(
-        self, distances: Tensor, positive: Tensor, negative: Tensor, margin: float, uniform: Uniform
-    ) -> Triplets:
-        """Select one negative for every positive pair, where there is one."""
-        slots = positive_slots(positive)  # (A, K)
-        draw = uniform(slots.column.shape[1]) if self.pick == "random" else None  # (A, K)
+    def choose(self, block: Candidates, margin: float, uniform: Uniform) -> PaddedTriplets:
+        """Choose one negative for every positive pair, where there is one."""
+        column, valid, number = block.slots
+        draw = uniform(column.shape[1]) if self.pick == "random" else None  # (A, K)
         # The way to search depends on the anchor's own positives, so that its draws do not depend on its block.
-        many = slots.valid.sum(dim=1) > SORT_FROM  # (A,)
-        column = torch.zeros_like(slots.column)  # (A, K)
-        valid = torch.zeros_like(slots.valid)  # (A, K)
-        for kind, rows in ((ScanSearch, (~many).nonzero().flatten()), (SortSearch, many.nonzero().flatten())):
-            if len(rows) == 0:
-                continue
-            part = distances.index_select(0, rows)  # (R, M)
-            search = kind(out_of_reach(part, negative.index_select(0, rows)))
-            d_ap = part.gather(1, slots.column.index_select(0, rows))  # (R, K)
-            numbers = None if draw is None else draw.index_select(0, rows)  # (R, K)
-            column[rows], valid[rows] = self._negatives(search, d_ap, margin, numbers)
-        anchor, slot = (valid & slots.valid).nonzero(as_tuple=True)  # (T,), (T,)
-        return Triplets(anchor, slots.column[anchor, slot], column[anchor, slot])
+        few = int((number <= SORT_FROM).sum())
+        if few in {0, len(number)}:
+            kind = ScanSearch if few else SortSearch
+            found = self._negatives(kind(block.values), block.d_ap, margin, draw)
+            return PaddedTriplets(column, found.column, valid & found.valid)
+        chosen, wanted = torch.zeros_like(column), torch.zeros_like(valid)  # (A, K), (A, K)
+        few_first = valid.sum(dim=1).argsort(stable=True)  # (A,)
+        for kind, sort, rows in ((ScanSearch, False, few_first[:few]), (SortSearch, True, few_first[few:])):  # (R,)
+            width = column.shape[1] if sort else min(SORT_FROM, column.shape[1])  # of these anchors, k
+            d_ap = block.d_ap[:, :width].index_select(0, rows)  # (R, k)
+            numbers = None if draw is None else draw[:, :width].index_select(0, rows)  # (R, k)
+            found = self._negatives(kind(block.values.index_select(0, rows)), d_ap, margin, numbers)
+            chosen[:, :width].index_copy_(0, rows, found.column)
+            wanted[:, :width].index_copy_(0, rows, found.valid)
+        return PaddedTriplets(column, chosen, valid & wanted)
 
     def _negatives(self, search: Search, d_ap: Tensor, margin: float, draw: Tensor | None) -> Found:
         """Find a negative for each positive with distance ``d_ap`` ``(R, K)``."""

@@ -13,6 +13,8 @@ from metric_module.miners.base import WindowMiner
 class All(WindowMiner):
     """Every valid triplet."""
 
+    categories = frozenset({"easy", "semihard", "hard"})
+
     @override
     def window(self, d_ap: Tensor, margin: float) -> tuple[float, float]:
         """``-inf < d_an <= inf``."""
@@ -21,6 +23,8 @@ class All(WindowMiner):
 
 class Easy(WindowMiner):
     """Every triplet with ``d_an > d_ap + margin``; its hinge loss is zero, so only a soft loss learns from it."""
+
+    categories = frozenset({"easy"})
 
     @override
     def window(self, d_ap: Tensor, margin: float) -> tuple[Tensor, float]:
@@ -35,6 +39,8 @@ class Semihard(WindowMiner):
     them (:class:`SemihardNearest`).
     """
 
+    categories = frozenset({"semihard"})
+
     @override
     def window(self, d_ap: Tensor, margin: float) -> tuple[Tensor, Tensor]:
         """``d_ap < d_an <= d_ap + margin``."""
@@ -43,6 +49,8 @@ class Semihard(WindowMiner):
 
 class Hard(WindowMiner):
     """Every triplet whose negative is no farther than the positive."""
+
+    categories = frozenset({"hard"})
 
     @override
     def window(self, d_ap: Tensor, margin: float) -> tuple[float, Tensor]:

@@ -40,7 +40,8 @@ def small_blocks(
         shard_bytes: Bytes of embeddings that ``task=embed`` reads from a shard at once.
     """
     sizes = {
-        f"{_CRITERION}.blockwise.MEMORY_BUDGET": memory_budget,
+        f"{_CRITERION}.block_size.MEMORY_BUDGET": memory_budget,
+        f"{_CRITERION}.block_size.FEWEST_ROWS": None if memory_budget is None else 1,
         f"{_CRITERION}.counts.SORT_FROM": sort_from,
         "metric_module.miners.semihard_nearest.SORT_FROM": sort_from,
         "metric_module.distances.euclidean._PAIRS_AT_ONCE": close_pairs,

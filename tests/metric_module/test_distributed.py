@@ -132,7 +132,7 @@ def three_steps(job: Job) -> list[dict[str, Any]]:
         elif job.mutant == "detached":
             patch.setattr("metric_module.training.global_batch.gather_batch", _detached)
         elif job.mutant == "local counts":
-            patch.setattr(blockwise, "_over_processes", lambda totals: totals)
+            patch.setattr(blockwise, "over_processes", lambda totals: totals)
         for number, inputs in enumerate(INPUTS):
             ids = 100 * number + torch.arange(16)
             step.zero_grad()

@@ -13,7 +13,7 @@ from metric_module import Encoder, TripletCriterion, TripletModule
 from metric_module.callbacks.before_training import measure_separation
 from metric_module.criterion.examples import named_triplets
 from metric_module.criterion.inputs import MiningInput
-from metric_module.distances import Distance, Euclidean, euclidean
+from metric_module.distances import Distance, Euclidean
 from metric_module.encoders import ConvNet
 from metric_module.evaluation import RetrievalMetric, VerificationMetric
 from metric_module.functional import unit
@@ -33,7 +33,8 @@ class Scaled(Distance):
         self.scale = nn.Parameter(torch.linspace(0.5, 1.5, 6))
 
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-        return euclidean.euclidean(query * self.scale, reference * self.scale, squared=False)
+        distances: Tensor = Euclidean()(query * self.scale, reference * self.scale)
+        return distances
 
 
 def batch() -> tuple[Tensor, Tensor]:

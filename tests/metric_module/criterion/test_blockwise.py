@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from metric_module.criterion.blockwise import BlockResult, Totals, blockwise_loss
+from metric_module.criterion.blockwise import blockwise_loss
 from metric_module.criterion.census import BlockCensus
+from metric_module.criterion.rows import mine_rows
+from metric_module.criterion.totals import BlockResult, Totals
 from metric_module.criterion.window_sum import BlockSum
 from metric_module.distances import Euclidean
 from tests.helpers.blocks import small_blocks
@@ -21,6 +24,7 @@ def tensors(result: BlockResult) -> Iterator[Tensor]:
     assert result.census is not None
     for part in (*result.sum, result.anchors, *result.census):
         if part is not None:
+            assert isinstance(part, Tensor)
             yield part
 
 
@@ -46,7 +50,8 @@ def test_nothing_of_a_block_outlives_it(rows_per_block: int) -> None:
 
     query = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     with small_blocks(memory_budget=rows_per_block * 8 * 4 * len(query)):
-        loss, totals = blockwise_loss(query, None, Euclidean(), [], terms, divisor)
+        walk = partial(mine_rows, terms=terms, read=bool)
+        loss, totals = blockwise_loss(query, None, Euclidean(), [], walk, divisor)
     starts = torch.arange(0, 20, rows_per_block)
     assert alive == [0] * len(starts)
     torch.testing.assert_close(loss, (starts.double() / 3).sum().float())
@@ -59,6 +64,7 @@ def test_nothing_of_a_block_outlives_it(rows_per_block: int) -> None:
 def test_no_anchors() -> None:
     query = torch.zeros(0, 3, requires_grad=True)
     reference = torch.zeros(4, 3)
-    loss, totals = blockwise_loss(query, reference, Euclidean(), [], None, lambda totals: totals.active)  # type: ignore[arg-type]
+    walk = partial(mine_rows, terms=None, read=bool)  # type: ignore[arg-type]
+    loss, totals = blockwise_loss(query, reference, Euclidean(), [], walk, lambda totals: totals.active)
     assert loss == 0 and [int(part) for part in (totals.active, totals.anchors, totals.rows)] == [0, 0, 0]
     assert totals.selected == 0 and totals.census is None

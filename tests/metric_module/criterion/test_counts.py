@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,9 +31,8 @@ def brute(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     rows=st.integers(1, 6),
     columns=st.integers(1, 9),
     open_end=st.booleans(),
-    tile=st.sampled_from([1, 12, counts.TILE]),
 )
-def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool, tile: int) -> None:
+def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool) -> None:
     whole = st.lists(st.integers(0, 6), min_size=rows * columns, max_size=rows * columns)
     values = torch.tensor(data.draw(whole)).view(rows, columns).double()  # many ties
     number = torch.tensor(data.draw(st.lists(st.integers(0, 4), min_size=rows, max_size=rows)))
@@ -46,10 +46,8 @@ def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool, ti
         low = torch.full_like(high, -torch.inf)
     count, cover = brute(values, low, high)
     below, _ = brute(values, torch.full_like(low, -torch.inf), low)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counts, "TILE", tile)
-        by_slot = SlotCounter(values, number)
-    for counter in (by_slot, SortedCounter(values)):
+    slots = Slots(torch.zeros(rows, width, dtype=torch.int64), valid, number.numpy())
+    for counter in (SlotCounter(values, slots), SortedCounter(values)):
         span = counter.between(None if open_end else low, high)
         assert torch.equal(span.number, count)
         assert torch.equal(-span.cover, cover)
@@ -60,7 +58,9 @@ def test_counts(data: st.DataObject, rows: int, columns: int, open_end: bool, ti
 def test_the_cheaper_way_is_taken() -> None:
     values = torch.rand(3, 200)
     for number, kind in ((2, SlotCounter), (100, SortedCounter)):
-        slots = Slots(torch.zeros(3, number, dtype=torch.int64), torch.ones(3, number, dtype=torch.bool))
+        slots = Slots(
+            torch.zeros(3, number, dtype=torch.int64), torch.ones(3, number, dtype=torch.bool), np.full(3, number)
+        )
         assert type(counts.counter_of(values, slots)) is kind
 
 
@@ -80,13 +80,3 @@ def test_sorting_changes_nothing(miner: type, loss: str) -> None:
     torch.testing.assert_close(first_gradient, second_gradient, rtol=1e-12, atol=1e-12)
     assert first.census[:7] == second.census[:7]
     assert first.census.active > 0 or (miner is Easy and loss == "hinge")
-
-
-def test_both_sorts_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = embed(7, columns=30)
-    orders = []
-    for threads in (1, 64):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        orders.append(SortedCounter(values).order)
-    assert torch.equal(orders[0], orders[1])
-    assert torch.equal(values.gather(1, orders[0]), values.sort(dim=1).values)

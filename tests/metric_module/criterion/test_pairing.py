@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metric_module.criterion.classes import own_classes, reference_classes
 from metric_module.criterion.pairing import LabelPairs, MaskPairs, PairRule
 from metric_module.miners.positives import positive_slots
 
@@ -20,6 +21,8 @@ def check_pairs(rule: PairRule, positive: torch.Tensor, negative: torch.Tensor, 
     pairs = rule.pairs(rows, torch.float64)
     assert pairs.barred.dtype == torch.float64
     assert torch.equal(pairs.barred == 0, negative[rows])
+    assert pairs.negatives.tolist() == negative[rows].sum(dim=1).tolist()
+    assert list(pairs.slots.number) == positive[rows].sum(dim=1).tolist()
     assert set(pairs.barred.flatten().tolist()) <= {0.0, 1.0}
     for column, valid, expected in zip(pairs.slots.column, pairs.slots.valid, positive[rows], strict=True):
         count = int(valid.sum())
@@ -39,7 +42,9 @@ def test_own_batch(data: st.DataObject, labels: list[int], with_ids: bool, with_
     itself = torch.eye(rows, dtype=torch.bool) if ids is None else ids[:, None] == ids
     negative = ~same & ~itself if allowed is None else allowed & ~same & ~itself
     block = slice(first, rows)
-    check_pairs(LabelPairs(values, values, allowed, ids, ids, own=True), same & ~itself, negative, block)
+    check_pairs(
+        LabelPairs(own_classes(values, sort=False), allowed, ids, ids, own=True), same & ~itself, negative, block
+    )
     check_pairs(MaskPairs(same, allowed, ids, ids, own=True), same & ~itself, negative, block)
 
 
@@ -55,7 +60,7 @@ def test_reference_set(data: st.DataObject, labels: list[int], others: list[int]
         reference_ids = torch.tensor(data.draw(st.lists(st.integers(0, 5), min_size=columns, max_size=columns)))
         itself = ids[:, None] == reference_ids
     same = values[:, None] == references
-    rule = LabelPairs(values, references, None, ids, reference_ids, own=False)
+    rule = LabelPairs(reference_classes(values, references), None, ids, reference_ids, own=False)
     check_pairs(rule, same & ~itself, ~same & ~itself, slice(0, rows))
     check_pairs(MaskPairs(same, None, ids, reference_ids, own=False), same & ~itself, ~same & ~itself, slice(0, rows))
 

@@ -42,6 +42,71 @@ def test_gradcheck(kind: type[Distance]) -> None:
         assert torch.autograd.gradcheck(kind(), (query, near), eps=1e-9, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ALL)
+def test_single_pairs_have_the_gradient_of_all_distances(kind: type[Distance]) -> None:
+    query, reference = rows(4), rows(12, seed=1)
+    reference[0] = query[0]  # a pair at distance zero
+    slope = rows(4, columns=3, seed=2)
+    columns = torch.arange(12).view(4, 3)
+    leaves = query.clone().requires_grad_(), reference.clone().requires_grad_()
+    torch.autograd.backward((kind()(*leaves).gather(1, columns) * slope).sum())
+    found = kind().paired_gradient(query[:, None], reference[columns], slope, [])
+    assert found[0] is not None and found[1] is not None and leaves[0].grad is not None
+    assert leaves[0].grad.abs().min() > 0
+    torch.testing.assert_close(found[0][:, 0], leaves[0].grad, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found[1].view(12, -1), leaves[1].grad, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        kind().paired(query[:, None], reference[columns]), kind()(query, reference).gather(1, columns)
+    )
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_symmetric_distance_is_symmetric(kind: type[Distance]) -> None:
+    values = rows(9)
+    distances = kind()(values, values.clone())
+    assert kind.symmetric == torch.allclose(distances, distances.T, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_set_compared_with_itself_has_the_gradient_of_both_sides(kind: type[Distance]) -> None:
+    weight = rows(8, columns=8, seed=3)
+    values = rows(8)
+    values[1] = values[0] + 1e-9  # a close pair
+    both, one = values.clone().requires_grad_(), values.clone().requires_grad_()
+    torch.autograd.backward((kind()(one, one) * weight).sum())
+    torch.autograd.backward((kind()(both, both.clone()) * weight).sum())
+    torch.testing.assert_close(one.grad, both.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_what_belongs_to_a_formula_is_not_inherited_with_another() -> None:
+    class Doubled(Euclidean):
+        """Overrides the formula alone."""
+
+        def forward(self, query: Tensor, reference: Tensor) -> Tensor:
+            return 2 * super().forward(query, reference)
+
+    class Paired(Doubled):
+        """Declares single pairs anew."""
+
+        symmetric = True
+
+        def paired(self, query: Tensor, reference: Tensor) -> Tensor:
+            return 2 * super(Doubled, self).paired(query, reference)
+
+    query, reference = rows(2), rows(3, seed=1)
+    assert not Doubled().symmetric and not Doubled().has_pairs and Doubled().draft(query, reference).unsure is None
+    with pytest.raises(NotImplementedError, match="Doubled does not define paired"):
+        Doubled().paired(query, query)
+    torch.testing.assert_close(Doubled().draft(query, reference).distances(), 2 * Euclidean()(query, reference))
+    assert Paired().symmetric and Paired().has_pairs and Euclidean().has_pairs
+    slope = torch.ones(2, 1, dtype=torch.float64)
+    ours, theirs = (
+        kind.paired_gradient(query[:, None], reference[:2, None], slope, []) for kind in (Paired(), Euclidean())
+    )
+    assert ours[0] is not None and theirs[0] is not None
+    torch.testing.assert_close(ours[0], 2 * theirs[0])
+
+
 @pytest.mark.parametrize("kind", [Euclidean, SquaredEuclidean, Cosine, Manhattan, SNR])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_self_distance_is_exactly_zero(kind: type[Distance], dtype: torch.dtype) -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metric_module.functional import out_of_reach, window_limit
+from metric_module.functional import window_limit
 from metric_module.miners.search import ScanSearch, Search, SortSearch, nearest, place
 from tests.oracles.miners import columns, random_block, random_draws
 
@@ -21,7 +21,7 @@ def test_spans_hold_what_they_should(kind: type[Search], seed: int, margin: floa
     distances, _, negative = random_block(seed)
     low = torch.randint(-1, 9, (12, 3), generator=torch.Generator().manual_seed(seed)).double() / 4
     draws = random_draws(seed, 12, 3)
-    search = kind(out_of_reach(distances, negative))
+    search = kind(distances.masked_fill(~negative, 2 * window_limit(distances.dtype)))
     value, column = search.beyond(low)
     drawn = search.drawn(low, low + margin, draws)
     seen = set()
@@ -59,7 +59,8 @@ def test_place_covers_every_number_alike() -> None:
 
 
 def test_nearest_of_none() -> None:
-    values = out_of_reach(torch.tensor([[0.5, 0.2], [0.5, 0.2]]), torch.tensor([[True, False], [False, False]]))
+    far = 2 * window_limit(torch.float32)
+    values = torch.tensor([[0.5, far], [far, far]])
     found = nearest(values)
     assert found.valid[:, 0].tolist() == [True, False]
     assert found.column[0] == 0
