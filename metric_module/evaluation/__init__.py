@@ -9,6 +9,7 @@ from metric_module.evaluation.few_shot import few_shot_metrics
 from metric_module.evaluation.identification import identification_metrics
 from metric_module.evaluation.instances import adjusted_rand_index, instance_metrics
 from metric_module.evaluation.relation_retrieval import Sought, pair_retrieval_metrics
+from metric_module.evaluation.reranking import expand_queries, k_reciprocal_distances
 from metric_module.evaluation.retrieval import PerQuery, retrieval_metrics, retrieval_per_query
 from metric_module.evaluation.separation import Separation, separation
 from metric_module.evaluation.verification.metrics import RocCurve, roc_curve, verification_metrics
@@ -43,9 +44,11 @@ __all__ = [
     "VerificationMetric",
     "adjusted_rand_index",
     "clustering_metrics",
+    "expand_queries",
     "few_shot_metrics",
     "identification_metrics",
     "instance_metrics",
+    "k_reciprocal_distances",
     "pair_retrieval_metrics",
     "retrieval_metrics",
     "retrieval_per_query",
