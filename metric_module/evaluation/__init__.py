@@ -22,10 +22,10 @@ if TYPE_CHECKING:
         FewShotMetric,
         InstanceMetric,
         MetricGroup,
-        RetrievalMetric,
         VerificationMetric,
     )
     from metric_module.evaluation.metrics.of_relations import PairRetrievalMetric
+    from metric_module.evaluation.metrics.retrieval import RetrievalMetric
 
 __all__ = [
     "ClusteringMetric",
@@ -62,12 +62,13 @@ def __getattr__(name: str) -> object:
     """Import a metric when it is first used: the functions alone do not need torchmetrics, which is slow to load."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from metric_module.evaluation.metrics import base, identification, of_classes, of_relations
+    from metric_module.evaluation.metrics import base, identification, of_classes, of_relations, retrieval
 
     home = {
         "EmbeddingMetric": base,
         "Gathered": base,
         "IdentificationMetric": identification,
         "PairRetrievalMetric": of_relations,
+        "RetrievalMetric": retrieval,
     }
     return getattr(home.get(name, of_classes), name)
