@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from metric_module.distances import Distance, EuclideanForm, SquaredEuclidean
-from metric_module.evaluation.exact.any_distance import checked, exact_distance, form_or_copy
+from metric_module.errors import NotComputableError
+from metric_module.evaluation.exact.any_distance import CustomRanks, checked, exact_distance, form_or_copy
 from metric_module.evaluation.exact.nearest import nearest
 from metric_module.evaluation.exact.sparse_rows import Entries, SparseRows, joined
 from metric_module.evaluation.rerank_methods import KReciprocal
 from metric_module.functional import full_precision
 
 CELLS_AT_ONCE = 1 << 22  # distances of a block, and shared weights that are added up at once
+MOST = 100_000  # items of a gallery; time grows with their square
 _TILE = 2048  # columns of the gallery that are handed to the distance at once
 
 
@@ -33,9 +36,15 @@ class ReciprocalGallery:
 
     Attributes:
         rows_at_once: Number of queries whose distances take moderate memory.
+
+    Raises:
+        UserError: If there are more than 100,000 items, or one is not finite.
     """
 
     def __init__(self, gallery: Tensor, settings: KReciprocal, distance: Distance | None = None) -> None:
+        if len(gallery) > MOST:
+            limit = f"gallery: expected at most {MOST:,} items for k-reciprocal re-ranking, got {len(gallery):,}"
+            raise NotComputableError(f"{limit}; its time grows with their square")
         self._settings, self._distance = settings, distance
         self._gallery = gallery.detach().cpu()  # (M, D)
         form = form_or_copy(distance, self._gallery.device)
@@ -155,6 +164,26 @@ class ReciprocalGallery:
             shared.view(-1).index_add_(0, place, torch.minimum(values[part][owner], value))
         union = encoded.sums()[:, None] + self._sums - shared  # (A, M)
         return shared.div_(union).neg_().add_(1)
+
+
+class RerankedRanks(CustomRanks):
+    """Counts of other classes' items within the re-ranked distance of each positive.
+
+    Args:
+        encoded: The gallery.
+        query: Queries ``(Q, D)``.
+        item: Position of each query in the gallery or -1, int64 ``(Q,)``.
+        order: Row of the gallery at each sorted column ``(M,)``.
+    """
+
+    def __init__(self, encoded: ReciprocalGallery, query: Tensor, item: Tensor, order: Tensor) -> None:
+        self._encoded, self._query, self._item, self._order = encoded, query, item, order
+        self.threaded = False
+        self.cells_per_query = len(order)
+
+    @override
+    def _matrix(self, rows: Tensor) -> Tensor:
+        return self._encoded.final(self._query[rows], self._item[rows])[:, self._order]
 
 
 def _mutual(near: Tensor) -> Tensor:

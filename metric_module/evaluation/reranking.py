@@ -5,20 +5,17 @@ Shapes: Q = queries, M = gallery items, A = queries in a block, D = embedding si
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from metric_module.distances import Distance
-from metric_module.errors import NotComputableError, UserError
-from metric_module.evaluation.exact.any_distance import CustomRanks
+from metric_module.errors import UserError
 from metric_module.evaluation.exact.nearest import nearest
 from metric_module.evaluation.inputs import Items, check_sides
 from metric_module.evaluation.k_reciprocal import ReciprocalGallery
 from metric_module.evaluation.rerank_methods import KReciprocal, QueryExpansion
-
-MOST = 100_000
-"""Most gallery items of k-reciprocal re-ranking; time grows with their square, and memory is about 2 GB."""
 
 
 def k_reciprocal_distances(
@@ -81,7 +78,7 @@ def k_reciprocal_distances(
     """
     settings = KReciprocal(k1, k2, weight)
     query, items, order = _sides(queries, gallery, ids, gallery_ids)
-    encoded = encode(items, settings, distance)
+    encoded = ReciprocalGallery(items.embeddings, settings, distance)
     item = positions(query, items)  # (Q,)
     blocks = torch.split(torch.arange(len(item)), encoded.rows_at_once)
     found = torch.empty(len(item), len(order), dtype=torch.float64)  # (Q, M)
@@ -130,60 +127,38 @@ def expand_queries(
         [[0.4472135901451111, 0.8944271802902222]]
     """
     query, items, _ = _sides(queries, gallery, ids, gallery_ids)
-    return expanded(query, items, QueryExpansion(k, alpha), distance)
+    settings = QueryExpansion(k, alpha)
+    near = neighbours(query, items, settings.k, distance)  # (Q, K)
+    return expanded(query.embeddings, near, items.embeddings.__getitem__, settings.alpha)
 
 
-def encode(gallery: Items, settings: KReciprocal, distance: Distance | None) -> ReciprocalGallery:
-    """Encode a gallery.
+def expanded(query: Tensor, positions: Tensor, items: Callable[[Tensor], Tensor], alpha: float) -> Tensor:
+    """Add to each query its nearest items; see :func:`expand_queries`.
 
-    Raises:
-        UserError: If it has more than 100,000 items.
-    """
-    if len(gallery.labels) > MOST:
-        raise NotComputableError(
-            f"k_reciprocal: expected at most {MOST:,} gallery items, as its time grows with their square, "
-            f"got {len(gallery.labels):,}"
-        )
-    return ReciprocalGallery(gallery.embeddings, settings, distance)
-
-
-def expanded(query: Items, gallery: Items, settings: QueryExpansion, distance: Distance | None) -> Tensor:
-    """Expand queries; see :func:`expand_queries`. The gallery is sorted by id.
+    Args:
+        query: Queries ``(Q, D)``.
+        positions: Positions of the items ``(Q, K)``, nearest first; -1 for none.
+        items: Gives the items ``(Q, D)`` at positions ``(Q,)``, any item for -1.
+        alpha: Power of the cosine similarity.
 
     Returns:
         Embeddings ``(Q, D)``.
     """
-    own = query.embeddings.double()  # (Q, D)
-    near = nearest(query.embeddings, gallery.embeddings, settings.k, distance, positions(query, gallery))
+    own = query.double()  # (Q, D)
     total = own.clone()  # (Q, D)
     length = torch.linalg.vector_norm(own, dim=1, keepdim=True)  # (Q, 1)
-    for item in near.positions.unbind(1):  # (Q,) one neighbour of every query
-        added = gallery.embeddings[item].double()  # (Q, D)
+    for place in positions.unbind(1):  # (Q,)
+        added = items(place).double()  # (Q, D)
         scale = length[:, 0] * torch.linalg.vector_norm(added, dim=1)  # (Q,)
         similarity = ((own * added).sum(dim=1) / scale.masked_fill(scale == 0, 1)).clamp(min=0)  # (Q,)
-        total += (similarity**settings.alpha * (item >= 0))[:, None] * added
+        total += (similarity**alpha * (place >= 0))[:, None] * added
     norm = torch.linalg.vector_norm(total, dim=1, keepdim=True)  # (Q, 1)
-    return torch.where(norm > 0, total * (length / norm.masked_fill(norm == 0, 1)), own).to(query.embeddings.dtype)
+    return torch.where(norm > 0, total * (length / norm.masked_fill(norm == 0, 1)), own).to(query.dtype)
 
 
-class RerankedRanks(CustomRanks):
-    """Counts of other classes' items within the re-ranked distance of each positive.
-
-    Args:
-        encoded: The gallery.
-        query: Queries ``(Q, D)``.
-        item: Position of each query in the gallery or -1, int64 ``(Q,)``.
-        order: Row of the gallery at each sorted column ``(M,)``.
-    """
-
-    def __init__(self, encoded: ReciprocalGallery, query: Tensor, item: Tensor, order: Tensor) -> None:
-        self._encoded, self._query, self._item, self._order = encoded, query, item, order
-        self.threaded = False
-        self.cells_per_query = len(order)
-
-    @override
-    def _matrix(self, rows: Tensor) -> Tensor:
-        return self._encoded.final(self._query[rows], self._item[rows])[:, self._order]
+def neighbours(query: Items, gallery: Items, k: int, distance: Distance | None) -> Tensor:
+    """Find the positions of each query's nearest items ``(Q, K)`` other than itself, in a gallery sorted by id."""
+    return nearest(query.embeddings, gallery.embeddings, k, distance, positions(query, gallery)).positions
 
 
 def positions(query: Items, gallery: Items) -> Tensor:

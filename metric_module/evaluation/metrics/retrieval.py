@@ -16,11 +16,12 @@ from typing_extensions import override
 from metric_module.distances import Distance
 from metric_module.distributed import shard
 from metric_module.evaluation.inputs import Items, check_cutoffs
+from metric_module.evaluation.k_reciprocal import MOST, ReciprocalGallery, RerankedRanks
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
 from metric_module.evaluation.preflight import Labelled, Missing, without_positives
 from metric_module.evaluation.queries import gather_queries
 from metric_module.evaluation.rerank_methods import Method, QueryExpansion, Rerank, rerank_methods
-from metric_module.evaluation.reranking import MOST, RerankedRanks, encode, expanded, positions
+from metric_module.evaluation.reranking import expanded, neighbours, positions
 from metric_module.evaluation.retrieval import PerQuery, Ranks, measure_queries, retrieval_means
 
 FIGURES = ("recall_at_*", "r_precision", "map_at_r", "map", "mrr", "queries", "queries_without_positive")
@@ -122,10 +123,12 @@ class RetrievalMetric(EmbeddingMetric):
     def _reranked(self, plain: _Search, method: Method) -> dict[str, float]:
         query, gallery, _ = plain
         if isinstance(method, QueryExpansion):
-            search = _Search(query._replace(embeddings=expanded(query, gallery, method, self.distance)), gallery)
+            near = neighbours(query, gallery, method.k, self.distance)  # (Q, K)
+            again = expanded(query.embeddings, near, gallery.embeddings.__getitem__, method.alpha)  # (Q, D)
+            search = _Search(query._replace(embeddings=again), gallery)
         else:
             query, gallery = query.each(Tensor.cpu), gallery.each(Tensor.cpu)
-            encoded = encode(gallery, method, self.distance)
+            encoded = ReciprocalGallery(gallery.embeddings, method, self.distance)
             ranks = partial(RerankedRanks, encoded, query.embeddings, positions(query, gallery))
             search = _Search(query, gallery, ranks)
         return self._both(search, self._per_query(search, across=False))

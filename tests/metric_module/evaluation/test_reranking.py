@@ -187,8 +187,10 @@ def test_an_empty_gallery(function: Any) -> None:
 
 
 def test_too_large_a_gallery(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metric_module.evaluation.reranking.MOST", 4)
-    with pytest.raises(UserError, match=r"k_reciprocal: expected at most 4 gallery items, .* got 5"):
+    monkeypatch.setattr("metric_module.evaluation.k_reciprocal.MOST", 4)
+    with pytest.raises(
+        UserError, match=r"gallery: expected at most 4 items for k-reciprocal re-ranking, got 5; its time"
+    ):
         k_reciprocal_distances(torch.randn(5, 2))
 
 

@@ -97,14 +97,15 @@ def test_the_names_are_those_of_the_figures(all_ranks: bool) -> None:
 
 
 def test_a_gallery_that_is_too_large_has_the_other_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("reranking", "metrics.retrieval"):
+    for module in ("k_reciprocal", "metrics.retrieval"):
         monkeypatch.setattr(f"metric_module.evaluation.{module}.MOST", 20)
     x, labels = cloud(seed=2)
     metric = filled(BOTH, x, labels)
     figures = metric.compute()
     assert "map_at_r" in figures and "map_at_r_query_expansion" in figures and "map_at_r_k_reciprocal" not in figures
     assert metric.left_out == [
-        "k_reciprocal: k_reciprocal: expected at most 20 gallery items, as its time grows with their square, got 90"
+        "k_reciprocal: gallery: expected at most 20 items for k-reciprocal re-ranking, got 90; "
+        "its time grows with their square"
     ]
     (found,) = metric.missing(Labelled(labels, torch.arange(90)))
     assert found.names("map_at_r_k_reciprocal") and not found.names("map_at_r")
