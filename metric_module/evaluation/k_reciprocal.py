@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from metric_module.distances import Distance, EuclideanForm, SquaredEuclidean
 from metric_module.errors import NotComputableError
-from metric_module.evaluation.exact.any_distance import CustomRanks, checked, exact_distance, form_or_copy
+from metric_module.evaluation.exact.any_distance import checked, exact_distance, form_or_copy
 from metric_module.evaluation.exact.nearest import nearest
 from metric_module.evaluation.exact.sparse_rows import Entries, SparseRows, joined
+from metric_module.evaluation.exact.threads import in_threads
 from metric_module.evaluation.rerank_methods import KReciprocal
 from metric_module.functional import full_precision
 
-CELLS_AT_ONCE = 1 << 22  # distances of a block, and shared weights that are added up at once
+CELLS_AT_ONCE = 1 << 21  # distances of a block, and shared weights that are added up at once
 MOST = 100_000  # items of a gallery; time grows with their square
+_QUERIES = 1024  # items whose neighbours are found at once
 _TILE = 2048  # columns of the gallery that are handed to the distance at once
 
 
@@ -101,10 +102,15 @@ class ReciprocalGallery:
     def _neighbours(self) -> tuple[Tensor, Tensor]:
         """Find the neighbours of each item ``(M, K)``, and the distance ``(M,)`` of the last of them."""
         count = max(0, min(self._settings.k1, len(self._gallery) - 1))
-        exclude = torch.arange(len(self._gallery))
-        near = nearest(self._gallery, self._gallery, self._settings.k1, self._distance, exclude)
-        reach = near.distances[:, count - 1] if count else torch.full((len(exclude),), torch.inf).double()
-        return near.positions[:, :count], reach
+
+        def search(own: Tensor) -> tuple[Tensor, Tensor]:
+            """Search for one block of items, each of which is no neighbour of itself."""
+            near = nearest(self._gallery[own], self._gallery, self._settings.k1, self._distance, own)
+            return near.positions[:, :count], near.distances[:, max(0, count - 1)]
+
+        blocks = torch.split(torch.arange(len(self._gallery)), _QUERIES)
+        positions, reach = (torch.cat(part) for part in zip(*in_threads(search, blocks), strict=True))
+        return positions, reach
 
     def _encode_gallery(self, members: Tensor, valid: Tensor) -> tuple[SparseRows, SparseRows]:
         """Encode the items: their encodings ``(M, M)``, and the averages of these over each item's neighbours.
@@ -115,9 +121,13 @@ class ReciprocalGallery:
         """
         count = len(members)
         blocks = torch.split(torch.arange(count), self.rows_at_once)
-        found = [self._encode(self.original(self._gallery[own]), members[own], valid[own]) for own in blocks]
-        shifted = [part._replace(rows=own[part.rows]) for own, part in zip(blocks, found, strict=True)]
-        alone = SparseRows.of(joined(shifted), count, count)
+
+        def encode(own: Tensor) -> Entries:
+            """Encode the items of one block."""
+            found = self._encode(self.original(self._gallery[own]), members[own], valid[own])
+            return found._replace(rows=own[found.rows])
+
+        alone = SparseRows.of(joined(in_threads(encode, blocks)), count, count)
         return alone, SparseRows.of(_average(alone, members[:, : self._settings.k2]), count, count)
 
     def _encode(self, original: Tensor, members: Tensor, valid: Tensor) -> Entries:
@@ -143,8 +153,8 @@ class ReciprocalGallery:
         """Encode queries ``(A, D)`` that are not in the gallery, with original distances ``(A, M)``: ``(A, M)``."""
         near = nearest(query, self._gallery, self._settings.k1, self._distance).positions  # (A, K)
         measure = exact_distance(self._distance, query.device)
-        pairs = zip(query.double()[:, None], self._gallery[near].double(), strict=True)
-        back = torch.stack([measure(items, row)[:, 0] for row, items in pairs])  # (A, K)
+        pairs = zip(query.double()[:, None], near, strict=True)
+        back = torch.stack([measure(self._gallery[items].double(), row)[:, 0] for row, items in pairs])  # (A, K)
         own = self._encode(original, near, back <= self._reach[near])
         others = near[:, : self._settings.k2 - 1]  # (A, k2 - 1)
         average, share = _average(self._alone, others), 1 / (others.shape[1] + 1)
@@ -164,26 +174,6 @@ class ReciprocalGallery:
             shared.view(-1).index_add_(0, place, torch.minimum(values[part][owner], value))
         union = encoded.sums()[:, None] + self._sums - shared  # (A, M)
         return shared.div_(union).neg_().add_(1)
-
-
-class RerankedRanks(CustomRanks):
-    """Counts of other classes' items within the re-ranked distance of each positive.
-
-    Args:
-        encoded: The gallery.
-        query: Queries ``(Q, D)``.
-        item: Position of each query in the gallery or -1, int64 ``(Q,)``.
-        order: Row of the gallery at each sorted column ``(M,)``.
-    """
-
-    def __init__(self, encoded: ReciprocalGallery, query: Tensor, item: Tensor, order: Tensor) -> None:
-        self._encoded, self._query, self._item, self._order = encoded, query, item, order
-        self.threaded = False
-        self.cells_per_query = len(order)
-
-    @override
-    def _matrix(self, rows: Tensor) -> Tensor:
-        return self._encoded.final(self._query[rows], self._item[rows])[:, self._order]
 
 
 def _mutual(near: Tensor) -> Tensor:

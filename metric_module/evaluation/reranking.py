@@ -13,6 +13,7 @@ from torch import Tensor
 from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.evaluation.exact.nearest import nearest
+from metric_module.evaluation.exact.threads import in_threads
 from metric_module.evaluation.inputs import Items, check_sides
 from metric_module.evaluation.k_reciprocal import ReciprocalGallery
 from metric_module.evaluation.rerank_methods import KReciprocal, QueryExpansion
@@ -81,9 +82,13 @@ def k_reciprocal_distances(
     encoded = ReciprocalGallery(items.embeddings, settings, distance)
     item = positions(query, items)  # (Q,)
     blocks = torch.split(torch.arange(len(item)), encoded.rows_at_once)
-    found = torch.empty(len(item), len(order), dtype=torch.float64)  # (Q, M)
-    for rows in blocks:
-        found[rows[:, None], order.cpu()] = encoded.final(query.embeddings[rows], item[rows])
+    found, columns = torch.empty(len(item), len(order), dtype=torch.float64), order.cpu().argsort()  # (Q, M), (M,)
+
+    def fill(rows: Tensor) -> None:
+        """Compute the distances of one block, in the order of the gallery as it was given."""
+        found[rows] = encoded.final(query.embeddings[rows], item[rows])[:, columns]
+
+    in_threads(fill, blocks)
     return found.to(query.embeddings.device)
 
 

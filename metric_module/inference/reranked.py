@@ -15,6 +15,7 @@ from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.evaluation.exact.any_distance import exact_distance
 from metric_module.evaluation.exact.nearest import nearest
+from metric_module.evaluation.exact.threads import in_threads
 from metric_module.evaluation.k_reciprocal import ReciprocalGallery
 from metric_module.evaluation.rerank_methods import KReciprocal, Method, QueryExpansion, Rerank, rerank_methods
 from metric_module.evaluation.reranking import expanded
@@ -82,11 +83,12 @@ class RerankedSearch:
         return Neighbours(torch.stack(distances) if distances else torch.empty(0, count).double(), positions)
 
     def _by_encoding(self, encoded: ReciprocalGallery, query: Tensor, count: int) -> Tensor:
-        found = [torch.empty(0, count).long()]
-        for rows in torch.split(query, encoded.rows_at_once):
+        def first(rows: Tensor) -> Tensor:
+            """Order all items for one block of queries, and keep the first: ``(A, K)``."""
             final = encoded.final(rows, torch.full((len(rows),), -1))  # (A, N)
-            found.append(final.sort(dim=1, stable=True).indices[:, :count])
-        return torch.cat(found)
+            return final.sort(dim=1, stable=True).indices[:, :count]
+
+        return torch.cat(in_threads(first, torch.split(query, encoded.rows_at_once)))
 
     def _expanded(self, query: Tensor, k: int) -> Tensor:
         assert isinstance(self.method, QueryExpansion)

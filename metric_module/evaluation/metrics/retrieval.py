@@ -16,11 +16,12 @@ from typing_extensions import override
 from metric_module.distances import Distance
 from metric_module.distributed import shard
 from metric_module.evaluation.inputs import Items, check_cutoffs
-from metric_module.evaluation.k_reciprocal import MOST, ReciprocalGallery, RerankedRanks
+from metric_module.evaluation.k_reciprocal import MOST, ReciprocalGallery
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
 from metric_module.evaluation.preflight import Labelled, Missing, without_positives
 from metric_module.evaluation.queries import gather_queries
 from metric_module.evaluation.rerank_methods import Method, QueryExpansion, Rerank, rerank_methods
+from metric_module.evaluation.reranked_ranks import RerankedRanks
 from metric_module.evaluation.reranking import expanded, neighbours, positions
 from metric_module.evaluation.retrieval import PerQuery, Ranks, measure_queries, retrieval_means
 
