@@ -9,6 +9,7 @@ from metric_module.evaluation.few_shot import few_shot_metrics
 from metric_module.evaluation.identification import identification_metrics
 from metric_module.evaluation.instances import adjusted_rand_index, instance_metrics
 from metric_module.evaluation.relation_retrieval import Sought, pair_retrieval_metrics
+from metric_module.evaluation.reranking import expand_queries, k_reciprocal_distances
 from metric_module.evaluation.retrieval import PerQuery, retrieval_metrics, retrieval_per_query
 from metric_module.evaluation.separation import Separation, separation
 from metric_module.evaluation.verification.metrics import RocCurve, roc_curve, verification_metrics
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
         FewShotMetric,
         InstanceMetric,
         MetricGroup,
-        RetrievalMetric,
         VerificationMetric,
     )
     from metric_module.evaluation.metrics.of_relations import PairRetrievalMetric
+    from metric_module.evaluation.metrics.retrieval import RetrievalMetric
 
 __all__ = [
     "ClusteringMetric",
@@ -43,9 +44,11 @@ __all__ = [
     "VerificationMetric",
     "adjusted_rand_index",
     "clustering_metrics",
+    "expand_queries",
     "few_shot_metrics",
     "identification_metrics",
     "instance_metrics",
+    "k_reciprocal_distances",
     "pair_retrieval_metrics",
     "retrieval_metrics",
     "retrieval_per_query",
@@ -59,12 +62,13 @@ def __getattr__(name: str) -> object:
     """Import a metric when it is first used: the functions alone do not need torchmetrics, which is slow to load."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from metric_module.evaluation.metrics import base, identification, of_classes, of_relations
+    from metric_module.evaluation.metrics import base, identification, of_classes, of_relations, retrieval
 
     home = {
         "EmbeddingMetric": base,
         "Gathered": base,
         "IdentificationMetric": identification,
         "PairRetrievalMetric": of_relations,
+        "RetrievalMetric": retrieval,
     }
     return getattr(home.get(name, of_classes), name)

@@ -5,7 +5,8 @@ Shapes: Q = queries, M = gallery items, A = queries in a block, K = most positiv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,9 @@ class PerQuery(NamedTuple):
     map_at_r: Tensor  # (Q,) float64
     map: Tensor  # (Q,) float64
 
+
+Ranks = Callable[[Tensor], EuclideanRanks | CustomRanks]
+"""Makes, for the row of the gallery at each sorted column, what counts the items within the distance of a positive."""
 
 _EMPTY = torch.empty(0, dtype=torch.float64)
 _NO_QUERY = PerQuery(_EMPTY.long(), _EMPTY.long(), _EMPTY, _EMPTY, _EMPTY)
@@ -149,6 +153,7 @@ def measure_queries(
     *,
     shard: tuple[int, int] = (0, 1),
     deepest: int | None = None,
+    ranks: Ranks | None = None,
 ) -> PerQuery:
     """Compute the figures of each query, block by block.
 
@@ -159,24 +164,26 @@ def measure_queries(
         shard: ``(rank, world_size)``: measure every world_size-th block of queries, starting with number rank.
         deepest: Do not tell ranks apart that are beyond the number of positives and beyond this: ``first`` may then be
             too small there, and ``map`` is of no use. None counts every rank to the end.
+        ranks: How the items within the distance of a positive are counted; None: by the distance.
 
     Returns:
         Figures of the queries of this shard that have a positive.
     """
     with torch.no_grad(), full_precision(query.embeddings.device.type):
         matches = Matches(query, gallery)
-        ranks = exact_ranks(query.embeddings, gallery.embeddings, distance, matches.order)
-        most = max(1, min(QUERIES_AT_ONCE, CELLS_AT_ONCE // ranks.cells_per_query))
+        counted = ranks or partial(exact_ranks, query.embeddings, gallery.embeddings, distance)
+        counts = counted(matches.order)
+        most = max(1, min(QUERIES_AT_ONCE, CELLS_AT_ONCE // counts.cells_per_query))
 
         def measure(span: tuple[int, int]) -> list[PerQuery]:
             """Compute the figures of one block."""
             block = matches.block(*span)
             if not len(block.rows):
                 return []
-            return [_figures(block.rows.cpu(), *(part.cpu() for part in ranks.count(block, deepest)))]
+            return [_figures(block.rows.cpu(), *(part.cpu() for part in counts.count(block, deepest)))]
 
         spans = matches.spans(most, CELLS_AT_ONCE // 4)[shard[0] :: shard[1]]
-        return measure_blocks(measure, spans, ranks.threaded, _NO_QUERY)
+        return measure_blocks(measure, spans, counts.threaded, _NO_QUERY)
 
 
 def exact_ranks(

@@ -16,6 +16,7 @@ from metric_module.checks import check_embeddings
 from metric_module.distances import Distance
 from metric_module.errors import UserError
 from metric_module.evaluation.exact.nearest import nearest
+from metric_module.evaluation.rerank_methods import Rerank
 from metric_module.inference.arguments import (
     Items,
     Labels,
@@ -26,6 +27,7 @@ from metric_module.inference.arguments import (
     threshold_or,
 )
 from metric_module.inference.embedder import Embedder
+from metric_module.inference.reranked import RerankedSearch, one_method
 from metric_module.storage.atomic import beside
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class EmbeddingIndex:
         self._written_by = embedder  # whose fingerprint belongs to the embeddings; None: that of the file
         self._model: str | None = None
         self._names = self._labels = pa.chunked_array([], pa.string())
+        self._reranked: RerankedSearch | None = None
 
     @classmethod
     def build(cls, embedder: Embedder, items: Items, labels: Labels = None, batch_size: int = 256) -> EmbeddingIndex:
@@ -132,17 +135,28 @@ class EmbeddingIndex:
         """A copy of all embeddings, float32 ``(N, D)``."""
         return torch.cat(self._parts) if self._parts else torch.empty(0, 0)
 
-    def search(self, queries: Items, k: int = 10) -> Neighbours:
+    def search(self, queries: Items, k: int = 10, rerank: Rerank = None) -> Neighbours:
         """Find the nearest items of each query, exactly; of equal distances, the lower position comes first.
 
         Args:
             queries: The queries.
             k: Number of neighbours; K is N if there are fewer items.
+            rerank: ``k_reciprocal`` or ``query_expansion`` orders the items by the neighbours that they have in the
+                index; settings as ``{"k_reciprocal": {"k1": 30}}``. The distances remain those of the pairs, and need
+                not ascend. k-reciprocal re-ranking encodes the index at the first search, at most 100,000 items.
 
         Raises:
-            UserError: If a query cannot be read or is not finite, or a value of the index is not.
+            UserError: If a query cannot be read or is not finite, a value of the index is not, or the method does not
+                exist or cannot take so many items.
         """
-        return Neighbours(*nearest(self._embedded(queries), self._parts, k, self.distance))
+        method = one_method(rerank, "rerank")
+        rows = self._embedded(queries)
+        if method is None or not len(self):
+            return Neighbours(*nearest(rows, self._parts, k, self.distance))
+        kept = self._reranked
+        if kept is None or (kept.method, kept.size) != (method, len(self)):
+            kept = self._reranked = RerankedSearch(self._parts, self.distance, method)
+        return kept.search(rows, k)
 
     def identify(self, queries: Items, threshold: float | None = None) -> list[str | None]:
         """Name each query by the nearest item with a label, or by None if that is too far away.

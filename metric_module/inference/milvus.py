@@ -100,7 +100,7 @@ class MilvusIndex:
         return self._column("label")
 
     def search(self, queries: Items, k: int = 10) -> Neighbours:
-        """Find the nearest items of each query, to the rounding of float32; see ``EmbeddingIndex.search``."""
+        """Find the nearest items of each query, to the rounding of float32, without re-ranking."""
         if k < 1:
             raise UserError(f"k: expected 1 or more neighbours, got {k}")
         return self._nearest(queries, k)[0]

@@ -19,7 +19,8 @@ from metric_module.config.messages import one_line
 from metric_module.datamodule_facts import DataModuleFacts
 from metric_module.distances import Distance
 from metric_module.evaluation.metrics.base import EmbeddingMetric
-from metric_module.evaluation.metrics.of_classes import MetricGroup, RetrievalMetric
+from metric_module.evaluation.metrics.of_classes import MetricGroup
+from metric_module.evaluation.metrics.retrieval import RetrievalMetric
 from metric_module.evaluation.retrieval import PerQuery, retrieval_per_query
 from metric_module.evaluation.separation import Separation
 from metric_module.report.contents import Run

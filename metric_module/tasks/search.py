@@ -6,8 +6,9 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,7 @@ from rich.text import Text
 from metric_module.checks import check_count
 from metric_module.errors import UserError
 from metric_module.inference.items import find_gallery, find_items
+from metric_module.inference.reranked import one_method
 from metric_module.report.search_page import Hit, Searched, search_page
 from metric_module.storage.atomic import write_whole
 from metric_module.tasks.run_files import write_config
@@ -29,8 +31,8 @@ def search(cfg: DictConfig) -> dict[str, float]:
 
     Args:
         cfg: The composed configuration: ``ckpt_path`` (the folder of a run, a checkpoint or an exported folder),
-            ``query`` and ``gallery`` (see :mod:`metric_module.inference.items`). ``cfg.task`` has ``k``, ``tower`` and
-            ``batch_size``.
+            ``query`` and ``gallery`` (see :mod:`metric_module.inference.items`). ``cfg.task`` has ``k``, ``rerank``,
+            ``tower`` and ``batch_size``.
 
     Returns:
         Number of queries and of gallery items: ``{"search/queries": ..., "search/gallery": ...}``.
@@ -43,12 +45,14 @@ def search(cfg: DictConfig) -> dict[str, float]:
             raise UserError(f"{name}: expected a file or a folder, got none; give {name}=<folder>")
     for name in ("k", "batch_size"):
         check_count(f"task.{name}", cfg.task[name])
+    rerank: Any = OmegaConf.to_object(cfg.task.rerank) if OmegaConf.is_config(cfg.task.rerank) else cfg.task.rerank
+    one_method(rerank, "task.rerank")
     cfg, embedder = load_model(cfg)
     queries = find_items("query", cfg.query, embedder).items
     names = [embedder.name_of(item, position) for position, item in enumerate(queries)]
     embedded = embedder.embed(queries, cfg.task.batch_size)  # (Q, D)
     index = find_gallery(cfg.gallery, embedder, cfg.task.batch_size)
-    distances, positions = index.search(embedded, cfg.task.k)  # (Q, k), (Q, k)
+    distances, positions = index.search(embedded, cfg.task.k, rerank)  # (Q, k), (Q, k)
     items, labels = index.names, index.labels  # each makes a list of all items
     found = [
         Searched(name, [Hit(items[at], labels[at], distance) for at, distance in zip(*row, strict=True)])

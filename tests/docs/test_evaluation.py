@@ -28,7 +28,8 @@ def test_the_functions() -> None:
 def test_every_figure_that_is_named_is_one() -> None:
     x, labels = torch.randn(48, 3), torch.arange(48) // 6
     made: set[str] = {"accuracy_10_fold", "nmi", "ami", "best_step"}
-    for metric in (RetrievalMetric(), VerificationMetric(), FewShotMetric(), IdentificationMetric()):
+    retrieval = RetrievalMetric(rerank=["k_reciprocal", "query_expansion"])
+    for metric in (retrieval, VerificationMetric(), FewShotMetric(), IdentificationMetric()):
         metric.threshold = 0.5
         metric.update(x, labels, torch.arange(48), torch.arange(48) % 3)
         made |= metric.compute().keys()

@@ -32,7 +32,7 @@ def small_blocks(
         sort_from: Positives per anchor beyond which negatives are counted by sorting.
         close_pairs: Near duplicates whose Euclidean distances are computed in the direct form at once.
         queries: Queries of retrieval or of a search that are ranked at once.
-        cells: Distances that retrieval and the separation of distances compute at once.
+        cells: Distances that retrieval, re-ranking and the separation of distances compute at once.
         segment: Columns of the gallery that exact Euclidean ranks and searches compare at once.
         tile: Columns of the gallery in a tile of exact Euclidean ranks; numbers in a tile of a search.
         positives: Positives per query from which exact ranks sort; counting sorts from twice as many.
@@ -50,6 +50,7 @@ def small_blocks(
         f"{_EVALUATION}.retrieval.CELLS_AT_ONCE": cells,
         f"{_EVALUATION}.relation_retrieval.CELLS_AT_ONCE": cells,
         f"{_EVALUATION}.separation._CELLS": cells,
+        f"{_EVALUATION}.k_reciprocal.CELLS_AT_ONCE": cells,
         f"{_EVALUATION}.exact.euclidean_ranks._SEGMENT": segment,
         f"{_EVALUATION}.exact.euclidean_ranks._TILE": tile,
         f"{_EVALUATION}.exact.euclidean_ranks._MANY": positives,

@@ -61,7 +61,7 @@ class CustomRanks:
         Raises:
             UserError: If the distance gives another shape, or is not finite.
         """
-        matrix = self._matrix(self._query.index_select(0, block.rows).double())  # (A, M)
+        matrix = self._matrix(block.rows)  # (A, M)
         limit = _reach(matrix, block.columns, block.positive)  # (A, K)
         mask = own_class(block.start, block.stop, 0, matrix.shape[1])  # (A, M)
         if mask is not None:
@@ -83,14 +83,15 @@ class CustomRanks:
         Raises:
             UserError: If the distance gives another shape, or is not finite.
         """
-        matrix = self._matrix(self._query.index_select(0, block.rows).double())  # (A, M)
+        matrix = self._matrix(block.rows)  # (A, M)
         limit = _reach(matrix, *block.positive)  # (A, K)
         for columns, valid in (block.positive, block.ignored):
             matrix[valid.nonzero()[:, 0], columns[valid]] = torch.inf
         return count_at_least(matrix.neg_(), -limit.masked_fill(limit.isinf(), -torch.inf))
 
-    def _matrix(self, query: Tensor) -> Tensor:
-        """Compute the distances ``(A, M)`` to the sorted gallery."""
+    def _matrix(self, rows: Tensor) -> Tensor:
+        """Compute the distances ``(A, M)`` of queries ``(A,)`` to the sorted gallery."""
+        query = self._query.index_select(0, rows).double()  # (A, D)
         matrix = torch.empty(len(query), len(self._order), dtype=torch.float64, device=query.device)  # (A, M)
         for first in range(0, len(self._order), _TILE):
             order = self._order[first : first + _TILE]

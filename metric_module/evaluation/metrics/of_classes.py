@@ -1,7 +1,4 @@
-"""Metrics of classes, for Lightning and for any loop: they share how samples are collected.
-
-Shapes: N = samples, Q = queries.
-"""
+"""Metrics of classes, for Lightning and for any loop: they share how samples are collected."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from metric_module.distances import Distance
@@ -17,18 +13,15 @@ from metric_module.distributed import shard
 from metric_module.errors import UserError
 from metric_module.evaluation.clustering import check_runs, clustering_metrics
 from metric_module.evaluation.few_shot import accuracy_name, check_episodes, few_shot_metrics
-from metric_module.evaluation.inputs import Items, check_cutoffs
+from metric_module.evaluation.inputs import Items
 from metric_module.evaluation.instances import instance_metrics
 from metric_module.evaluation.metrics.base import EmbeddingMetric, Gathered
-from metric_module.evaluation.preflight import Labelled, Missing, too_few_classes, without_positives, without_two_kinds
-from metric_module.evaluation.queries import gather_queries
-from metric_module.evaluation.retrieval import measure_queries, retrieval_means
+from metric_module.evaluation.preflight import Labelled, Missing, too_few_classes, without_two_kinds
 from metric_module.evaluation.verification.listed import listed_within
 from metric_module.evaluation.verification.metrics import measure_pairs
 from metric_module.evaluation.verification.rates import check_rates, rate_name
 
-# Figures of metrics whose options make names of their own, as patterns.
-RETRIEVAL = ("recall_at_*", "r_precision", "map_at_r", "map", "mrr", "queries", "queries_without_positive")
+# Figures whose names depend on options, as patterns.
 VERIFICATION = (
     "roc_auc",
     "eer",
@@ -39,75 +32,6 @@ VERIFICATION = (
     "*_pairs",
     "accuracy_*_fold*",
 )
-
-
-class RetrievalMetric(EmbeddingMetric):
-    """:func:`retrieval_metrics` over all batches of all processes, each of which measures its shard of the queries.
-
-    With groups, the figures across groups are added under their names after ``cross_group_``. With queries, these
-    search among the other samples only. ``compute`` keeps the figures of each query in :attr:`per_query`.
-
-    Args:
-        distance: The distance; None is Euclidean.
-        recall_at: The values of k in ``recall_at_k``.
-        all_ranks: Whether to count every rank to the end, for ``map`` and ``mrr``.
-
-    Raises:
-        UserError: If a value of ``recall_at`` is not a positive integer.
-
-    Example:
-        >>> metric = RetrievalMetric(recall_at=(1,))
-        >>> metric.update(torch.tensor([[0.0], [3.0]]), torch.tensor([7, 8]), torch.tensor([0, 1]))
-        >>> metric.update(torch.tensor([[1.0], [9.0]]), torch.tensor([7, 8]), torch.tensor([2, 3]))
-        >>> metric.compute()["recall_at_1"]
-        0.75
-    """
-
-    main_figure = "map_at_r"
-
-    def __init__(
-        self, distance: Distance | None = None, recall_at: Sequence[int] = (1, 5, 10), all_ranks: bool = True
-    ) -> None:
-        super().__init__(distance)
-        self.all_ranks = all_ranks
-        self.recall_at = check_cutoffs(recall_at)
-
-    @override
-    def figure_names(self, folds: int | None = None) -> list[str]:
-        """See :func:`retrieval_metrics`; the figures across groups included."""
-        names = [*(f"recall_at_{k}" for k in self.recall_at), "r_precision", "map_at_r"]
-        names += [*(["map", "mrr"] if self.all_ranks else []), "queries", "queries_without_positive"]
-        return [*names, *(f"cross_group_{name}" for name in names)]
-
-    @override
-    def figures(self, samples: Gathered) -> dict[str, float]:
-        """See :func:`retrieval_metrics`."""
-        figures = self._figures(samples, None)
-        if samples.groups is not None:
-            across = self.if_possible("cross_group", lambda: self._figures(samples, samples.groups))
-            figures |= {f"cross_group_{name}": value for name, value in across.items()}
-        return figures
-
-    @override
-    def missing(self, data: Labelled) -> list[Missing]:
-        """See :class:`EmbeddingMetric`: a query needs a positive."""
-        kinds = [(False, "")] if data.groups is None else [(False, ""), (True, "cross_group_")]
-        reasons = [(prefix, without_positives(data, across)) for across, prefix in kinds]
-        return [Missing([f"{prefix}{name}" for name in RETRIEVAL], reason) for prefix, reason in reasons if reason]
-
-    def _figures(self, samples: Gathered, groups: Tensor | None) -> dict[str, float]:
-        query = gallery = Items(samples.embeddings, samples.labels, samples.ids, groups)
-        rows = torch.arange(len(samples.ids))  # (Q,)
-        if samples.queries is not None:
-            asked = samples.queries.to(query.labels.device)  # (N,)
-            query, gallery = query.each(lambda part: part[asked]), query.each(lambda part: part[~asked])
-            rows = rows[asked.cpu()]
-        deepest = None if self.all_ranks else max(self.recall_at, default=1)
-        found = measure_queries(query, gallery, self.distance, shard=shard(), deepest=deepest)
-        found = gather_queries(found, samples.embeddings.device)
-        if groups is None:
-            self.per_query = found._replace(rows=rows[found.rows])
-        return retrieval_means(found, len(query.labels), self.recall_at, groups is not None, self.all_ranks)
 
 
 class VerificationMetric(EmbeddingMetric):

@@ -30,6 +30,7 @@ MAKE: list[Callable[[], EmbeddingMetric]] = [
     ClusteringMetric,
     InstanceMetric,
     lambda: IdentificationMetric(far=(0.2, 0.3)),
+    lambda: RetrievalMetric(rerank=["k_reciprocal", "query_expansion"]),
 ]
 
 
@@ -64,7 +65,7 @@ def test_what_is_missing_is_what_cannot_be_computed(place: int) -> None:
     random, seen = np.random.default_rng(place), set()
     for _ in range(60):
         data, metric = random_set(random), MAKE[place]()
-        if place == 0:
+        if isinstance(metric, RetrievalMetric):
             data = data._replace(groups=None)  # the figures across groups are in the next test
         missing, names = metric.missing(data), computed(metric, data)
         assert names or missing, data
@@ -101,7 +102,7 @@ def test_the_patterns_name_every_figure(place: int) -> None:
     good = Labelled(torch.arange(16) // 4, torch.arange(16), torch.arange(16) % 2)
     bad = good._replace(labels=torch.zeros(1).long(), ids=torch.tensor([3]), groups=None)
     figures = computed(metric, good)
-    patterns = metric.missing(bad) + RetrievalMetric().missing(bad._replace(groups=torch.tensor([0])))
+    patterns = metric.missing(bad) + MAKE[-1]().missing(bad._replace(groups=torch.tensor([0])))
     assert figures and all(any(found.names(name) for found in patterns) for name in figures)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import operator
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_images(home: Path, command: Command, capsys: pytest.CaptureFixture[str]
     assert page.count('class="query card"') == 2
     assert (home / "out" / "config.yaml").is_file()
     assert "2 queries in 8 items; written to" in capsys.readouterr().out
+
+
+def test_the_order_after_re_ranking(home: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("task=search", "ckpt_path=run", "query='gallery/<b>1'", "gallery=gallery", "task.k=8")
+    assert command(*words, "hydra.run.dir=plain") == 0
+    assert command(*words, "+task.rerank.k_reciprocal={k1: 3, k2: 2}", "hydra.run.dir=reranked") == 0
+    plain, rows = (read(home / name / "search.csv") for name in ("plain", "reranked"))
+    assert [row["name"] for row in rows] != [row["name"] for row in plain]
+    key = operator.itemgetter("query", "name", "distance", "same", "label")
+    assert sorted(map(key, rows)) == sorted(map(key, plain)), "the order alone changes"
+    assert command(*words, "task.rerank=query_expansion", "hydra.run.dir=expanded") == 0
+    assert command(*words, "task.rerank=reciprocal", "hydra.run.dir=wrong") == 2
+    assert "error: task.rerank: did you mean 'k_reciprocal'? expected k_reciprocal or" in capsys.readouterr().err
 
 
 def test_texts_without_a_threshold(home: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
