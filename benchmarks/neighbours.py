@@ -4,46 +4,53 @@
     python -m benchmarks.neighbours
     python -m benchmarks.neighbours --sets emoji --groups 4 --shares 0.5
 
-Each run is ``run.py`` in a process of its own, of the recipe of its data set but shorter. One line of JSON is kept for
-each run, and a run with a line is not repeated. The table has the mean over seeds, and in brackets the largest value
-minus the smallest. Test classes are never evaluated.
+Each run is the recipe of its data set but shorter, and its figures are those of the validation classes after the last
+step. One line of JSON is kept for each run, and a run with a line is not repeated. The table has the mean over seeds,
+and in brackets the largest value minus the smallest. Test classes are never evaluated.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.common import CONF, markdown
+import torch
 
-SETS = {
-    "emoji": ("trainer.max_steps=224",),
-    "glyphs": ("experiment=glyphs", "evaluation=retrieval", "trainer.max_steps=240"),
-    "territories_chars": ("experiment=territories_chars", "trainer.max_steps=112", "trainer.val_check_interval=28"),
+from benchmarks.common import markdown, recipe
+from metric_module.callbacks import ClassNeighbours
+
+
+class Recipe(NamedTuple):
+    """Recipe of a data set.
+
+    Attributes:
+        overrides: Its overrides.
+        steps: Length of a run.
+    """
+
+    overrides: tuple[str, ...]
+    steps: int
+
+
+RECIPES = {
+    "emoji": Recipe((), 224),
+    "glyphs": Recipe(("experiment=glyphs",), 240),
+    "territories_chars": Recipe(("experiment=territories_chars",), 112),
 }
-"""Overrides of each data set: its recipe, and the length of a run."""
+COMMON = ("trainer.max_epochs=-1", "trainer.check_val_every_n_epoch=null", "evaluation=retrieval", "report=false")
 EVERY = 50  # steps between two tables: the runs are shorter than the recipes
-COMMON = ("trainer.max_epochs=-1", "trainer.check_val_every_n_epoch=null", "~callbacks.before_training", "test=false")
-QUIET = ("report=false", "logger=csv", "trainer.enable_progress_bar=false")
-COST = re.compile(r"class neighbours: (\d+) tables in ([\d.]+) s")
-LONGEST_ERROR = 500
 
 
 class Run(NamedTuple):
     """One training.
 
     Attributes:
-        data: Name of the data set, of :data:`SETS`.
+        data: Name of the data set, of :data:`RECIPES`.
         group: Classes in a group; 0: no neighbourhoods.
         share: Share of a batch's classes that come in groups.
         seed: Seed of the run; the split is always the same.
@@ -54,29 +61,36 @@ class Run(NamedTuple):
     share: float
     seed: int
 
-    def command(self, output: str, fonts: str) -> list[str]:
-        """Command that trains, with the run's files in the folder ``output``."""
-        settings = f"{{group: {self.group}, share: {self.share}, every: {EVERY}}}" if self.group else "null"
-        chosen = [f"seed={self.seed}", f"++datamodule.neighbours={settings}", f"hydra.run.dir={output}"]
-        of_fonts = [f"datamodule.fonts={fonts}"] if self.data == "glyphs" else []
-        return [sys.executable, str(CONF.parent / "run.py"), *SETS[self.data], *COMMON, *QUIET, *of_fonts, *chosen]
-
-    def measure(self, fonts: str) -> dict[str, Any]:
-        """Train, and return settings, figures and seconds.
+    def overrides(self, fonts: str) -> list[str]:
+        """Overrides of the run.
 
         Args:
             fonts: Folder of the fonts.
         """
+        chosen, steps = RECIPES[self.data]
+        near = f"{{group: {self.group}, share: {self.share}, every: {EVERY}}}" if self.group else "null"
+        length = [f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}"]  # one validation, at the end
+        of_fonts = [f"datamodule.fonts={fonts}"] if self.data == "glyphs" else []
+        return [*chosen, *COMMON, *length, *of_fonts, f"seed={self.seed}", f"++datamodule.neighbours={near}"]
+
+    def measure(self, fonts: str, read: dict[str, Any]) -> dict[str, Any]:
+        """Train, and return settings, figures and seconds.
+
+        Args:
+            fonts: Folder of the fonts.
+            read: Data sets that are read already, by name; this one is added.
+        """
+        parts, near = recipe(self.overrides(fonts)), ClassNeighbours()
+        data: Any = parts.datamodule
+        if self.data in read:
+            data.__dict__["samples"] = read[self.data]
+        parts.trainer.callbacks.append(near)  # type: ignore[attr-defined]
         start = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="neighbours_") as folder:
-            done = subprocess.run(self.command(folder, fonts), capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(f"{self}: {done.stderr[-LONGEST_ERROR:]}")
-            figures = json.loads((Path(folder) / "metrics.json").read_text())["val"]
-            cost = COST.search((Path(folder) / "run.log").read_text())
-        kept = {name: figures[name] for name in ("map_at_r", "recall_at_1", "best_step")}
-        tables, spent = (int(cost[1]), float(cost[2])) if cost else (0, 0.0)
-        return self._asdict() | kept | {"tables": tables, "spent": spent, "seconds": time.perf_counter() - start}
+        parts.trainer.fit(parts.module, datamodule=data)
+        seconds = time.perf_counter() - start
+        read[self.data] = data.samples
+        figures = {name: float(parts.trainer.callback_metrics[f"val/{name}"]) for name in ("map_at_r", "recall_at_1")}
+        return self._asdict() | figures | {"tables": near.tables, "spent": near.seconds, "seconds": seconds}
 
 
 def measure_all(runs: Sequence[Run], path: Path, fonts: str) -> list[dict[str, Any]]:
@@ -88,10 +102,10 @@ def measure_all(runs: Sequence[Run], path: Path, fonts: str) -> list[dict[str, A
         fonts: Folder of the fonts.
     """
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    found = {key_of(row): row for row in rows}
+    found, read = {key_of(row): row for row in rows}, dict[str, Any]()
     for run in runs:
         if run not in found:
-            row = found[run] = run.measure(fonts)
+            row = found[run] = run.measure(fonts, read)
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{run}: val MAP@R {row['map_at_r']:.4f}, {row['seconds']:.0f} s", flush=True)
@@ -106,16 +120,15 @@ def key_of(row: Mapping[str, Any]) -> Run:
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Mean and spread over the seeds of each data set and setting, and the share of the time that tables took."""
     settings: dict[tuple[str, int, float], list[Mapping[str, Any]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: list(RECIPES).index(row["data"])):
         settings.setdefault((row["data"], row["group"], row["share"]), []).append(row)
     lines = []
     for (data, group, share), found in settings.items():
         cells = [spread([row[name] for row in found]) for name in ("map_at_r", "recall_at_1")]
         cost = sum(row["spent"] for row in found) / sum(row["seconds"] for row in found)
-        seconds = f"{statistics.mean(row['seconds'] for row in found):.0f}"
         shown = [str(group), f"{share:g}"] if group else ["off", ""]
-        lines.append([data, *shown, *cells, seconds, f"{cost:.1%}" if group else "", str(len(found))])
-    return markdown(["data", "group", "share", "MAP@R", "R@1", "seconds", "of them tables", "seeds"], lines)
+        lines.append([f"`{data}`", *shown, *cells, f"{cost:.1%}" if group else "", str(len(found))])
+    return markdown(["data", "group", "share", "MAP@R", "R@1", "time for tables", "seeds"], lines)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -131,23 +144,24 @@ def spread(values: Sequence[float]) -> str:
 def main() -> None:
     """Measure every data set with every setting and seed, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--sets", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--groups", nargs="+", type=int, default=[0, 2, 4, 8], help="0: no neighbourhoods")
     parser.add_argument("--shares", nargs="+", type=float, default=[1.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fonts", default="/usr/share/fonts")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/neighbours.jsonl"), help="JSON lines")
     options = parser.parse_args()
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(options.threads)
     runs = [
         Run(data, group, share, seed)
-        for data in options.sets
         for seed in options.seeds
+        for data in options.sets
         for group in options.groups
         for share in (options.shares if group else [1.0])
     ]
-    print(table(measure_all(runs, options.results.resolve(), options.fonts)))
+    print(table(measure_all(runs, options.results, options.fonts)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 import datamodules.base
-from metric_module import Encoder, TripletModule
+from metric_module import Batch, Encoder, TripletModule
 from metric_module.callbacks.class_neighbours import ClassNeighbours, class_centres, nearest_classes
 from metric_module.callbacks.random_state import random_state
 from metric_module.distances import DotProduct, Euclidean
@@ -102,6 +102,25 @@ def test_centres_are_means_without_augmentation_in_evaluation_mode(tmp_path: Pat
     table = torch.cdist(expected, expected).fill_diagonal_(torch.inf).argsort(dim=1)[:, :5]
     assert torch.equal(watch.found[4].long(), table), "after three steps, for the next epoch"
     assert not torch.equal(watch.found[0].long(), table)
+
+
+def test_a_sample_that_two_processes_load_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five samples, each of two processes loads three: the second one repeats the first sample at its end."""
+    fitting, model = fit(tmp_path, Drawing(), clouds(), max_steps=1)
+    model.eval()
+    data: Any = fitting.datamodule  # type: ignore[attr-defined]
+    classes, totals = torch.tensor([0, 0, 1, 1, 2]), list[Tensor]()
+    monkeypatch.setattr(f"{ClassNeighbours.__module__}.sum_over_ranks", lambda total: totals.append(total) or total)
+    for rank, ids in enumerate([[0, 2, 4], [1, 3, 0]]):
+        monkeypatch.setattr(f"{ClassNeighbours.__module__}.shard", lambda rank=rank: (rank, 2))
+        parts = [torch.tensor(ids[:2]), torch.tensor(ids[2:])]
+        loader = [Batch(data.samples.fetch(part), classes[part], part) for part in parts]
+        data.centre_samples = lambda number, loader=loader: (classes, loader)
+        with torch.no_grad():
+            class_centres(fitting, model, 0)
+    with torch.no_grad():
+        every = model.encoder(data.samples.fetch(torch.arange(5)))
+    torch.testing.assert_close(totals[0] + totals[1], torch.stack([every[:2].sum(0), every[2:4].sum(0), every[4]]))
 
 
 def test_modes_and_random_numbers_are_restored(tmp_path: Path) -> None:
