@@ -110,7 +110,12 @@ def test_a_sample_that_two_processes_load_counts_once(tmp_path: Path, monkeypatc
     model.eval()
     data: Any = fitting.datamodule  # type: ignore[attr-defined]
     classes, totals = torch.tensor([0, 0, 1, 1, 2]), list[Tensor]()
-    monkeypatch.setattr(f"{ClassNeighbours.__module__}.sum_over_ranks", lambda total: totals.append(total) or total)
+
+    def keep(total: Tensor) -> Tensor:
+        totals.append(total)
+        return total
+
+    monkeypatch.setattr(f"{ClassNeighbours.__module__}.sum_over_ranks", keep)
     for rank, ids in enumerate([[0, 2, 4], [1, 3, 0]]):
         monkeypatch.setattr(f"{ClassNeighbours.__module__}.shard", lambda rank=rank: (rank, 2))
         parts = [torch.tensor(ids[:2]), torch.tensor(ids[2:])]
