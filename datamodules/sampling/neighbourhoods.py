@@ -123,8 +123,8 @@ class Neighbourhoods:
         held = [first for first in self.tables if first <= step]
         if not held:
             raise UserError(
-                f"datamodule.neighbours: no table of neighbours at step {step}; add "
-                "metric_module.callbacks.ClassNeighbours() to the trainer's callbacks, and train a TripletModule"
+                f"datamodule.neighbours: no table of neighbours at step {step}; add the callback that computes it "
+                "(callbacks=default, in Python metric_module.callbacks.ClassNeighbours()), and train a TripletModule"
             )
         return self.tables[max(held)]
 

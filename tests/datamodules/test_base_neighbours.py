@@ -60,7 +60,9 @@ def test_off_is_what_it_was() -> None:
 
 
 def test_without_a_table_no_batch_is_drawn() -> None:
-    with pytest.raises(UserError, match=r"^datamodule.neighbours: no table of neighbours at step 0; add metric_module"):
+    with pytest.raises(
+        UserError, match=r"^datamodule.neighbours: no table of neighbours at step 0; add the callback that comp"
+    ):
         batches(clouds())
 
 

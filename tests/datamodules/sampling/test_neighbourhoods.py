@@ -160,7 +160,9 @@ def test_the_newest_table_that_holds() -> None:
 
 
 def test_no_table_at_all() -> None:
-    message = "datamodule.neighbours: no table of neighbours at step 4; add metric_module.callbacks.ClassNeighbours() "
+    message = (
+        "datamodule.neighbours: no table of neighbours at step 4; add the callback that computes it (callbacks=default"
+    )
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         neighbourhoods({8: random_table(CLASSES, 8)}).in_force(4)
 

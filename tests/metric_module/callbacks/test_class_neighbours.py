@@ -165,7 +165,9 @@ def test_without_neighbours_nothing_happens(tmp_path: Path) -> None:
 
 
 def test_without_the_callback_training_stops(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^datamodule.neighbours: no table of neighbours at step 0; add metric_module"):
+    with pytest.raises(
+        UserError, match=r"^datamodule.neighbours: no table of neighbours at step 0; add the callback that comp"
+    ):
         trainer(tmp_path).fit(module(Drawing()), datamodule=clouds())
 
 
