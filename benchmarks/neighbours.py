@@ -3,6 +3,7 @@
     pip install -e '.[fonts,text]'
     python -m benchmarks.neighbours
     python -m benchmarks.neighbours --sets emoji --groups 4 --shares 0.5
+    python -m benchmarks.neighbours --sets emoji --times 2 --every 100
 
 Each run is the recipe of its data set but shorter, and its figures are those of the validation classes after the last
 step. One line of JSON is kept for each run, and a run with a line is not repeated. The table has the mean over seeds,
@@ -43,7 +44,6 @@ RECIPES = {
     "territories_chars": Recipe(("experiment=territories_chars",), 112),
 }
 COMMON = ("trainer.max_epochs=-1", "trainer.check_val_every_n_epoch=null", "evaluation=retrieval", "report=false")
-EVERY = 50  # steps between two tables: the runs are shorter than the recipes
 
 
 class Run(NamedTuple):
@@ -53,12 +53,16 @@ class Run(NamedTuple):
         data: Name of the data set, of :data:`RECIPES`.
         group: Classes in a group; 0: no neighbourhoods.
         share: Share of a batch's classes that come in groups.
+        every: Steps between two tables.
+        steps: Length of the run.
         seed: Seed of the run; the split is always the same.
     """
 
     data: str
     group: int
     share: float
+    every: int
+    steps: int
     seed: int
 
     def overrides(self, fonts: str) -> list[str]:
@@ -67,11 +71,17 @@ class Run(NamedTuple):
         Args:
             fonts: Folder of the fonts.
         """
-        chosen, steps = RECIPES[self.data]
-        near = f"{{group: {self.group}, share: {self.share}, every: {EVERY}}}" if self.group else "null"
-        length = [f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}"]  # one validation, at the end
+        near = f"{{group: {self.group}, share: {self.share}, every: {self.every}}}" if self.group else "null"
+        length = [f"trainer.max_steps={self.steps}", f"trainer.val_check_interval={self.steps}"]  # one validation
         of_fonts = [f"datamodule.fonts={fonts}"] if self.data == "glyphs" else []
-        return [*chosen, *COMMON, *length, *of_fonts, f"seed={self.seed}", f"++datamodule.neighbours={near}"]
+        return [
+            *RECIPES[self.data].overrides,
+            *COMMON,
+            *length,
+            *of_fonts,
+            f"seed={self.seed}",
+            f"++datamodule.neighbours={near}",
+        ]
 
     def measure(self, fonts: str, read: dict[str, Any]) -> dict[str, Any]:
         """Train, and return settings, figures and seconds.
@@ -119,16 +129,16 @@ def key_of(row: Mapping[str, Any]) -> Run:
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Mean and spread over the seeds of each data set and setting, and the share of the time that tables took."""
-    settings: dict[tuple[str, int, float], list[Mapping[str, Any]]] = {}
+    settings: dict[tuple[str, int, int, float], list[Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: list(RECIPES).index(row["data"])):
-        settings.setdefault((row["data"], row["group"], row["share"]), []).append(row)
+        settings.setdefault((row["data"], row["steps"], row["group"], row["share"]), []).append(row)
     lines = []
-    for (data, group, share), found in settings.items():
+    for (data, steps, group, share), found in settings.items():
         cells = [spread([row[name] for row in found]) for name in ("map_at_r", "recall_at_1")]
         cost = sum(row["spent"] for row in found) / sum(row["seconds"] for row in found)
         shown = [str(group), f"{share:g}"] if group else ["off", ""]
-        lines.append([f"`{data}`", *shown, *cells, f"{cost:.1%}" if group else "", str(len(found))])
-    return markdown(["data", "group", "share", "MAP@R", "R@1", "time for tables", "seeds"], lines)
+        lines.append([f"`{data}`", str(steps), *shown, *cells, f"{cost:.1%}" if group else "", str(len(found))])
+    return markdown(["data", "steps", "group", "share", "MAP@R", "R@1", "time for tables", "seeds"], lines)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -147,6 +157,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--groups", nargs="+", type=int, default=[0, 2, 4, 8], help="0: no neighbourhoods")
     parser.add_argument("--shares", nargs="+", type=float, default=[1.0])
+    parser.add_argument("--every", type=int, default=50, help="steps between two tables")
+    parser.add_argument("--times", type=int, default=1, help="factor on the length of the runs")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fonts", default="/usr/share/fonts")
@@ -155,7 +167,7 @@ def main() -> None:
     options.results.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     runs = [
-        Run(data, group, share, seed)
+        Run(data, group, share, options.every if group else 0, options.times * RECIPES[data].steps, seed)
         for seed in options.seeds
         for data in options.sets
         for group in options.groups
