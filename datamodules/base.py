@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from PIL.Image import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from typing_extensions import override
 
 from datamodules.augmentation.class_symmetries import IMAGE_TURNS, turn_batch
@@ -22,8 +22,9 @@ from datamodules.checks import check_choice
 from datamodules.messages import listed
 from datamodules.resumable import ResumableDataModule
 from datamodules.sampling.dataset import SampleDataset, Samples, Source, copy_numbers, fingerprint, int64_ids
-from datamodules.sampling.loaders import place
-from datamodules.sampling.pk_sampler import PKSampler
+from datamodules.sampling.loaders import Loader, make_loader, next_place, place
+from datamodules.sampling.neighbourhoods import LAG, Neighbourhoods, complete
+from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
 from datamodules.sampling.splits import (
     FRACTIONS,
     TooFewClassesError,
@@ -63,6 +64,11 @@ class PKDataModule(ResumableDataModule):
         class_turns: Probability that all images of a class in a training batch are turned or mirrored alike and form a
             new class, see :func:`datamodules.augmentation.class_symmetries.turn_classes`; square images only. None: 0.6
             for images, 0 for other inputs.
+        neighbours: Draw near classes into the same batch: a mapping of ``group``, classes in a group of near ones (4),
+            ``share``, share of a batch's classes that come in groups (1.0), and ``every``, optimizer steps between two
+            measurements of which classes are near (100), see
+            :class:`datamodules.sampling.neighbourhoods.Neighbourhoods`. It needs the callback
+            :class:`metric_module.callbacks.ClassNeighbours`. None: random batches.
         short_classes: What to do with classes of fewer than K samples: ``repeat``, ``drop`` or ``error``.
         preflight: Whether to check all samples before the first step, once on each machine, see :meth:`prepare_data`.
         on_bad_sample: What to do with a training sample that cannot be read: ``error`` or ``replace``, see
@@ -94,6 +100,7 @@ class PKDataModule(ResumableDataModule):
     split_by: str = "class"
     augment: AugmentFunction | None = None
     class_turns: float | None = 0.0
+    neighbours: Mapping[str, Any] | None = None
     short_classes: str = "repeat"
     on_bad_sample: str = "error"
     duplicates: str = "error"
@@ -109,7 +116,11 @@ class PKDataModule(ResumableDataModule):
         _check_augment(self.augment)
         check_choice("datamodule.split_by", self.split_by, ("class", "sample"))
         check_choice("datamodule.duplicates", self.duplicates, ("error", "drop", "keep"))
+        self.neighbours = complete(self.neighbours, self.num_workers)
+        near = self.neighbours
+        self._neighbourhoods = None if near is None else Neighbourhoods(near["group"], near["share"])
         self._train_set: SampleDataset | None = None
+        self._sampler: PKSampler | None = None
 
     @property
     def replaced(self) -> int:
@@ -310,6 +321,8 @@ class PKDataModule(ResumableDataModule):
         super().setup(stage)
         self.samples  # noqa: B018  # reads the data set here instead of in the first batch
         if stage == "fit" and not self.any_items:
+            if self._neighbourhoods is not None:
+                self._neighbourhoods.tables.clear()  # of an earlier fit
             sampler = self.train_sampler()
             if self.classes_per_batch is None:
                 shape = f"{sampler.classes_per_batch} classes x {self.samples_per_class} samples"
@@ -324,7 +337,7 @@ class PKDataModule(ResumableDataModule):
     def train_sampler(self) -> PKSampler:
         """Make the sampler of this process's training batches, as positions in the training split."""
         rank, world_size = place(self.trainer)
-        return PKSampler(
+        self._sampler = PKSampler(
             self.drawn_by[self.samples.splits["train"]],
             self.classes_per_batch,
             self.samples_per_class,
@@ -332,15 +345,83 @@ class PKDataModule(ResumableDataModule):
             rank=rank,
             world_size=world_size,
             short_classes=self.short_classes,
+            neighbourhoods=self._neighbourhoods,
         )
+        return self._sampler
 
     @override
     def train_dataset(self, sampler: Any) -> SampleDataset:
         """Make the data set of the training split."""
-        self._train_set = SampleDataset(
-            self.samples, self.samples.splits["train"], replace=self.on_bad_sample == "replace"
-        )
+        self._train_set = self._training_samples()
         return self._train_set
+
+    def _training_samples(self) -> SampleDataset:
+        return SampleDataset(self.samples, self.samples.splits["train"], replace=self.on_bad_sample == "replace")
+
+    @property
+    def neighbour_tables(self) -> Mapping[int, Tensor]:
+        """Tables of class neighbours, int32 ``(C, N)``, by the training batch from which they hold."""
+        return {} if self._neighbourhoods is None else self._neighbourhoods.tables
+
+    @property
+    def next_neighbours_step(self) -> int:
+        """First batch of the first round of which no batch can have been drawn, counted from the start of training."""
+        sampler, (epoch, step) = self._made_sampler, next_place(self.trainer)
+        now, end = epoch * sampler.batches_per_epoch + step, (epoch + 1) * sampler.batches_per_epoch
+        undrawn = min(now + LAG, end) if step else now  # no worker reads beyond its epoch
+        return -(-undrawn // sampler.batches_per_round) * sampler.batches_per_round
+
+    @property
+    def _made_sampler(self) -> PKSampler:
+        return self.train_sampler() if self._sampler is None else self._sampler
+
+    def centre_samples(self, number: int) -> tuple[Tensor, DataLoader[Batch]]:
+        """Choose at most ``samples_per_class`` training samples of each class, whose mean embedding is its centre.
+
+        Args:
+            number: Another number chooses other samples.
+
+        Returns:
+            Class of each, as 0 to C - 1 in order of the labels, int64 ``(n,)``, and a loader of the samples in this
+            order, without augmentation. With W processes each loads every W-th sample; up to W - 1 at the end come
+            twice.
+        """
+        places, classes = self._made_sampler.some_of_each(number)
+        shard = ShardedSampler(len(places), *place(self.trainer))
+        chosen = Subset(self._training_samples(), places.tolist())
+        return classes, make_loader(Loader, chosen, shard, self.eval_batch_size, self.num_workers)
+
+    def set_neighbours(self, table: Tensor, first_step: int) -> None:
+        """Take a table of class neighbours, and drop those that no further batch needs.
+
+        Args:
+            table: Nearest other classes of each class, nearest first, int32 ``(C, N)``.
+            first_step: Batch from which it holds, :attr:`next_neighbours_step`; 0 before training.
+        """
+        if self._neighbourhoods is not None:
+            self._neighbourhoods.tables[first_step] = table
+            self._neighbourhoods.tables = self._needed_tables()
+
+    def _needed_tables(self) -> dict[int, Tensor]:
+        """Tables of the next training batch and of later ones."""
+        if self._neighbourhoods is None:
+            return {}
+        sampler, (epoch, step) = self._made_sampler, next_place(self.trainer)
+        now = epoch * sampler.batches_per_epoch + step
+        return self._neighbourhoods.from_step(now - now % sampler.batches_per_round)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Return also the tables of class neighbours that are still needed."""
+        state = super().state_dict()
+        return state if self._neighbourhoods is None else state | {"neighbours": self._needed_tables()}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Start the next training at a position from :meth:`state_dict`, with its tables of class neighbours."""
+        super().load_state_dict(state_dict)
+        if self._neighbourhoods is not None:
+            self._neighbourhoods.tables = dict(state_dict.get("neighbours", {}))
 
     @override
     def eval_loaders(self, split: str) -> DataLoader[Batch]:

@@ -98,6 +98,21 @@ class DataModuleFacts:
     accept_any_items = Fact[Callable[[], None]]()
     """Prepares the data module to read every given item, labelled or not, since they are only embedded."""
 
+    neighbours = Fact[Mapping[str, Any]]()
+    """Settings of class neighbourhoods: ``group``, ``share`` and ``every``."""
+
+    neighbour_tables = Fact[Mapping[int, Tensor]]()
+    """Tables of class neighbours, int32 ``(C, N)``, by the training batch from which they hold."""
+
+    next_neighbours_step = Fact[int]()
+    """First training batch for which a new table of class neighbours can hold."""
+
+    centre_samples = Fact[Callable[[int], tuple[Tensor, Any]]]()
+    """Maps a number to some samples of each class: their classes, int64 ``(n,)``, and a loader of this order."""
+
+    set_neighbours = Fact[Callable[[Tensor, int], None]]()
+    """Takes a table of class neighbours and the training batch from which it holds."""
+
     samples = Fact[Any]()
     """The data set itself; :attr:`splits` and :attr:`labels` are all that is read of it."""
 

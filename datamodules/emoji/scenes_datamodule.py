@@ -73,6 +73,11 @@ class EmojiScenesDataModule(PKDataModule):
         check_at_least("datamodule.image_size", self.image_size, 48)
         check_at_least("datamodule.pixels_per_instance", self.pixels_per_instance, 1)
         check_at_least("datamodule.grid", self.grid, 1)
+        if self.neighbours is not None:
+            raise UserError(
+                "datamodule.neighbours: batches consist of whole scenes, which are not classes; expected null, got "
+                f"{self.neighbours}"
+            )
         if self.fold is not None:
             raise UserError(
                 f"datamodule.fold: scenes are composed for each split and cannot be divided into folds, got {self.fold}"

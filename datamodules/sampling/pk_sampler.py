@@ -7,6 +7,7 @@ T = steps.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,12 +16,14 @@ from typing_extensions import override
 
 from datamodules.checks import check_at_least
 from datamodules.sampling.grouping import Labels, group_by_class, without_short
+from datamodules.sampling.neighbourhoods import Neighbourhoods
 from datamodules.sampling.permutation import keyed_permutation
 from metric_module.distributed import check_shares
 from metric_module.errors import UserError
 from metric_module.keyed_random import combine
 
 CLASS_ORDER, SAMPLE_ORDER = 1, 2
+CENTRES = 5
 MOST_CLASSES = 32
 CHUNK = 8192
 
@@ -83,6 +86,10 @@ class PKSampler(EpochSampler):
     random order; if K does not divide n, the last turn is filled with other samples of the class. Within a batch the P
     classes are distinct, and so are the K samples of a class with n >= K.
 
+    **With neighbourhoods** the order of a round is that of :func:`datamodules.sampling.neighbourhoods.grouped`, by the
+    table that is in force at its first step; the sampler asks for it when it draws the round's first batch. The samples
+    of a step are then a pure function of (labels, seed, e, s, table). Everything else stays as it is.
+
     Args:
         labels: Class of each sample, integers ``(N,)``.
         classes_per_batch: P, over all processes together; None: the number of classes, at most 32.
@@ -92,6 +99,7 @@ class PKSampler(EpochSampler):
         world_size: W, the number of processes; must divide P.
         short_classes: What to do with classes of fewer than K samples: ``repeat`` their samples within the batch as
             evenly as possible, ``drop`` them, or ``error``.
+        neighbourhoods: Groups of near classes; None: random batches.
 
     Raises:
         UserError: An argument is out of range, or there are fewer than P classes.
@@ -114,6 +122,7 @@ class PKSampler(EpochSampler):
         rank: int = 0,
         world_size: int = 1,
         short_classes: str = "repeat",
+        neighbourhoods: Neighbourhoods | None = None,
     ) -> None:
         super().__init__()
         _check_rank(rank, world_size)
@@ -141,6 +150,10 @@ class PKSampler(EpochSampler):
         self._starts = torch.from_numpy(used.starts)  # (C,)
         self._sizes = torch.from_numpy(used.sizes)  # (C,)
         self.batches_per_epoch = -(-int(self._sizes.sum()) // (classes_per_batch * samples_per_class))
+        self.batches_per_round = -(-len(used.sizes) // classes_per_batch)
+        if neighbourhoods is not None:
+            neighbourhoods.check(classes_per_batch)
+        self._neighbourhoods = neighbourhoods
 
     @property
     def batch_size(self) -> int:
@@ -178,21 +191,59 @@ class PKSampler(EpochSampler):
         shard = self.classes_per_batch // self.world_size
         slots = torch.arange(self.rank * shard, (self.rank + 1) * shard)  # (P / W,)
         count = len(self._sizes)
-        batches_per_round = -(-count // self.classes_per_batch)
-        number = (total // batches_per_round)[:, None]  # (T, 1), number of the round
-        slots = (total % batches_per_round)[:, None] * self.classes_per_batch + slots  # (T, P / W)
-        classes = keyed_permutation(combine(self.seed, CLASS_ORDER, number), slots % count, count)  # (T, P / W)
+        number = (total // self.batches_per_round)[:, None]  # (T, 1), number of the round
+        slots = (total % self.batches_per_round)[:, None] * self.classes_per_batch + slots  # (T, P / W)
+        classes = self._classes(number, slots % count)  # (T, P / W)
         turns = -(-self._sizes[classes] // self.samples_per_class)  # (T, P / W)
         fills = slots >= count  # (T, P / W)
         return classes, torch.where(fills, -1 - number, number // turns), torch.where(fills, 0, number % turns)
 
+    def _classes(self, number: Tensor, places: Tensor) -> Tensor:
+        """Classes at places ``(T, P / W)`` of the rounds with the numbers ``(T, 1)``, int64 ``(T, P / W)``."""
+        if self._neighbourhoods is None:
+            return self._keyed(number, places)
+        found = torch.empty_like(places)
+        for one in torch.unique(number).tolist():
+            rows = (number[:, 0] == one).nonzero()[:, 0]
+            keyed = partial(self._keyed, torch.tensor(one), torch.arange(len(self._sizes)))
+            order = self._neighbourhoods.order(one, one * self.batches_per_round, keyed, self.classes_per_batch)  # (C,)
+            found[rows] = order[places[rows]]
+        return found
+
+    def _keyed(self, number: Tensor, places: Tensor) -> Tensor:
+        """Classes at places of rounds in random order, int64."""
+        return keyed_permutation(combine(self.seed, CLASS_ORDER, number), places, len(self._sizes))
+
+    def some_of_each(self, number: int) -> tuple[Tensor, Tensor]:
+        """Choose at most K random samples of every class, in order of the classes.
+
+        Args:
+            number: Another number chooses other samples.
+
+        Returns:
+            Sample indices, and the class of each as 0 to C - 1 in order of the labels, int64 ``(n,)``.
+        """
+        classes, sizes = torch.arange(len(self._sizes))[:, None], self._sizes[:, None]  # (C, 1), (C, 1)
+        copies = torch.arange(self.samples_per_class)  # (K,)
+        keys = combine(self.seed, CENTRES, classes, number)  # (C, 1)
+        places = keyed_permutation(keys, copies % sizes, sizes) + self._starts[:, None]  # (C, K)
+        exist = copies < sizes  # (C, K)
+        return self._order[places[exist]].long(), classes.expand_as(exist)[exist]
+
     @override
     def __iter__(self) -> Iterator[int]:
-        epoch = self.epoch
-        step = max(1, CHUNK // self.batch_size)
-        for start in range(self.first_step, self.batches_per_epoch, step):
-            steps = torch.arange(start, min(start + step, self.batches_per_epoch))
-            yield from self.batches(steps, epoch).flatten().tolist()
+        epoch, start = self.epoch, self.first_step
+        while start < self.batches_per_epoch:
+            end = min(start + self._at_once(epoch, start), self.batches_per_epoch)
+            yield from self.batches(torch.arange(start, end), epoch).flatten().tolist()
+            start = end
+
+    def _at_once(self, epoch: int, step: int) -> int:
+        """Count the batches to draw together: not beyond a round, whose neighbours are known when it begins."""
+        most = max(1, CHUNK // self.batch_size)
+        if self._neighbourhoods is None:
+            return most
+        return min(most, self.batches_per_round - (epoch * self.batches_per_epoch + step) % self.batches_per_round)
 
     def __len__(self) -> int:
         """Return the number of indices of a whole epoch on this process."""

@@ -2,6 +2,7 @@
 
 from metric_module.callbacks.before_training import BeforeTraining
 from metric_module.callbacks.check_figures import CheckFigures
+from metric_module.callbacks.class_neighbours import ClassNeighbours
 from metric_module.callbacks.collapse_guard import CollapseGuard
 from metric_module.callbacks.ema import EMA
 from metric_module.callbacks.freeze_backbone import FreezeBackbone
@@ -15,6 +16,7 @@ __all__ = [
     "EMA",
     "BeforeTraining",
     "CheckFigures",
+    "ClassNeighbours",
     "CollapseGuard",
     "FreezeBackbone",
     "LastCheckpoint",

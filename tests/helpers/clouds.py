@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from datamodules.base import PKDataModule
 from datamodules.sampling.dataset import Samples
 from metric_module import Encoder, TripletCriterion, TripletModule
-from metric_module.callbacks import EMA, LastCheckpoint, LastValidation, MarginSchedule
+from metric_module.callbacks import EMA, ClassNeighbours, LastCheckpoint, LastValidation, MarginSchedule
 from metric_module.distances import Euclidean
 from metric_module.miners import Random, Scheduled, Semihard
 from metric_module.storage.checkpoints import WholeCheckpointIO
@@ -85,6 +85,7 @@ def run(
     every: Literal["step", "epoch"] = "step",
     settings: dict[str, Any] | None = None,
     trainer_settings: dict[str, Any] | None = None,
+    neighbours: dict[str, Any] | None = None,
 ) -> tuple[TripletModule, Record]:
     """Train, from the start or from a checkpoint; without dropout with SGD, which does not blow up rounding."""
     torch.manual_seed(3)
@@ -104,7 +105,7 @@ def run(
     saver = LastCheckpoint(str(folder / "checkpoints"), every_n_steps=1)
     trainer = Trainer(
         default_root_dir=folder,
-        callbacks=[record, *callbacks, MarginSchedule(end=0.6), LastValidation(), *extra, saver],
+        callbacks=[record, *callbacks, ClassNeighbours(), MarginSchedule(end=0.6), LastValidation(), *extra, saver],
         plugins=[WholeCheckpointIO()],
         **{
             "max_epochs": epochs,
@@ -119,7 +120,7 @@ def run(
             **(trainer_settings or {}),
         },
     )
-    data = Clouds(classes_per_batch=4, samples_per_class=2, seed=2, num_workers=workers)
+    data = Clouds(classes_per_batch=4, samples_per_class=2, seed=2, num_workers=workers, neighbours=neighbours)
     trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     return module, record
 

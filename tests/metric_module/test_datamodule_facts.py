@@ -37,6 +37,11 @@ def test_every_fact_is_listed_and_offered_by_our_data_modules() -> None:
         "preprocessing",
         "preprocess_as",
         "accept_any_items",
+        "neighbours",
+        "neighbour_tables",
+        "next_neighbours_step",
+        "centre_samples",
+        "set_neighbours",
         "samples",
     } == FACTS
     assert {name for name in FACTS if hasattr(PKDataModule, name)} == FACTS - {"sought"}

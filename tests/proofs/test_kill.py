@@ -6,6 +6,7 @@ SIGKILL at 200 random moments of a process that does nothing but save.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -28,14 +29,17 @@ from tests.helpers.processes import on_trainers
 pytestmark = pytest.mark.slow
 STEPS = 8
 TWO: dict[str, Any] = {"devices": 2, "strategy": "ddp"}
+NEIGHBOURS: list[dict[str, Any] | None] = [None, {"group": 2, "every": 3}]  # tables of step 0, 3 and 6
 CODE = """
+import json
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from tests.proofs.test_kill import Kill
 from tests.helpers.clouds import run
 path = Path(sys.argv[2]) / "checkpoints/last.ckpt"
-run(Path(sys.argv[2]), Kill(int(sys.argv[3])), ckpt_path=str(path) if path.exists() else None)
+start = str(path) if path.exists() else None
+run(Path(sys.argv[2]), Kill(int(sys.argv[3])), ckpt_path=start, neighbours=json.loads(sys.argv[4]))
 """
 ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -51,43 +55,53 @@ class Kill(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def finish(folder: Path, step: int | None) -> dict[str, torch.Tensor]:
+def finish(folder: Path, step: int | None, neighbours: dict[str, Any] | None) -> dict[str, torch.Tensor]:
     """Train on this rank, killed at a step or to the end; the weights."""
     path = folder / "checkpoints/last.ckpt"
     callbacks = [] if step is None else [Kill(step)]
-    module, _ = run(folder, *callbacks, ckpt_path=str(path) if path.exists() else None, trainer_settings=TWO)
+    start = str(path) if path.exists() else None
+    module, _ = run(folder, *callbacks, ckpt_path=start, trainer_settings=TWO, neighbours=neighbours)
     return module.state_dict()
+
+
+def kill(folder: Path, step: int, neighbours: dict[str, Any] | None) -> None:
+    """Train in another process, from its last checkpoint, until it kills itself at a step."""
+    words = [ROOT, str(folder), str(step), json.dumps(neighbours)]
+    ended = subprocess.run([sys.executable, "-c", CODE, *words], check=False)
+    assert ended.returncode == -signal.SIGKILL
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.parametrize("neighbours", NEIGHBOURS)
 @pytest.mark.parametrize("step", range(STEPS))
-def test_one_process_killed_at_every_step(step: int, tmp_path: Path) -> None:
-    whole, _ = run(tmp_path / "whole")
-    ended = subprocess.run([sys.executable, "-c", CODE, ROOT, str(tmp_path), str(step)], check=False)
-    assert ended.returncode == -signal.SIGKILL
+def test_one_process_killed_at_every_step(step: int, neighbours: dict[str, Any] | None, tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole", neighbours=neighbours)
+    kill(tmp_path, step, neighbours)
     path = tmp_path / "checkpoints/last.ckpt"
-    rest, _ = run(tmp_path, ckpt_path=str(path) if path.exists() else None)
+    rest, _ = run(tmp_path, ckpt_path=str(path) if path.exists() else None, neighbours=neighbours)
     assert same(rest.state_dict(), whole.state_dict())
 
 
-def test_one_process_killed_at_every_step_of_one_run(tmp_path: Path) -> None:
-    whole, _ = run(tmp_path / "whole")
+@pytest.mark.parametrize("neighbours", NEIGHBOURS)
+def test_one_process_killed_at_every_step_of_one_run(neighbours: dict[str, Any] | None, tmp_path: Path) -> None:
+    whole, record = run(tmp_path / "whole", neighbours=neighbours)
     for step in range(1, STEPS):
-        ended = subprocess.run([sys.executable, "-c", CODE, ROOT, str(tmp_path), str(step)], check=False)
-        assert ended.returncode == -signal.SIGKILL
-    rest, _ = run(tmp_path, ckpt_path=str(tmp_path / "checkpoints/last.ckpt"))
+        kill(tmp_path, step, neighbours)
+    rest, _ = run(tmp_path, ckpt_path=str(tmp_path / "checkpoints/last.ckpt"), neighbours=neighbours)
     assert same(rest.state_dict(), whole.state_dict())
+    assert neighbours is None or record.ids != run(tmp_path / "plain")[1].ids
 
 
-def test_two_processes_killed_at_every_step(tmp_path: Path) -> None:
-    whole = on_trainers(finish, 2, tmp_path / "w", tmp_path / "whole", None)
+@pytest.mark.parametrize("neighbours", NEIGHBOURS)
+def test_two_processes_killed_at_every_step(neighbours: dict[str, Any] | None, tmp_path: Path) -> None:
+    whole = on_trainers(finish, 2, tmp_path / "w", tmp_path / "whole", None, neighbours)
     for step in range(1, STEPS):
         with pytest.raises(RuntimeError, match="no result of"):
-            on_trainers(finish, 2, tmp_path / f"k{step}", tmp_path / "run", step)
-    rest = on_trainers(finish, 2, tmp_path / "r", tmp_path / "run", None)
+            on_trainers(finish, 2, tmp_path / f"k{step}", tmp_path / "run", step, neighbours)
+    rest = on_trainers(finish, 2, tmp_path / "r", tmp_path / "run", None, neighbours)
     for one, other in zip(rest, whole, strict=True):
         assert same(one, other)
 

@@ -137,6 +137,11 @@ def test_a_pixel_is_shown_within_its_surroundings(data: EmojiScenesDataModule) -
         ({"image_size": 32}, "datamodule.image_size: expected an integer >= 48, got 32"),
         ({"pixels_per_instance": 0}, "datamodule.pixels_per_instance: expected an integer >= 1, got 0"),
         ({"grid": 0}, "datamodule.grid: expected an integer >= 1, got 0"),
+        (
+            {"neighbours": {"group": 2}},
+            "datamodule.neighbours: batches consist of whole scenes, which are not classes; expected null, got "
+            r"\{'group': 2, 'share': 1.0, 'every': 100\}",
+        ),
         ({"fold": 1}, "datamodule.fold: scenes are composed for each split and cannot be divided into folds, got 1"),
     ],
 )
