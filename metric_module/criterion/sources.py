@@ -73,10 +73,10 @@ class Sources:
         inputs = [block.query, *([] if block.query is block.reference else [block.reference]), *self.learnable]
         parts = torch.autograd.grad(block.values, inputs, slope, allow_unused=True)
         own = block.query is block.reference
-        if own and len(block.query) == len(self.query) and parts[0] is not None:
+        if own and len(block.query) == len(self.query):
             self._gradients[0] = parts[0]  # the whole gradient in one block
-            parts = (None, *parts[1:])
-        self._add(0, block.rows, parts[0])
+        else:
+            self._add(0, block.rows, parts[0])
         if not own:
             self._add(self._other, block.columns, parts[1])
         self._add_learnable(parts[1 if own else 2 :])
