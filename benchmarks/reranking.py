@@ -6,10 +6,10 @@
     python -m benchmarks.reranking --files emoji=<folder>/embeddings.npz glyphs=<folder>/embeddings.npz
 
 The cost is that of all retrieval figures in a fresh process, every item being query and gallery; the classes overlap.
-Peak memory is that of the whole process, of which torch and the package are about 450 MB.
+Peak memory is that of the whole process, torch and the package included.
 
-With files, settings are chosen for each model by MAP@R on val, among those of ``GRID``; test is read once, for them and
-for the published ones.
+With files, settings are chosen for each model by MAP@R on val, among those of ``GRID``; test is measured for them and
+for the defaults.
 
 Shapes: N = items, D = embedding size.
 """
