@@ -46,12 +46,12 @@ def k_reciprocal_distances(
 
     - d is the squared Euclidean distance, as in the code, for every distance that has a Euclidean form, and otherwise
       the distance itself. It is divided by the query's largest, as in the code; a negative one is first shifted to 0.
-    - Neighbours are sought in the gallery alone, so that it is encoded once for all queries. The
-      code puts all queries into the gallery, so that its result for a query depends on the other queries. A query that
-      is not in the gallery is no member of its own set, and is among the neighbours of g if it is as near as the last
-      of them.
+    - Neighbours are sought in the gallery alone, so that it is encoded once for all queries. The code puts all queries
+      into the gallery, so that its result for a query depends on the other queries. A query that is not in the gallery
+      is no member of its own set, and is among the neighbours of g if it is as near as the last of them.
     - The average counts p as the first of its neighbours, as the code does.
-    - Encodings are not scaled to a sum of 1, as the code does, and the two thirds are enough when just reached.
+    - Encodings are not scaled; the code scales each to a sum of 1. Two thirds that are just reached are enough; in the
+      code they must be exceeded.
 
     Neighbours are exact; of those at the same distance the one of the lower id comes first, without ids the one of the
     lower row. All is computed on the CPU.
