@@ -6,10 +6,10 @@
     python -m benchmarks.reranking --files emoji=<folder>/embeddings.npz glyphs=<folder>/embeddings.npz
 
 The cost is that of all retrieval figures in a fresh process, every item being query and gallery; the classes overlap.
-Peak memory is that of the whole process, of which torch and the package are about 450 MB.
+Peak memory is that of the whole process, torch and the package included.
 
-With files, settings are chosen for each model by MAP@R on val, among those of ``GRID``; test is read once, for them and
-for the published ones.
+With files, settings are chosen for each model by MAP@R on val, among those of ``GRID``; test is measured for them and
+for the defaults.
 
 Shapes: N = items, D = embedding size.
 """
@@ -33,7 +33,7 @@ from benchmarks.common import markdown, peak_megabytes
 from metric_module.evaluation import RetrievalMetric
 
 FIGURES = ("recall_at_1", "map_at_r", "map")
-PUBLISHED = {"k_reciprocal": {"k1": 20, "k2": 6, "weight": 0.3}, "query_expansion": {"k": 10, "alpha": 3.0}}
+DEFAULTS = {"k_reciprocal": {"k1": 20, "k2": 6, "weight": 0.3}, "query_expansion": {"k": 10, "alpha": 3.0}}
 GRID: dict[str, dict[str, list[Any]]] = {
     "k_reciprocal": {"k1": [3, 5, 7, 10, 20], "k2": [1, 2, 3, 6], "weight": [0.1, 0.3, 0.5, 0.7]},
     "query_expansion": {"k": [1, 2, 3, 5, 10], "alpha": [0.0, 1.0, 3.0, 6.0]},
@@ -71,7 +71,7 @@ def cost(items: int, width: int, rerank: str | None, threads: int) -> tuple[floa
 def costs(items: int, widths: list[int], threads: int) -> str:
     """Measure each case in a process of its own, and return a table."""
     lines = []
-    cases: list[str | None] = [None, *PUBLISHED]
+    cases: list[str | None] = [None, *DEFAULTS]
     for width, rerank in itertools.product(widths, cases):
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             seconds, busy, megabytes = pool.submit(cost, items, width, rerank, threads).result()
@@ -108,8 +108,8 @@ def rows_of(name: str, path: Path) -> list[list[str]]:
     data = read(path)
     found: list[list[str]] = []
     cases: list[tuple[str, str, Any]] = [(name, "", None)]
-    for method, published in PUBLISHED.items():
-        for label, one in (("published", published), ("chosen on val", chosen(method, data["val"]))):
+    for method, defaults in DEFAULTS.items():
+        for label, one in (("defaults", defaults), ("chosen on val", chosen(method, data["val"]))):
             numbers = ", ".join(f"{key}={value}" for key, value in one.items())
             cases.append((f"{method}, {label}: {numbers}", f"_{method}", {method: one}))
     for label, suffix, rerank in cases:

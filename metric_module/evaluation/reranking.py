@@ -41,17 +41,17 @@ def k_reciprocal_distances(
     - ``d_J(p, g) = 1 - sum_j min(V_p[j], V_g[j]) / sum_j max(V_p[j], V_g[j])``.
     - ``d*(p, g) = (1 - weight) d_J(p, g) + weight d(p, g)``.
 
-    Source: Zhong, Zheng, Cao and Li, "Re-ranking Person Re-identification with k-reciprocal Encoding" (CVPR 2017),
-    equations 2 to 12. Where the paper leaves a choice, and where the authors' code differs from it:
+    Source: Zhong, Zheng, Cao and Li, "Re-ranking Person Re-identification with k-reciprocal Encoding" (CVPR 2017).
+    Where the paper leaves a choice, and where the code published with it differs:
 
-    - d is the squared Euclidean distance, as in equation 1, for every distance that has a Euclidean form, and otherwise
+    - d is the squared Euclidean distance, as in the code, for every distance that has a Euclidean form, and otherwise
       the distance itself. It is divided by the query's largest, as in the code; a negative one is first shifted to 0.
-    - Neighbours are sought in the gallery alone, and the gallery is encoded once, as section 3.5 proposes. The
-      code puts all queries into the gallery, so that its result for a query depends on the other queries. A query that
-      is not in the gallery is no member of its own set, and is among the neighbours of g if it is as near as the last
-      of them.
+    - Neighbours are sought in the gallery alone, so that it is encoded once for all queries. The code puts all queries
+      into the gallery, so that its result for a query depends on the other queries. A query that is not in the gallery
+      is no member of its own set, and is among the neighbours of g if it is as near as the last of them.
     - The average counts p as the first of its neighbours, as the code does.
-    - Encodings are not scaled to a sum of 1, as the code does, and the two thirds are enough when just reached.
+    - Encodings are not scaled; the code scales each to a sum of 1. Two thirds that are just reached are enough; in the
+      code they must be exceeded.
 
     Neighbours are exact; of those at the same distance the one of the lower id comes first, without ids the one of the
     lower row. All is computed on the CPU.
@@ -108,7 +108,7 @@ def expand_queries(
     this is average query expansion. The gallery remains as it is.
 
     Sources: Radenovic, Tolias and Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation" (TPAMI 2018),
-    section 3.4, for unit vectors; for alpha = 0 Chum, Philbin, Sivic, Isard and Zisserman, "Total Recall" (ICCV 2007),
+    for unit vectors; for alpha = 0 Chum, Philbin, Sivic, Isard and Zisserman, "Total Recall" (ICCV 2007),
     without its spatial verification.
 
     Args:
