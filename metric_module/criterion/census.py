@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from metric_module.criterion.window_sum import Negatives, whole
-from metric_module.functional import window_limit
 
 
 class Census(NamedTuple):
@@ -60,14 +59,19 @@ class BlockCensus(NamedTuple):
     sum_d_an: Tensor
 
 
-def block_census(negatives: Negatives, margin: float) -> BlockCensus:
-    """Count the triplets of each category, and sum the distances of pairs, over anchors with pairs of both kinds."""
+def block_census(negatives: Negatives, margin: float, sum_d_an: Tensor) -> BlockCensus:
+    """Count the triplets of each category, and sum the distances of pairs, over anchors with pairs of both kinds.
+
+    Args:
+        negatives: The block.
+        margin: In units of the distance.
+        sum_d_an: Sum of the distances of each anchor to its negatives, ``(A,)``.
+    """
     block, number, counter = negatives
     usable = block.slots.valid & (number > 0)[:, None]  # (A, K)
     paired = usable.any(dim=1)  # (A,)
     hard, within = whole(counter.at_most(block.d_ap)), whole(counter.at_most(block.d_ap + margin))
     triplets = whole(number[:, None] * usable)
-    inside = torch.le(block.values, window_limit(block.values.dtype), out=torch.empty_like(block.values))  # (A, M)
     return BlockCensus(
         easy=triplets - within,
         semihard=within - hard,
@@ -75,7 +79,7 @@ def block_census(negatives: Negatives, margin: float) -> BlockCensus:
         positive_pairs=usable.sum(),
         negative_pairs=whole(number * paired),
         sum_d_ap=block.d_ap.where(usable, 0).sum(dtype=torch.float64),
-        sum_d_an=(inside.mul_(block.distances).sum(dim=1) * paired).sum(dtype=torch.float64),
+        sum_d_an=(sum_d_an * paired).sum(dtype=torch.float64),
     )
 
 

@@ -69,7 +69,9 @@ class LossBlock(NamedTuple):
         return BlockResult(found, self.rule.usable(self.rows, pairs), census)
 
     def _census(self, negatives: Negatives) -> BlockCensus | None:
-        return block_census(negatives, self.settings.margin) if self.settings.census else None
+        if not self.settings.census:
+            return None
+        return block_census(negatives, self.settings.margin, self.rule.sum_d_an(self.rows, negatives.block))
 
     def _prepare(self) -> tuple[Candidates, Pairs]:
         pairs = self.rule.pairs(self.rows, self.distances.dtype)

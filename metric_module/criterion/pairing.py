@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from metric_module.criterion.classes import Classes, own_classes, reference_classes
 from metric_module.criterion.inputs import MiningInput
-from metric_module.functional import rows_of
-from metric_module.miners.positives import PairMasks, Pairs, Slots, equal, positive_slots
+from metric_module.functional import rows_of, window_limit
+from metric_module.miners.positives import Candidates, PairMasks, Pairs, Slots, equal, positive_slots
 
 
 def pair_rule(given: MiningInput, *, sort: bool = False) -> PairRule:
@@ -86,6 +86,13 @@ class PairRule(ABC):
     def usable(self, rows: slice, pairs: Pairs) -> Tensor:
         """Number of anchors in ``rows`` with a positive and a negative, from their pairs: int64 ``()``."""
         return (pairs.slots.valid.any(dim=1) & (pairs.negatives > 0)).sum()
+
+    def sum_d_an(self, rows: slice, block: Candidates) -> Tensor:
+        """Sum the distances of each anchor in ``rows`` to its negatives, ``(A,)``."""
+        values = block.values  # (A, M)
+        return (
+            torch.le(values, window_limit(values.dtype), out=torch.empty_like(values)).mul_(block.distances).sum(dim=1)
+        )
 
     def masks(self, rows: slice) -> PairMasks:
         """Masks of the positives and negatives of the anchors in ``rows``."""
@@ -167,6 +174,15 @@ class LabelPairs(PairRule):
         sizes = self.classes.sizes[rows]
         number = int(np.count_nonzero((sizes > int(self.own)) & (sizes < references)))
         return torch.full((), number, device=pairs.negatives.device)
+
+    @override
+    def sum_d_an(self, rows: slice, block: Candidates) -> Tensor:
+        """Sum the distances to the negatives: if the classes alone decide, to all but the positives and the anchor."""
+        if not self.only_classes:
+            return super().sum_d_an(rows, block)
+        d_ap = block.d_ap if block.slots.all_filled else block.d_ap.where(block.slots.valid, 0)  # (A, K)
+        total = block.distances.sum(dim=1) - d_ap.sum(dim=1)  # (A,)
+        return total - block.distances.diagonal(rows.start) if self.own else total
 
     @override
     def related(self, rows: slice) -> Tensor:
