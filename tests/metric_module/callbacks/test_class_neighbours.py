@@ -212,6 +212,7 @@ def on_two(folder: Path) -> tuple[dict[int, Tensor], Tensor, list[list[int]]]:
     return watch.found, nearest_classes(centres, 4), ids
 
 
+@pytest.mark.slow
 def test_two_processes_have_one_table_and_draw_the_batches_of_one(tmp_path: Path) -> None:
     (one, table, first), (two, other, second) = on_trainers(on_two, 2, tmp_path, tmp_path)
     centres = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
