@@ -225,7 +225,7 @@ def test_the_command_writes_its_table(
     assert text in capsys.readouterr().out
     first, second = (line for line in text.splitlines() if line.startswith("| Uneven"))
     cells = [cell.strip() for cell in first.strip("|").split("|")]
-    assert "x the time of K=4, bar <= 2x)" in cells[0]
+    assert "x the time of K=4, bar <= 3x)" in cells[0]
     assert all(float(cells[place]) > 0 for place in (1, 2, 3, 5)) and float(cells[8]) >= 0
     assert float(second.split("|")[6]) > 0  # the naive loop
     (counted,) = (line for line in text.splitlines() if line.startswith("| Counted"))
