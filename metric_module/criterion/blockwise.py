@@ -81,7 +81,7 @@ class _BlockwiseFunction(torch.autograd.Function):
         given = Sources(plan.distance, sources, plan.own, wanted)
         totals = plan.walk(given)
         for rows in sources[: 1 if plan.own else 2]:
-            totals = totals._replace(loss=totals.loss + rows.sum() * 0)  # NaN if one of them is NaN or infinite
+            totals = totals._replace(loss=totals.loss + (rows * 0).sum())  # NaN if one is NaN or infinite
         plan.totals = over_processes(totals) if plan.all_processes else totals
         divisor = plan.divisor(plan.totals).clamp(min=1)
         ctx.save_for_backward(divisor, *given.gradients())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metric_module import TripletCriterion, UserError
-from metric_module.distances import SNR, Distance, DotProduct, Euclidean, SquaredEuclidean
+from metric_module.distances import SNR, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean
 from metric_module.miners import All, BatchHard, Random, Semihard
 
 LABELS = torch.arange(24) % 4
@@ -44,6 +44,12 @@ def test_large_distances_are_no_error(distance: Any) -> None:
         loss.backward()
         assert loss.isfinite() and loss > scale / 10
         assert rows.grad is not None and rows.grad.isfinite().all()
+
+
+def test_embeddings_that_only_add_up_to_infinity_are_no_error() -> None:
+    rows = 1e36 * ROWS.abs().repeat(4, 1)
+    assert rows.isfinite().all() and rows.sum() == torch.inf
+    assert TripletCriterion(Manhattan(), BatchHard(), 0.2)(rows, LABELS.repeat(4)).loss > 1e36
 
 
 def test_no_anchors_are_no_error() -> None:
