@@ -27,7 +27,7 @@ class Cosine(Distance):
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Compute cosine distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
-        return self.draft(query, reference).distances()
+        return Cosine.draft(self, query, reference).distances()  # a subclass may have dropped it
 
     @override
     def draft(self, query: Tensor, reference: Tensor) -> Draft:

@@ -34,7 +34,7 @@ class SNR(Distance):
     @override
     def forward(self, query: Tensor, reference: Tensor) -> Tensor:
         """Compute noise-to-signal ratios ``(A, M)`` of rows ``(A, D)`` and ``(M, D)``."""
-        return self.draft(query, reference).distances()
+        return SNR.draft(self, query, reference).distances()  # a subclass may have dropped it
 
     @override
     def draft(self, query: Tensor, reference: Tensor) -> Draft:

@@ -78,6 +78,16 @@ def test_a_set_compared_with_itself_has_the_gradient_of_both_sides(kind: type[Di
     torch.testing.assert_close(one.grad, both.grad, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", ALL)
+def test_a_formula_may_build_on_the_one_that_it_overrides(kind: type[Distance]) -> None:
+    def twice(self: Distance, query: Tensor, reference: Tensor) -> Tensor:
+        return 2 * kind.forward(self, query, reference)
+
+    doubled = type("Doubled", (kind,), {"forward": twice})
+    query, reference = rows(3), rows(4, seed=1)
+    assert torch.equal(doubled()(query, reference), 2 * kind()(query, reference))
+
+
 def test_what_belongs_to_a_formula_is_not_inherited_with_another() -> None:
     class Doubled(Euclidean):
         """Overrides the formula alone."""
