@@ -23,7 +23,49 @@ _CLOSE = {torch.float32: 1e-2, torch.float64: 1e-5}
 _PAIRS_AT_ONCE = 1 << 16
 
 
-class SquaredEuclidean(Distance):
+class _FromDifference(Distance):
+    """The Euclidean distance or its square.
+
+    Attributes:
+        squared: Which of them.
+    """
+
+    symmetric = True
+    squared: bool
+
+    @override
+    def forward(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Compute distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
+        return draft_euclidean(query, reference, squared=self.squared).distances()
+
+    @override
+    def draft(self, query: Tensor, reference: Tensor) -> Draft:
+        """Compute the distances up to the search for close pairs."""
+        return draft_euclidean(query, reference, squared=self.squared)
+
+    @override
+    def paired(self, query: Tensor, reference: Tensor) -> Tensor:
+        """Compute the distances of rows ``(..., D)`` to rows ``(..., D)``: ``(...)``."""
+        difference = query - reference  # (..., D)
+        if self.squared:
+            return difference.square().sum(dim=-1)
+        distances: Tensor = torch.linalg.vector_norm(difference, dim=-1)
+        return distances
+
+    @override
+    def paired_gradient(
+        self, query: Tensor, reference: Tensor, slope: Tensor, learnable: Sequence[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        """Compute the gradient in closed form."""
+        return _paired_gradient(query, reference, slope, squared=self.squared)
+
+    @override
+    def euclidean_form(self) -> EuclideanForm:
+        """Return the form: the Euclidean distance itself, or its square."""
+        return EuclideanForm(squared=self.squared)
+
+
+class SquaredEuclidean(_FromDifference):
     """Squared Euclidean distance, ``|q - r|^2``.
 
     It is no metric (no triangle inequality) but orders pairs as :class:`Euclidean` does.
@@ -33,37 +75,10 @@ class SquaredEuclidean(Distance):
         [[25.0]]
     """
 
-    symmetric = True
-
-    @override
-    def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Compute squared distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
-        return draft_euclidean(query, reference, squared=True).distances()
-
-    @override
-    def draft(self, query: Tensor, reference: Tensor) -> Draft:
-        """Compute the distances up to the search for close pairs."""
-        return draft_euclidean(query, reference, squared=True)
-
-    @override
-    def paired(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Compute the distances of rows ``(..., D)`` to rows ``(..., D)``: ``(...)``."""
-        return (query - reference).square().sum(dim=-1)
-
-    @override
-    def paired_gradient(
-        self, query: Tensor, reference: Tensor, slope: Tensor, learnable: Sequence[Tensor]
-    ) -> tuple[Tensor | None, ...]:
-        """Compute the gradient in closed form."""
-        return _paired_gradient(query, reference, slope, squared=True)
-
-    @override
-    def euclidean_form(self) -> EuclideanForm:
-        """Return the form: the square."""
-        return EuclideanForm(squared=True)
+    squared = True
 
 
-class Euclidean(Distance):
+class Euclidean(_FromDifference):
     """Euclidean distance, ``|q - r|``; its gradient at ``q = r`` is zero.
 
     Example:
@@ -71,35 +86,7 @@ class Euclidean(Distance):
         [[5.0]]
     """
 
-    symmetric = True
-
-    @override
-    def forward(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Compute distances ``(A, M)`` between rows ``(A, D)`` and ``(M, D)``."""
-        return draft_euclidean(query, reference, squared=False).distances()
-
-    @override
-    def draft(self, query: Tensor, reference: Tensor) -> Draft:
-        """Compute the distances up to the search for close pairs."""
-        return draft_euclidean(query, reference, squared=False)
-
-    @override
-    def paired(self, query: Tensor, reference: Tensor) -> Tensor:
-        """Compute the distances of rows ``(..., D)`` to rows ``(..., D)``: ``(...)``."""
-        distances: Tensor = torch.linalg.vector_norm(query - reference, dim=-1)
-        return distances
-
-    @override
-    def paired_gradient(
-        self, query: Tensor, reference: Tensor, slope: Tensor, learnable: Sequence[Tensor]
-    ) -> tuple[Tensor | None, ...]:
-        """Compute the gradient in closed form."""
-        return _paired_gradient(query, reference, slope, squared=False)
-
-    @override
-    def euclidean_form(self) -> EuclideanForm:
-        """Return the form: the Euclidean distance itself."""
-        return EuclideanForm()
+    squared = False
 
 
 def _paired_gradient(query: Tensor, reference: Tensor, slope: Tensor, *, squared: bool) -> tuple[Tensor, Tensor]:
