@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metric_module.criterion.window_sum import Negatives, whole
+from metric_module.miners.positives import Slots
 
 
 class Census(NamedTuple):
@@ -68,17 +69,33 @@ def block_census(negatives: Negatives, margin: float, sum_d_an: Tensor) -> Block
         sum_d_an: Sum of the distances of each anchor to its negatives, ``(A,)``.
     """
     block, number, counter = negatives
-    usable = block.slots.valid & (number > 0)[:, None]  # (A, K)
+    hard, within = counter.at_most(block.d_ap), counter.at_most(block.d_ap + margin)  # (A, K), (A, K)
+    return census_of(block.slots, number, block.d_ap, hard, within, sum_d_an)
+
+
+def census_of(
+    slots: Slots, number: Tensor, d_ap: Tensor, hard: Tensor, within: Tensor, sum_d_an: Tensor
+) -> BlockCensus:
+    """Count and sum, from the numbers of negatives up to two edges.
+
+    Args:
+        slots: The positives of the anchors.
+        number: Number of negatives of each anchor, ``(A,)``.
+        d_ap: Distance of each positive, ``(A, K)``.
+        hard: Number of negatives at or below ``d_ap``, ``(A, K)``.
+        within: Number of negatives at or below ``d_ap + margin``, ``(A, K)``.
+        sum_d_an: Sum of the distances of each anchor to its negatives, ``(A,)``.
+    """
+    usable = slots.valid & (number > 0)[:, None]  # (A, K)
     paired = usable.any(dim=1)  # (A,)
-    hard, within = whole(counter.at_most(block.d_ap)), whole(counter.at_most(block.d_ap + margin))
-    triplets = whole(number[:, None] * usable)
+    triplets, up_to_margin, up_to_positive = whole(number[:, None] * usable), whole(within), whole(hard)
     return BlockCensus(
-        easy=triplets - within,
-        semihard=within - hard,
-        hard=hard,
+        easy=triplets - up_to_margin,
+        semihard=up_to_margin - up_to_positive,
+        hard=up_to_positive,
         positive_pairs=usable.sum(),
         negative_pairs=whole(number * paired),
-        sum_d_ap=block.d_ap.where(usable, 0).sum(dtype=torch.float64),
+        sum_d_ap=d_ap.where(usable, 0).sum(dtype=torch.float64),
         sum_d_an=(sum_d_an * paired).sum(dtype=torch.float64),
     )
 

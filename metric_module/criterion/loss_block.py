@@ -44,10 +44,10 @@ class LossBlock(NamedTuple):
 
     def mine_window(self, miner: WindowMiner) -> BlockResult:
         """Sum the loss of all triplets in the window."""
-        margin, loss, _, counted = self.settings
+        margin, loss, with_census, counted = self.settings
         block, pairs = self._prepare()
-        negatives = Negatives(block, pairs.negatives, counter_of(block.values, block.slots))
-        census = self._census(negatives)
+        negatives = _counted(block, pairs)
+        census = self._census(negatives) if with_census else None
         count = counted and (census is None or miner.categories is None)
         found = window_sum(negatives, miner, margin, loss, gradient=self.gradient, count=count)
         if census is not None and miner.categories is not None:
@@ -63,16 +63,16 @@ class LossBlock(NamedTuple):
         else:
             triplets = from_miner(self.distances, self.rule.masks(self.rows), miner, self.uniform, margin)
         found = selected_sum(self.distances, triplets, margin, loss, gradient=self.gradient, by_pair=self.by_pair)
-        census = None
-        if with_census:
-            census = self._census(Negatives(block, pairs.negatives, counter_of(block.values, block.slots)))
+        census = self._census(_counted(block, pairs)) if with_census else None
         return BlockResult(found, self.rule.usable(self.rows, pairs), census)
 
-    def _census(self, negatives: Negatives) -> BlockCensus | None:
-        if not self.settings.census:
-            return None
+    def _census(self, negatives: Negatives) -> BlockCensus:
         return block_census(negatives, self.settings.margin, self.rule.sum_d_an(self.rows, negatives.block))
 
     def _prepare(self) -> tuple[Candidates, Pairs]:
         pairs = self.rule.pairs(self.rows, self.distances.dtype)
         return candidates(self.distances, pairs.slots, pairs.barred), pairs
+
+
+def _counted(block: Candidates, pairs: Pairs) -> Negatives:
+    return Negatives(block, pairs.negatives, counter_of(block.values, block.slots))

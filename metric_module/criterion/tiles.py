@@ -20,18 +20,24 @@ import torch
 from torch import Tensor
 
 from metric_module.criterion.block_size import cells_at_once
-from metric_module.criterion.census import BlockCensus, selected_in_window
+from metric_module.criterion.census import census_of, selected_in_window
 from metric_module.criterion.counts import SORT_FROM, count_slots, cover_slots, filled_slots
 from metric_module.criterion.finite import overflow_mark
 from metric_module.criterion.loss import LossSettings
 from metric_module.criterion.pairing import LabelPairs, PairRule
 from metric_module.criterion.soft_sum import soft_slots
 from metric_module.criterion.sources import BlockDistances, Sources
-from metric_module.criterion.totals import Totals
-from metric_module.criterion.window_sum import PairSlopes, whole
+from metric_module.criterion.totals import BlockResult, BlockSums, Totals
+from metric_module.criterion.window_sum import (
+    BlockSum,
+    PairSlopes,
+    counted_edges,
+    selected_between,
+    sum_of_positives,
+    whole,
+)
 from metric_module.criterion.windows import Window, active_window, window_of, within_reach
 from metric_module.distances import Distance
-from metric_module.functional import window_limit
 from metric_module.miners import SelectingMiner, WindowMiner
 from metric_module.miners.positives import Pairs, candidates
 
@@ -140,31 +146,31 @@ class TileWalk:
             for other in groups[place + 1 :]:
                 block = sources.distances(group.rows, other.rows, self.rule.read, gradient=sources.needed)
                 loss += self._mine(sources, block, block.values.detach(), [(group, 1), (other, 0)])
+        sums = BlockSums(len(groups))
         for group in groups:
-            if self.loss == "hinge":
-                finite = group.target.clamp(min=-window_limit(group.target.dtype))  # (K, A), in empty slots too
-                loss += (group.weight * finite).sum(dtype=torch.float64)
+            sums.add(self._result(group))
             if sources.needed:
                 self._add_positives(sources, group)
-        return self._totals(groups, loss)
+        totals = sums.totals(sources.query)
+        return totals._replace(loss=totals.loss + loss)
 
     def _group(self, rows: slice, distances: Tensor) -> tuple[_Group, Tensor]:
         """Find the windows of a group from the distances of its own tile, ``(A, A)``; move positives beyond them."""
         pairs = self.rule.pairs_within(rows, distances.dtype)
         block = candidates(distances, pairs.slots, pairs.barred)
-        window = within_reach(window_of(self.miner, block.d_ap, self.margin, filled=pairs.slots.all_filled))
+        window = window_of(self.miner, block.d_ap, self.margin, filled=pairs.slots.all_filled)
         target = block.d_ap + self.margin  # (A, K)
         edges = [block.d_ap, target] if self.census else []
-        if self.counted and window.high is not None:
-            edges.append(window.high if window.low is None else torch.maximum(window.low, window.high))
-        if self.counted and window.low is not None:
-            edges.append(window.low)
-        low, high = active_window(window, target) if self.loss == "hinge" else window
+        if self.counted:
+            edges += [edge for edge in counted_edges(window) if edge is not None]
+        low, high = active_window(window, target) if self.loss == "hinge" else within_reach(window)
         low, high = (None if edge is None else edge.T.contiguous() for edge in (low, high))  # (K, A)
         d_ap, target, *edges = (part.T.contiguous() for part in (block.d_ap, target, *edges))  # (K, A)
         counts = [torch.zeros_like(edge) for edge in edges]  # (K, A)
         filled, weight = filled_slots(pairs.slots.number), torch.zeros_like(d_ap)
         sum_d_an = distances.new_zeros(len(distances), dtype=torch.float64)  # (A,)
+        if self.census:
+            sum_d_an += self.rule.sum_d_an(slice(0, len(distances)), block)
         return _Group(
             rows, pairs, filled, d_ap, target, window, low, high, weight, edges, counts, sum_d_an
         ), block.values
@@ -193,10 +199,8 @@ class TileWalk:
                 total = total + soft_slots(values, group.target, group.low, group.high, *ready, dim)
             for edge, count in zip(group.edges, group.counts, strict=True):
                 count_slots(values, edge, group.filled, count, scratch[0], dim)
-        if self.census:
-            negative = torch.le(values, window_limit(values.dtype), out=scratch[0]).mul_(distances)  # (A, M)
-            for group, dim in sides:
-                group.sum_d_an.add_(negative.sum(dim=dim))
+            if self.census and len(sides) > 1:  # all of another group are negatives
+                group.sum_d_an.add_(distances.sum(dim=dim))
         if self.loss == "hinge":
             total = total + torch.mul(cover, distances, out=scratch[0]).sum(dim=1).sum(dtype=torch.float64)
         sources.add(block, cover)
@@ -207,38 +211,22 @@ class TileWalk:
         column = group.pairs.slots.column + group.rows.start  # (A, K)
         sources.add_pairs(group.rows, PairSlopes(None, column, group.weight.T))
 
-    def _totals(self, groups: list[_Group], loss: Tensor) -> Totals:
-        """Add up the counts of all groups."""
-        anchors, selected = loss.new_zeros((), dtype=torch.int64), loss.new_zeros((), dtype=torch.int64)
-        active = anchors
-        sums = loss.new_zeros(len(BlockCensus._fields))  # (7,)
-        for group in groups:
-            valid, number = group.pairs.slots.valid, group.pairs.negatives  # (A, K), (A,)
-            usable = valid & (number > 0)[:, None]  # (A, K)
-            paired = usable.any(dim=1)  # (A,)
-            anchors = anchors + paired.sum()
-            active = active + whole(group.weight)
-            counts = [count.sum(dtype=torch.float64) for count in group.counts]
-            if self.counted:
-                selected = selected + _in_window(group, counts[2 * self.census :])
-            if self.census:
-                triplets, hard, within = (number[:, None] * usable).sum(), *counts[:2]
-                d_ap = group.d_ap.T.where(usable, 0).sum(dtype=torch.float64)
-                parts = [triplets - within, within - hard, hard, usable.sum(), (number * paired).sum(), d_ap]
-                sums = sums + torch.stack([part.double() for part in (*parts, (group.sum_d_an * paired).sum())])
-        census = BlockCensus(*sums[:5].long().unbind(), *sums[5:].unbind()) if self.census else None
-        known = selected if self.counted else None
-        if census is not None and self.miner.categories is not None:
-            known = selected_in_window(census, self.miner.categories)
-        if self.loss == "soft":
-            assert known is not None  # the soft loss always counts
-            active = known
-        return Totals(loss, active, anchors, self.spans[-1].stop, known, census)
-
-
-def _in_window(group: _Group, counts: list[Tensor]) -> Tensor:
-    """Number of triplets in the window, int64 ``()``, from the numbers of negatives up to its edges."""
-    low, high = group.window
-    number = group.pairs.negatives[:, None] * group.pairs.slots.valid  # (A, K)
-    upper = number.sum() if high is None else counts[0]
-    return (upper if low is None else upper - counts[-1]).long()
+    def _result(self, group: _Group) -> BlockResult:
+        """Sum up a group: its counts, and of the hinge the part of the positives."""
+        slots, number = group.pairs.slots, group.pairs.negatives
+        counts = [count.T for count in group.counts]  # (A, K) each
+        census = selected = None
+        if self.census:
+            census = census_of(slots, number, group.d_ap.T, counts[0], counts[1], group.sum_d_an)
+        if self.counted:
+            at_edges = iter(counts[2 * self.census :])
+            lower, upper = (None if edge is None else next(at_edges) for edge in group.window)  # (A, K), (A, K)
+            selected = selected_between(slots, number, lower, upper)
+        elif census is not None and self.miner.categories is not None:
+            selected = selected_in_window(census, self.miner.categories)
+        if self.loss == "hinge":
+            found = BlockSum(sum_of_positives(slots, group.weight, group.target), selected, whole(group.weight), None)
+        else:
+            assert selected is not None  # the soft loss always counts
+            found = BlockSum(group.sum_d_an.new_zeros(()), selected, selected, None)
+        return BlockResult(found, self.rule.usable(group.rows, group.pairs), census)

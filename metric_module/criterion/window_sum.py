@@ -17,7 +17,7 @@ from metric_module.criterion.soft_sum import soft_slots
 from metric_module.criterion.windows import Window, active_window, window_of, within_reach
 from metric_module.functional import window_limit
 from metric_module.miners import WindowMiner
-from metric_module.miners.positives import Candidates
+from metric_module.miners.positives import Candidates, Slots
 
 
 class PairSlopes(NamedTuple):
@@ -96,8 +96,7 @@ def _hinge_sum(block: Negatives, window: Window, margin: float, *, gradient: boo
     """
     slots, target = block.block.slots, block.block.d_ap + margin  # (A, K)
     span = block.counter.between(*active_window(window, target))
-    finite = target if slots.all_filled else target.clamp(min=-window_limit(target.dtype))  # (A, K)
-    positive_sum = (span.number * finite).sum(dtype=torch.float64)
+    positive_sum = sum_of_positives(slots, span.number, target)
     selected = _selected(block, window) if count else None
     slope = span.cover.scatter_add_(1, slots.column, span.number) if gradient else None  # (A, M)
     return BlockSum(positive_sum + span.total.sum(dtype=torch.float64), selected, whole(span.number), slope)
@@ -118,13 +117,40 @@ def _soft_sum(block: Negatives, window: Window, margin: float, *, gradient: bool
 
 def _selected(block: Negatives, window: Window) -> Tensor:
     """Count the triplets in the window, int64 ``()``; none for a positive whose upper edge is below its lower edge."""
+    low, high = counted_edges(window)
+    upper, lower = (None if edge is None else block.counter.at_most(edge) for edge in (high, low))  # (A, K), (A, K)
+    return selected_between(block.block.slots, block.number, lower, upper)
+
+
+def counted_edges(window: Window) -> Window:
+    """Return the edges at which negatives are counted to count a window's triplets: in reach, and low <= high."""
     low, high = within_reach(window)
-    if high is None:
-        upper = block.number[:, None]  # (A, 1)
-    else:
-        upper = block.counter.at_most(high if low is None else torch.maximum(low, high))  # (A, K)
-    inside = upper if low is None else upper - block.counter.at_most(low)
-    return whole(inside * block.block.slots.valid)
+    return Window(low, high if low is None or high is None else torch.maximum(low, high))
+
+
+def selected_between(slots: Slots, number: Tensor, lower: Tensor | None, upper: Tensor | None) -> Tensor:
+    """Count the triplets in a window, int64 ``()``, from the numbers of negatives up to its edges.
+
+    Args:
+        slots: The positives of the anchors.
+        number: Number of negatives of each anchor, ``(A,)``.
+        lower: Number of negatives up to the lower edge, ``(A, K)``; None: it is unbounded.
+        upper: Number of negatives up to the upper edge, ``(A, K)``; None: it is unbounded.
+    """
+    inside = number[:, None] if upper is None else upper
+    return whole((inside if lower is None else inside - lower) * slots.valid)
+
+
+def sum_of_positives(slots: Slots, number: Tensor, target: Tensor) -> Tensor:
+    """Sum ``number * target`` over the positives: their part of the hinge, float64 ``()``.
+
+    Args:
+        slots: The positives of the anchors.
+        number: Number of active triplets with each positive, ``(A, K)`` or ``(K, A)``; 0 in empty slots.
+        target: ``d_ap + margin``, in the same shape; ``-inf`` in empty slots.
+    """
+    finite = target if slots.all_filled else target.clamp(min=-window_limit(target.dtype))
+    return (number * finite).sum(dtype=torch.float64)
 
 
 def whole(counts: Tensor) -> Tensor:
