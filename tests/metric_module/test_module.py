@@ -328,6 +328,7 @@ def test_an_encoder_without_a_size_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("miner", [DistanceWeighted(), All()])
 def test_a_divergence_is_named(tmp_path: Path, miner: Any) -> None:
+    torch.manual_seed(0)  # with one in fifteen, some embeddings of the step are still finite
     model = module(MLP(5, 3, hidden=(8,)), miner, optimizer=partial(torch.optim.AdamW, lr=1e15))
     with pytest.raises(UserError, match=r"embeddings at step .*; training has diverged: lower the learning rate"):
         trainer(tmp_path, max_epochs=20).fit(model, loader())
