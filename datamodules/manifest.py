@@ -17,10 +17,10 @@ from typing_extensions import override
 
 from datamodules.augmentation.pixels import IMAGE_AUGMENT, AugmentFunction
 from datamodules.base import PKDataModule
-from datamodules.checks import check_folder
 from datamodules.messages import rows_in_words, shortened
 from datamodules.sampling.dataset import Samples, Source
 from datamodules.sampling.splits import SPLITS
+from datamodules.sources.addresses import is_address, parent, suffix_of
 from datamodules.sources.columns import (
     Encoded,
     Strings,
@@ -32,7 +32,7 @@ from datamodules.sources.columns import (
     unlabelled,
     value_type,
 )
-from datamodules.sources.images import ImageFiles
+from datamodules.sources.image_column import checksums_of, images_of
 from datamodules.sources.tables import SEPARATORS, read_table
 from datamodules.sources.texts import Texts
 from datamodules.sources.vectors import Vectors
@@ -52,18 +52,20 @@ class ManifestDataModule(PKDataModule):
     (integers in numerical order). The id of a sample is its row, from 0.
 
     Args:
-        table: The file.
-        image: Column of paths, relative to ``root``.
+        table: The file, or its address (``s3://...``).
+        image: Column of paths, relative to ``root``, or of addresses.
         text: Column of texts.
         array: Column of lists of numbers.
         label: Column of classes; None, or a table without the default column, only where the samples are embedded.
         split: Column of ``train``, ``val`` and ``test``.
         role: Column of ``query`` and ``gallery``, for evaluation; ignored in training rows.
         group: Column of groups such as cameras, strings or integers: retrieval is then also measured across groups.
-        root: Folder of the images; None: the folder of the table.
+        root: Folder of the images, or its address; None: the folder of the table.
+        checksum: Column of MD5 or SHA-256 of images in an object store, hexadecimal.
         image_size: S.
-        cache_dir: Folder in which the preflight remembers files it has read; None: ``lightning-triplets`` in the user's
-            cache folder.
+        cache_dir: Folder in which the preflight remembers files it has read, and where copies of objects are; None:
+            ``lightning-triplets`` in the user's cache folder.
+        cache_gb: Largest size of these copies in gigabytes.
 
     Other arguments are those of :class:`datamodules.PKDataModule`. Only images are augmented by
     default, and classes turned.
@@ -85,6 +87,8 @@ class ManifestDataModule(PKDataModule):
     root: str | None = None
     image_size: int = 64
     cache_dir: str | None = None
+    cache_gb: float = 10.0
+    checksum: str | None = None
     eval_batch_size: int = 256
     num_workers: int = 2
     augment: AugmentFunction | None = IMAGE_AUGMENT
@@ -96,7 +100,9 @@ class ManifestDataModule(PKDataModule):
         given = [name for name in (self.image, self.text, self.array) if name is not None]
         if len(given) != 1:
             raise UserError(f"datamodule: expected one of the columns image, text and array, got {len(given)}")
-        if self.array is not None and Path(self.table).suffix.lower() in SEPARATORS:
+        if self.checksum is not None and self.image is None:
+            raise UserError("datamodule.checksum: expected images in an object store, got no column of images")
+        if self.array is not None and suffix_of(self.table) in SEPARATORS:
             raise UserError(
                 f"datamodule.array: expected a Parquet file (only it holds lists of numbers), got {self.table}"
             )
@@ -107,8 +113,9 @@ class ManifestDataModule(PKDataModule):
         words = [name for name in (self.label, self.split, self.role, self.group) if name is not None]
         column = self.image or self.text or self.array or ""
         optional = ["label"] if self.any_items and self.label == "label" else []
-        table = read_table(self.table, words, [column], optional=optional)
-        source = self._source(table[column], self._where(column))
+        others = [column] if self.checksum is None else [column, self.checksum]
+        table = read_table(self.table, words, others, optional=optional)
+        source = self._source(table, column, self._where(column))
         labels, classes = self._labels(table)
         if self.split is None:
             splits = self.own_split(labels)
@@ -133,7 +140,8 @@ class ManifestDataModule(PKDataModule):
         """Name a column for messages."""
         return f"{self.table}: column {column!r}"
 
-    def _source(self, column: pa.ChunkedArray, where: str) -> Source:
+    def _source(self, table: pa.Table, name: str, where: str) -> Source:
+        column = table[name]
         refuse_missing(column, where)
         if self.array is not None:
             return Vectors(column, where)
@@ -142,9 +150,10 @@ class ManifestDataModule(PKDataModule):
             raise UserError(f"{where}: expected strings, got {kind}")
         if self.text is not None:
             return Texts(Strings(column))
-        folder = str(Path(self.table).parent) if self.root is None else self.root
-        check_folder(Path(folder), "datamodule.root")
-        return ImageFiles(Strings(column, folder), self.image_size, self.cache_dir)
+        beside = parent(self.table) if is_address(self.table) else str(Path(self.table).parent)
+        folder = beside if self.root is None else self.root
+        known = None if self.checksum is None else checksums_of(table[self.checksum], self._where(self.checksum))
+        return images_of(column, where, folder, self.image_size, self.cache_dir, self.cache_gb, known)
 
 
 def read_splits(column: pa.ChunkedArray, where: str, complete: bool = True) -> dict[str, Tensor]:

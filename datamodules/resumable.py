@@ -20,6 +20,7 @@ from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
 from datamodules.sampling.relation_sampler import PairSampler
 from datamodules.sampling.splits import check_split
 from metric_module.batch import Batch
+from metric_module.config.secrets import refuse_secrets
 from metric_module.errors import UserError
 from metric_module.preprocessing import Preprocessing
 
@@ -68,6 +69,7 @@ class ResumableDataModule(LightningDataModule, ABC):
                 check_at_least(f"datamodule.{name}", value, least)
         for name in PATHS:
             check_given(f"datamodule.{name}", getattr(self, name, None))
+            refuse_secrets(f"datamodule.{name}", getattr(self, name, None))
         check_split(self.split_seed, self.fractions)
         self._next = (0, 0)
         self._checked: set[bool] = set()

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from datamodules.messages import shortened
+from datamodules.sampling.read_ahead import Positions
 from datamodules.sampling.splits import SPLITS
 from datamodules.sampling.verification_pairs import ListedPairs
 from metric_module.batch import Batch
@@ -40,14 +41,27 @@ class BadSampleError(Exception):
         self.reason = reason
 
 
+class StoreError(UserError):
+    """A store that fails as a whole; unlike for a sample that cannot be read, another one must not take its place."""
+
+
 class Source(ABC):
     """Source of inputs by id, which can also check its samples and show them to people.
 
     Attributes:
         preprocessing: How a single item becomes an input of this source; None: undefined.
+        reads_ahead: Whether :meth:`prefetch` should be told the samples of later batches.
     """
 
     preprocessing: Preprocessing | None = None
+    reads_ahead: bool = False
+
+    def prefetch(self, ids: Tensor) -> None:  # noqa: B027  # most sources have nothing to fetch
+        """Begin to fetch samples that will be read next, in this order.
+
+        Args:
+            ids: Samples, int64 ``(B,)``.
+        """
 
     def preprocess_as(self, preprocessing: Preprocessing) -> None:
         """Read images as an encoder was trained to; other inputs stay as they are, for the encoder to check.
@@ -70,6 +84,7 @@ class Source(ABC):
 
         Raises:
             BadSampleError: The first sample that cannot be read.
+            StoreError: None can be read at present.
         """
 
     @abstractmethod
@@ -215,6 +230,11 @@ class SampleDataset(Dataset[Batch]):
         self._bad.share_memory_()  # type: ignore[no-untyped-call]
 
     @property
+    def reads_ahead(self) -> bool:
+        """Whether :meth:`__getitems__` makes use of the positions of a later batch."""
+        return isinstance(self.samples.fetch, Source) and self.samples.fetch.reads_ahead
+
+    @property
     def replaced(self) -> int:
         """Number of samples that could not be read so far."""
         return int(self._bad.sum())
@@ -231,6 +251,9 @@ class SampleDataset(Dataset[Batch]):
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         """Read the samples at some positions as one batch; torch's loader prefers this method."""
         asked = self.index[torch.as_tensor(positions)]  # (B,)
+        if isinstance(positions, Positions) and isinstance(self.samples.fetch, Source):
+            later = self.index[torch.tensor(positions.later, dtype=torch.int64)]
+            self.samples.fetch.prefetch(torch.cat([asked, later]))
         ids = asked
         while True:
             try:

@@ -18,6 +18,7 @@ from typing_extensions import override
 from datamodules.messages import reason_of
 from datamodules.sampling.dataset import as_it_is
 from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
+from datamodules.sampling.read_ahead import ReadAhead
 from datamodules.sampling.relation_sampler import PairSampler
 from metric_module.batch import Batch, PairBatch
 from metric_module.errors import UserError
@@ -34,6 +35,16 @@ class Loader(DataLoader[Any]):
 
     Workers ignore signals, so they would not react to the one with which Python terminates children at exit.
     """
+
+    @property
+    @override
+    def _index_sampler(self) -> Any:
+        """Batches of positions; if the data set reads ahead, with those of a later batch. Torch's iterators ask for it.
+
+        A ``batch_sampler`` of another class would be refused by Lightning where it predicts.
+        """
+        batches = super()._index_sampler
+        return ReadAhead(batches, self.num_workers) if getattr(self.dataset, "reads_ahead", False) else batches
 
     @override
     def __iter__(self) -> Any:

@@ -20,9 +20,10 @@ from metric_module.errors import UserError, did_you_mean
 
 LAG = 40
 """Batches that may be drawn ahead of training; a constant, so that training does not depend on the workers."""
+AHEAD = 2
+"""Batches that torch's loader draws ahead for each worker."""
 
 _DEFAULTS = {"group": 4, "share": 1.0, "every": 100}
-_AHEAD = 2  # batches that torch's loader draws ahead for each worker
 
 
 def complete(settings: Mapping[str, Any] | None, workers: int = 0) -> dict[str, Any] | None:
@@ -55,8 +56,8 @@ def complete(settings: Mapping[str, Any] | None, workers: int = 0) -> dict[str, 
         check_at_least(f"datamodule.neighbours.{name}", found[name], least)
     if type(found["share"]) not in {int, float} or not 0 < found["share"] <= 1:
         raise UserError(f"datamodule.neighbours.share: expected 0 < share <= 1, got {found['share']!r}")
-    if _AHEAD * workers >= LAG:
-        most = (LAG - 1) // _AHEAD
+    if AHEAD * workers >= LAG:
+        most = (LAG - 1) // AHEAD
         raise UserError(
             f"datamodule.num_workers: expected at most {most} with datamodule.neighbours, which must know the classes "
             f"before the workers read them, got {workers}"

@@ -18,6 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.messages import reason_of, rows_in_words
+from datamodules.sources.addresses import is_address, join
 from metric_module.errors import UserError
 
 
@@ -26,7 +27,7 @@ class Strings(Sequence[str]):
 
     Args:
         column: Strings or integers, N.
-        folder: Folder to prepend to each value, a relative path; None: values as they are.
+        folder: Folder, or address of one, to prepend to each value, a relative path; None: values as they are.
 
     Example:
         >>> strings = Strings(pa.chunked_array([["a.png"], ["b.png", "c.png"]]), "images")
@@ -37,6 +38,7 @@ class Strings(Sequence[str]):
     def __init__(self, column: pa.ChunkedArray | pa.Array, folder: str | None = None) -> None:
         self.column = column
         self.folder = folder
+        self._join = join if folder is not None and is_address(folder) else os.path.join
 
     @override
     def __len__(self) -> int:
@@ -53,7 +55,7 @@ class Strings(Sequence[str]):
         if isinstance(row, slice):
             return Strings(self.column[row], self.folder)
         text = str(self.column[row].as_py())
-        return text if self.folder is None else os.path.join(self.folder, text)  # noqa: PTH118  # called for millions of rows
+        return text if self.folder is None else self._join(self.folder, text)
 
 
 class Encoded(NamedTuple):

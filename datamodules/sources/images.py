@@ -20,12 +20,18 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.messages import listed, reason_of
-from datamodules.sampling.dataset import BadSampleError, Source
+from datamodules.sampling.dataset import BadSampleError, Source, StoreError
 from datamodules.sources.duplicates import UNKNOWN, Hashes
 from datamodules.sources.paths import ManyPaths
 from datamodules.sources.pictures import as_pictures
 from datamodules.sources.preflight import check_images
 from metric_module.preprocessing import ImageInput
+
+
+def cache_folder(given: str | None) -> Path:
+    """Return the folder of caches: the given one, or ``lightning-triplets`` in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "lightning-triplets" if given is None else Path(given)
 
 
 class DecodedImages(Source):
@@ -58,6 +64,8 @@ class DecodedImages(Source):
         for row in ids.tolist():
             try:
                 squares.append(self.decode(row))
+            except StoreError:
+                raise
             except Exception as error:  # Pillow raises many kinds
                 raise BadSampleError(row, f"{self.name_of(row)} ({reason_of(error)})") from error
         return self.preprocessing.inputs(squares)
@@ -109,8 +117,7 @@ class ImageFiles(DecodedImages):
         super().__init__(image_size)
         self.paths = paths
         self.boxes = boxes
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        self.cache_dir = Path(home) / "lightning-triplets" if cache_dir is None else Path(cache_dir)
+        self.cache_dir = cache_folder(cache_dir)
 
     @override
     def problems(self, splits: Mapping[str, Tensor]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from datamodules.messages import reason_of
+from datamodules.sources.addresses import is_address, suffix_of
 from datamodules.sources.columns import is_text
+from datamodules.sources.object_store import ObjectError, read
 from metric_module.errors import UserError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".data": "\t"}
@@ -32,7 +35,7 @@ def read_table(
     """Read some columns of a CSV, TSV or Parquet file. In a CSV every value is a string, and an empty one is missing.
 
     Args:
-        path: The file.
+        path: The file, or its address; it is read once.
         words: Columns of values that repeat; each distinct value is stored once.
         others: More columns.
         optional: Those among ``words`` that the table may lack.
@@ -42,20 +45,18 @@ def read_table(
     Raises:
         UserError: The file is missing, is not such a table or has no rows, or a column is missing or there twice.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
+    suffix = suffix_of(str(path))
     if suffix not in {*SEPARATORS, *PARQUET}:
         raise UserError(f"{setting}: expected a file of {', '.join([*SEPARATORS, *PARQUET])}, got {path}")
-    if not path.is_file():
-        raise UserError(f"{setting}: no such file: {path}")
+    file = _fetched(str(path), setting)
     words, others = list(dict.fromkeys(words)), [name for name in dict.fromkeys(others) if name not in words]
     try:
         if suffix in PARQUET:
-            words = _without(words, optional, parquet.read_schema(path).names)
-            table = _read_parquet(path, words, others, f"{setting}: {path}")
+            words = _without(words, optional, parquet.read_schema(_opened(file)).names)
+            table = _read_parquet(file, words, others, f"{setting}: {path}")
         else:
-            header = _header(path, SEPARATORS[suffix]) if optional else []
-            table = _read_csv(path, _without(words, optional, header), others, names, f"{setting}: {path}")
+            header = _header(file, suffix) if optional else []
+            table = _read_csv(file, suffix, _without(words, optional, header), others, names, f"{setting}: {path}")
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
         reason = reason_of(error)
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in reason:
@@ -71,37 +72,58 @@ def _without(words: Sequence[str], optional: Sequence[str], found: Sequence[str]
     return [name for name in words if name in found or name not in optional]
 
 
-def _header(path: Path, separator: str) -> list[str]:
+def _fetched(path: str, setting: str) -> Path | pa.Buffer:
+    """Return a local file as it is, and the content of an object."""
+    try:
+        if is_address(path):
+            return pa.py_buffer(read(path))
+    except ObjectError as error:
+        raise UserError(f"{setting}: cannot read {path} ({error})") from None
+    if not Path(path).is_file():
+        raise UserError(f"{setting}: no such file: {path}")
+    return Path(path)
+
+
+def _opened(file: Path | pa.Buffer) -> Path | pa.BufferReader:
+    return file if isinstance(file, Path) else pa.BufferReader(file)
+
+
+def _header(file: Path | pa.Buffer, suffix: str) -> list[str]:
     """Read the names of the columns; in ``.inter`` files a colon and a type follow each name."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        names = next(csv.reader(file, delimiter=separator), [])
-    return [name.partition(":")[0] for name in names] if path.suffix.lower() == ".inter" else names
+    binary = file.open("rb") if isinstance(file, Path) else io.BytesIO(file)
+    with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as text:
+        names = next(csv.reader(text, delimiter=SEPARATORS[suffix]), [])
+    return [name.partition(":")[0] for name in names] if suffix == ".inter" else names
 
 
 def _read_csv(
-    path: Path, words: Sequence[str], others: Sequence[str], names: Sequence[str] | None, where: str
+    file: Path | pa.Buffer,
+    suffix: str,
+    words: Sequence[str],
+    others: Sequence[str],
+    names: Sequence[str] | None,
+    where: str,
 ) -> pa.Table:
-    separator = SEPARATORS[path.suffix.lower()]
-    header = _header(path, separator) if names is None else list(names)
-    _check_separator(where, header, separator)
+    header = _header(file, suffix) if names is None else list(names)
+    _check_separator(where, header, SEPARATORS[suffix])
     _check_columns(where, header, [*words, *others])
     types = dict.fromkeys(words, pa.dictionary(pa.int32(), pa.string())) | dict.fromkeys(others, pa.string())
     return arrow_csv.read_csv(
-        path,
+        _opened(file),
         arrow_csv.ReadOptions(block_size=BLOCK, column_names=header, skip_rows=1 if names is None else 0),
-        arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+        arrow_csv.ParseOptions(delimiter=SEPARATORS[suffix], newlines_in_values=True),
         arrow_csv.ConvertOptions(
             column_types=types, include_columns=[*words, *others], strings_can_be_null=True, null_values=[""]
         ),
     )
 
 
-def _read_parquet(path: Path, words: Sequence[str], others: Sequence[str], where: str) -> pa.Table:
-    schema = parquet.read_schema(path)
+def _read_parquet(file: Path | pa.Buffer, words: Sequence[str], others: Sequence[str], where: str) -> pa.Table:
+    schema = parquet.read_schema(_opened(file))
     _check_columns(where, schema.names, [*words, *others])
     repeated = [name for name in words if is_text(schema.field(name).type)]
-    with parquet.ParquetFile(path, read_dictionary=repeated) as file:
-        return file.read(columns=[*words, *others])
+    with parquet.ParquetFile(_opened(file), read_dictionary=repeated) as opened:
+        return opened.read(columns=[*words, *others])
 
 
 def _check_separator(where: str, found: Sequence[str], separator: str) -> None:

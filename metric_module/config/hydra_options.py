@@ -17,6 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from metric_module.config.folder import conf_folder
+from metric_module.config.secrets import refuse_secrets
 from metric_module.config.trust import check_names, leaves, typed, typed_words
 from metric_module.errors import UserError
 
@@ -62,9 +63,12 @@ def check_words(words: list[str]) -> None:
         words: Overrides, typed or from the file of a sweep or a run.
 
     Raises:
-        UserError: If an override is an option of the command line, or changes Hydra's search path and was not typed.
+        UserError: If an override is an option of the command line, changes Hydra's search path and was not typed, or
+            holds a password in an address.
     """
     for word in words:
+        key, _, value = word.partition("=")
+        refuse_secrets(key.lstrip("+~"), value, queries=False)
         if word.startswith("-"):
             raise UserError(f"{word}: expected an override, key=value; options come from the command line alone")
         if word.lstrip("+~").startswith("hydra.searchpath") and word not in typed_words():

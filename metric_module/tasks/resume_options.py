@@ -26,6 +26,8 @@ ON_RESUME = {
     "criterion": APPLIED,
     "datamodule": REFUSED,
     "datamodule.augment": APPLIED,
+    "datamodule.cache_dir": APPLIED,
+    "datamodule.cache_gb": APPLIED,
     "datamodule.class_turns": APPLIED,
     "datamodule.eval_batch_size": APPLIED,
     "datamodule.fonts": APPLIED,
