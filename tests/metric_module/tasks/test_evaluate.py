@@ -75,6 +75,26 @@ def test_one_split_alone(home: Path, command: Command, split: str) -> None:
         assert found[split]["map_at_r"] == pytest.approx(figures(home / "run")[split]["map_at_r"])
 
 
+def test_a_closed_set_is_named_only_for_the_data_of_the_training(
+    home: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("datamodule=arrays", "datamodule.path=first.npz", "+datamodule.split_by=sample", *MLP, *QUICK)
+    assert command(*words, "trainer.max_epochs=1", "+datamodule.fractions=[0.34,0.33,0.33]", "hydra.run.dir=closed") == 0
+    said = "closed set: 10 of the 10 classes of val and 10 of the 10 classes of test were trained on, so their figures"
+    printed = capsys.readouterr().out
+    assert said in " ".join(printed.split()) and "test (closed" in printed
+    trained = figures(home / "closed")["test"]
+    assert trained["classes"] == trained["classes_trained_on"] == 10
+    assert "Closed set: 10 of the 10 classes of test" in (home / "closed" / "report.html").read_text()
+    evaluated = ("task=evaluate", "ckpt_path=closed/checkpoints/best.ckpt", *QUICK)
+    assert command(*evaluated, "hydra.run.dir=again") == 0
+    assert figures(home / "again")["test"] == trained
+    write(home / "third.npz", 3)
+    assert command(*evaluated, "datamodule.path=third.npz", "hydra.run.dir=other") == 0
+    assert "classes_trained_on" not in figures(home / "other")["test"]
+    assert "It is not known whether they were trained on." in (home / "other" / "report.html").read_text()
+
+
 def test_splits_that_there_are_not(home: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("task=evaluate", "ckpt_path=run/checkpoints/best.ckpt", *QUICK)
     assert command(*words, "task.split=every") == 2
