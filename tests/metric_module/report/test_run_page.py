@@ -84,9 +84,7 @@ def test_a_csv_without_figures(tmp_path: Path) -> None:
     assert "Nothing was logged" in run_page(run)
 
 
-@pytest.mark.parametrize(
-    ("trained_on", "expected"), [(0, "None of these"), (2, "2 of these"), (None, "It is not")]
-)
+@pytest.mark.parametrize(("trained_on", "expected"), [(0, "None of these"), (2, "2 of these"), (None, "It is not")])
 def test_about(tmp_path: Path, trained_on: int | None, expected: str) -> None:
     run = made_up(tmp_path, trained_on=trained_on)
     assert about(run).startswith("Read on test after 9 steps of training: 30 samples of 6 classes.")
