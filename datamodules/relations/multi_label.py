@@ -111,7 +111,8 @@ class MultiLabelDataModule(PairDataModule):
         """Return the different labels of the images of a split, int64 ``(L,)``."""
         images = self.data.candidates if split == "train" else self.data.sought[split].queries  # (n,)
         assert isinstance(self.data.positives, SharedLabels)
-        return torch.unique(self.data.positives.labels.lists(images).columns)
+        found: Tensor = torch.unique(self.data.positives.labels.lists(images).columns)
+        return found
 
 
 def read_labels(column: pa.ChunkedArray, separator: str, where: str) -> tuple[Tensor, Encoded]:
