@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from metric_module.config.program import command
+from metric_module.report.closed_set import of_figure, titled
 from metric_module.sweeps.ledger import REPEATED, Job, swept_keys, values
 
 CONFIDENCE = 0.95
@@ -49,6 +50,11 @@ class Setting(NamedTuple):
         """Estimate a figure from the jobs that have it; None if none has."""
         found = [job.figures[figure] for job in self.jobs if figure in job.figures]
         return estimate(found) if found else None
+
+    def titled(self, text: str, figure: str) -> str:
+        """Append ``closed set`` in brackets if a job has the figure of classes that were trained on."""
+        closed = (made for job in self.jobs if (made := titled(text, of_figure(figure, job.figures))) != text)
+        return next(closed, text)
 
     def start(self, stage: str, monitor: str) -> Estimate | None:
         """Estimate the monitored figure of validation from before training, ``before`` or ``raw``; None without one."""

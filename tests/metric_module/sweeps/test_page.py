@@ -54,6 +54,20 @@ def test_a_line_for_each_miner_against_the_margin(tmp_path: Path) -> None:
     assert "margin=0.1 miner=hard map_at_r 2 0.3500" in output, "test figures come with their own intervals"
 
 
+def test_figures_of_a_closed_set_are_marked(tmp_path: Path) -> None:
+    leave(tmp_path, grid("split_by=class,file"), [0.5, 0.75])
+    assert "closed set" not in text_of(made(tmp_path))
+    path = tmp_path / "1" / "metrics.json"
+    counts = {"classes": 10, "classes_trained_on": 10}
+    path.write_text(json.dumps({stage: row | counts for stage, row in json.loads(path.read_text()).items()}))
+    output = text_of(made(tmp_path))
+    assert "split_by=file val/map_at_r (closed set) 0.7500 (one seed, no interval), the highest mean" in output
+    assert "file 1 0.7500 (closed set) one seed, no interval class 1 0.5000 one seed" in output
+    assert "A closed set is one whose classes were trained on" in output
+    assert "split_by=file map_at_r 1 0.3750 (closed set)" in output and "map_at_r 1 0.2500 one seed" in output
+    assert "1 split_by=file 0.7500 (closed set)" in output and "classes" not in output.split("Test")[1].split("Jobs")[0]
+
+
 def test_failures_and_missing_jobs_are_listed(tmp_path: Path) -> None:
     leave(tmp_path, grid("margin=0.1,0.2", "seed=1,2"), [0.5, 2, None, None])
     page = made(tmp_path)
