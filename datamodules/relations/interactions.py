@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from datamodules.checks import check_at_least
 from datamodules.relations.base import PairDataModule
 from datamodules.relations.data import PairData, Side
+from datamodules.relations.history import History
 from datamodules.sources.columns import Strings, encode, numbers, whole
 from datamodules.sources.tables import read_table
 from metric_module.errors import UserError
@@ -53,6 +55,11 @@ class InteractionsDataModule(PairDataModule):
 
     Inputs are ``{"user": ids}`` and ``{"item": ids}``, int64, numbered in the order of the values in the table.
 
+    With ``history``, the input of a user is their last positives of training, for a
+    :class:`metric_module.encoders.HistoryEncoder`. In training the positives of a user are then
+    ``positives_per_query`` that follow each other, from a random place on, and the input is what the user liked before
+    these. Other positives are neither positive nor negative.
+
     Args:
         path: CSV, TSV or Parquet file, or a folder with one: ``u.data`` of MovieLens-100k, ``ratings.csv``, or a file
             that ends in ``.inter`` or ``.parquet``.
@@ -61,6 +68,7 @@ class InteractionsDataModule(PairDataModule):
         rating: Column of ratings; None: all items in the table are liked.
         time: Column of times; None: the order of the rows.
         liked_from: Minimum rating of a positive.
+        history: Number of last positives that stand for a user; None: a user stands for themselves, by number.
 
     Other arguments are those of :class:`datamodules.PairDataModule`.
 
@@ -76,7 +84,14 @@ class InteractionsDataModule(PairDataModule):
     rating: str | None = "rating"
     time: str | None = "timestamp"
     liked_from: float = 4.0
+    history: int | None = None
     random_references: int | None = None
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.history is not None:
+            check_at_least("datamodule.history", self.history, 1)
 
     @override
     def load(self) -> PairData:
@@ -99,7 +114,7 @@ class InteractionsDataModule(PairDataModule):
 
         rating, time = column(self.rating, np.full(len(user), np.inf)), column(self.time, np.arange(len(user)))
         ordered = in_order(user.numpy(), item.numpy(), time, rating >= self.liked_from)
-        return leave_last_out(ordered, Strings(users), Strings(items))
+        return leave_last_out(ordered, Strings(users), Strings(items), self.history)
 
 
 def find_table(path: Path) -> Path:
@@ -135,13 +150,16 @@ def in_order(user: np.ndarray, item: np.ndarray, time: np.ndarray, liked: np.nda
     return Interactions(*(torch.from_numpy(np.ascontiguousarray(part[order])) for part in (user, item, liked)))
 
 
-def leave_last_out(given: Interactions, user_names: Sequence[str], item_names: Sequence[str]) -> PairData:
+def leave_last_out(
+    given: Interactions, user_names: Sequence[str], item_names: Sequence[str], history: int | None = None
+) -> PairData:
     """Split by time: the last positive of each user for test, the one before for val, earlier ratings for training.
 
     Args:
         given: Ratings, sorted by user and time.
         user_names: Name of each user, U.
         item_names: Name of each item, I.
+        history: Number of last positives that stand for a user; None: the number of the user.
     """
     user, item, liked = given
     users, items = len(user_names), len(item_names)
@@ -168,10 +186,12 @@ def leave_last_out(given: Interactions, user_names: Sequence[str], item_names: S
         sought[split] = Sought(asked, ids, positives, Links.of(of[user[seen]], item[seen], len(asked)))
     early = before(held["val"])  # (n,)
     near, other = early & liked, early & ~liked
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), user[near].bincount(minlength=users).cumsum(0)])  # (U + 1,)
+    positives = Links(starts, item[near])  # in order of time
     return PairData(
-        query=Side(_ids, users, "user", user_names),
+        query=Side(_ids if history is None else History(positives, history), users, "user", user_names),
         reference=Side(_ids, items, "item", item_names),
-        positives=Links.of(user[near], item[near], users),
+        positives=positives if history is not None else Links.of(user[near], item[near], users),
         anchors=torch.unique(user[near]),
         candidates=torch.arange(items),
         sought=sought,
