@@ -89,7 +89,8 @@ class PairData(NamedTuple):
         side, row = (self.reference, id - self.query.size) if second else (self.query, id)
         assert side is not None
         name = str(row) if side.names is None else side.names[row]
-        return f"{side.tower or 'sample'} {name}"
+        kind = "sample" if self.reference is None else "reference" if second else "query"
+        return f"{side.tower or kind} {name}"
 
     def samples(self) -> Samples:
         """View all queries and references as samples by id, each its own class; a batch must be of one side."""

@@ -55,10 +55,10 @@ class InteractionsDataModule(PairDataModule):
 
     Inputs are ``{"user": ids}`` and ``{"item": ids}``, int64, numbered in the order of the values in the table.
 
-    With ``history``, the input of a user is their last positives of training, for a
-    :class:`metric_module.encoders.HistoryEncoder`. In training the positives of a user are then
-    ``positives_per_query`` that follow each other, from a random place on, and the input is what the user liked before
-    these. Other positives are neither positive nor negative.
+    With ``history``, the input of a user is their last positives of training, and that of an item its number, both
+    without the name of a tower, for one :class:`metric_module.encoders.HistoryEncoder`. In training the positives of a
+    user are then ``positives_per_query`` that follow each other, from a random place on, and the input is what the user
+    liked before these. Other positives are neither positive nor negative.
 
     Args:
         path: CSV, TSV or Parquet file, or a folder with one: ``u.data`` of MovieLens-100k, ``ratings.csv``, or a file
@@ -188,10 +188,11 @@ def leave_last_out(
     near, other = early & liked, early & ~liked
     starts = torch.cat([torch.zeros(1, dtype=torch.int64), user[near].bincount(minlength=users).cumsum(0)])  # (U + 1,)
     positives = Links(starts, item[near])  # in order of time
+    past = None if history is None else History(positives, history)
     return PairData(
-        query=Side(_ids if history is None else History(positives, history), users, "user", user_names),
-        reference=Side(_ids, items, "item", item_names),
-        positives=positives if history is not None else Links.of(user[near], item[near], users),
+        query=Side(_ids, users, "user", user_names) if past is None else Side(past, users, None, user_names),
+        reference=Side(_ids, items, None if past else "item", item_names),
+        positives=positives if past else Links.of(user[near], item[near], users),
         anchors=torch.unique(user[near]),
         candidates=torch.arange(items),
         sought=sought,

@@ -1,6 +1,6 @@
-"""Embedding of a user from the items in their history.
+"""Embeddings of items, and of users from the items in their history.
 
-Shapes: B = users, L = length of a history, D = embedding size.
+Shapes: B = items or users, L = length of a history, D = embedding size.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from metric_module.functional import unit
 
 
 class HistoryEncoder(Encoder):
-    """Sum of an embedding for each item of a history, where older items count less, and of one for every user.
+    """Learns an embedding for each item; that of a user is the sum over their items, where older items count less.
 
     As in FISM (Kabbur et al. 2013), there is no embedding of a single user, so that a user who was not in training can
-    be embedded too. Unlike there, the weight of an item is ``exp(-decay * age)``, where the newest item has age 0.
+    be embedded too. Unlike there, users and items share one table, and an item counts ``exp(-decay * age)`` times,
+    where the newest item has age 0. An embedding that all users have in common is added to the sum.
 
     Args:
         count: Number of items.
@@ -29,12 +30,13 @@ class HistoryEncoder(Encoder):
         scale: Standard deviation of the initial weights.
 
     Raises:
-        UserError: If an argument is out of range; on a call, if the inputs are not histories, or an id is out of range.
+        UserError: If an argument is out of range; on a call, if the inputs are not ids, or an id is out of range.
 
     Example:
-        >>> users = HistoryEncoder(count=1682, embedding_dim=8)
-        >>> users(torch.tensor([[4, 1681, 7], [9, -1, -1]])).shape
-        torch.Size([2, 8])
+        >>> encoder = HistoryEncoder(count=1682, embedding_dim=8)
+        >>> items, users = encoder(torch.tensor([4, 1681])), encoder(torch.tensor([[4, 1681, 7], [9, -1, -1]]))
+        >>> items.shape, users.shape
+        (torch.Size([2, 8]), torch.Size([2, 8]))
     """
 
     def __init__(
@@ -54,19 +56,25 @@ class HistoryEncoder(Encoder):
 
     @override
     def forward(self, inputs: Tensor) -> Tensor:
-        """Embeddings ``(B, D)`` of histories, int64 ``(B, L)``: ids of items, the newest first, and -1 after the last.
+        """Embed items or users.
 
-        An empty history gives the embedding of every user.
+        Args:
+            inputs: Ids of items, int64 ``(B,)``; or histories of users, int64 ``(B, L)``: ids of items, the newest
+                first, and -1 after the oldest.
+
+        Returns:
+            Embeddings ``(B, D)``.
         """
-        if not isinstance(inputs, Tensor) or inputs.dtype != torch.int64 or inputs.ndim != 2:
-            raise UserError(f"HistoryEncoder: expected int64 ids of shape [B, L], got {describe(inputs)}")
-        count = self.table.num_embeddings
-        if inputs.numel() and not (int(inputs.min()) >= -1 and int(inputs.max()) < count):
-            bad = inputs[(inputs < -1) | (inputs >= count)]
-            outside = f"{len(bad)} in a batch are out of range"
-            raise UserError(f"encoder.count: expected ids in [0, {count}), or -1, got {int(bad[0])} ({outside})")
-        age = torch.arange(inputs.shape[1], device=inputs.device)  # (L,)
-        weight = (inputs >= 0) * torch.exp(-self.decay * age)  # (B, L)
-        embeddings = self.table(inputs.clamp(min=0))  # (B, L, D)
-        whole: Tensor = self.anyone + (weight.to(embeddings.dtype)[:, None] @ embeddings)[:, 0]  # (B, D)
-        return unit(whole) if self.normalize else whole
+        if not isinstance(inputs, Tensor) or inputs.dtype != torch.int64 or inputs.ndim not in {1, 2}:
+            raise UserError(f"HistoryEncoder: expected int64 ids of shape [B] or [B, L], got {describe(inputs)}")
+        count, least = self.table.num_embeddings, 1 - inputs.ndim
+        if inputs.numel() and not (int(inputs.min()) >= least and int(inputs.max()) < count):
+            bad = inputs[(inputs < least) | (inputs >= count)]
+            outside = f"{len(bad)} of {inputs.numel()} in a batch are out of range"
+            raise UserError(f"encoder.count: expected ids in [{least}, {count}), got {int(bad[0])} ({outside})")
+        embeddings: Tensor = self.table(inputs.clamp(min=0))  # (B, D) or (B, L, D)
+        if inputs.ndim == 2:
+            age = torch.arange(inputs.shape[1], device=inputs.device)  # (L,)
+            weight = ((inputs >= 0) * torch.exp(-self.decay * age)).to(embeddings.dtype)  # (B, L)
+            embeddings = self.anyone + (weight[:, None] @ embeddings)[:, 0]  # (B, D)
+        return unit(embeddings) if self.normalize else embeddings

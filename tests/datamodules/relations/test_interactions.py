@@ -71,12 +71,14 @@ def test_a_user_is_their_last_positives(tmp_path: Path) -> None:
             past = likes[user][: likes[user].index(near[0])]
             assert near == likes[user][len(past) : len(past) + len(near)]
             assert len(near) == 2 or not past
-            assert batch.query["user"][row].tolist() == [*reversed(past[-3:]), -1, -1, -1][:3]
+            assert batch.query[row].tolist() == [*reversed(past[-3:]), -1, -1, -1][:3]
             assert batch.negatives[row].nonzero()[:, 0].tolist() == sorted(set(range(len(items))) - set(rated[user]))
             seen.add(len(past))
     assert len(seen) > 5
     last = [[*reversed(own[-3:]), -1, -1, -1][:3] for own in likes]
-    assert module.data.query.inputs(torch.arange(30))["user"].tolist() == last
+    assert module.data.query.inputs(torch.arange(30)).tolist() == last
+    assert torch.equal(batch.reference, torch.arange(len(items)))
+    assert module.class_names_of([0, 30]) == ["query 100", "reference 500"]
     with pytest.raises(UserError, match=r"^datamodule.history: expected an integer >= 1, got 0$"):
         InteractionsDataModule(path=str(tmp_path), history=0)
 

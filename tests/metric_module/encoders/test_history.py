@@ -38,14 +38,21 @@ def test_embeddings_have_length_one_and_padding_changes_nothing() -> None:
     torch.testing.assert_close(embeddings[2], encoder.anyone / encoder.anyone.norm())
     torch.testing.assert_close(encoder(HISTORIES[[1, 3], :2]), embeddings[[1, 3]])
     assert encoder(HISTORIES[:0]).shape == (0, 3)
+    ids = torch.tensor([4, 0])
+    rows = encoder.table.weight[ids]
+    torch.testing.assert_close(encoder(ids), rows / rows.norm(dim=1, keepdim=True))
 
 
 def test_inputs_that_are_no_histories() -> None:
     encoder = HistoryEncoder(count=5)
     for inputs, message in (
-        (torch.tensor([[0, 7, -2]]), r"encoder.count: expected ids in \[0, 5\), or -1, got 7 \(2 in a batch are out "),
-        (torch.zeros(2, 3), r"HistoryEncoder: expected int64 ids of shape \[B, L\], got torch.float32 \[2, 3\]$"),
-        (torch.tensor([1]), r"HistoryEncoder: expected int64 ids of shape \[B, L\], got torch.int64 \[1\]$"),
+        (torch.tensor([[0, 7, -2]]), r"encoder.count: expected ids in \[-1, 5\), got 7 \(2 of 3 in a batch are out "),
+        (torch.tensor([0, -1]), r"encoder.count: expected ids in \[0, 5\), got -1 \(1 of 2 in a batch are out of "),
+        (
+            torch.zeros(2, 3),
+            r"HistoryEncoder: expected int64 ids of shape \[B\] or \[B, L\], got torch.float32 \[2, 3\]$",
+        ),
+        (torch.tensor(1), r"HistoryEncoder: expected int64 ids of shape \[B\] or \[B, L\], got torch.int64 \[\]$"),
     ):
         with pytest.raises(UserError, match=f"^{message}"):
             encoder(inputs)
