@@ -45,14 +45,12 @@ def test_embeddings_have_length_one_and_padding_changes_nothing() -> None:
 
 def test_inputs_that_are_no_histories() -> None:
     encoder = HistoryEncoder(count=5)
+    shape = r"HistoryEncoder: expected int64 ids of shape \[B\] or \[B, L\], got"
     for inputs, message in (
         (torch.tensor([[0, 7, -2]]), r"encoder.count: expected ids in \[-1, 5\), got 7 \(2 of 3 in a batch are out "),
         (torch.tensor([0, -1]), r"encoder.count: expected ids in \[0, 5\), got -1 \(1 of 2 in a batch are out of "),
-        (
-            torch.zeros(2, 3),
-            r"HistoryEncoder: expected int64 ids of shape \[B\] or \[B, L\], got torch.float32 \[2, 3\]$",
-        ),
-        (torch.tensor(1), r"HistoryEncoder: expected int64 ids of shape \[B\] or \[B, L\], got torch.int64 \[\]$"),
+        (torch.zeros(2, 3), rf"{shape} torch.float32 \[2, 3\]$"),
+        (torch.tensor(1), rf"{shape} torch.int64 \[\]$"),
     ):
         with pytest.raises(UserError, match=f"^{message}"):
             encoder(inputs)
