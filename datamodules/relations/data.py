@@ -64,7 +64,8 @@ class PairData(NamedTuple):
     Attributes:
         query: The queries.
         reference: The references; None: they are the queries, and a sample is never its own positive or negative.
-        positives: References linked to each query in training, by row.
+        positives: References linked to each query in training, by row; in order of time, if a query is its
+            :class:`History`.
         anchors: Rows of the training queries, int64.
         candidates: Rows of the references that may be drawn at random in training, int64.
         sought: Queries, references and their links in evaluation, by id, for ``val`` and ``test``.

@@ -61,4 +61,4 @@ def test_inputs_that_are_no_histories() -> None:
         ({"count": 1, "decay": math.nan}, r"decay: expected a number >= 0, got nan$"),
     ):
         with pytest.raises(UserError, match=f"^encoder.{message}"):
-            HistoryEncoder(**settings)  # type: ignore[arg-type]
+            HistoryEncoder(**settings)
