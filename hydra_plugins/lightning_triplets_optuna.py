@@ -159,10 +159,12 @@ def distribution(word: Override) -> BaseDistribution:
     try:
         if not numbers:
             return CategoricalDistribution(list(word.sweep_string_iterator()))
-        ends = [sweep.start, sweep.end] if word.is_interval_sweep() else [*sweep.range()]
-        step = {} if word.is_interval_sweep() else {"step": abs(sweep.step)}
-        kind = IntDistribution if all(type(end) is int for end in ends) else FloatDistribution
-        return kind(min(ends), max(ends), log=log, **step)
+        if word.is_interval_sweep():
+            low, high, step = sweep.start, sweep.end, {}
+        else:
+            low, high, step = min(sweep.range()), max(sweep.range()), {"step": abs(sweep.step)}
+        kind = IntDistribution if type(low) is type(high) is int else FloatDistribution
+        return kind(low, high, log=log, **step)
     except ValueError as error:
         raise UserError(f"{word.input_line}: no search space ({error})") from error
 
