@@ -159,12 +159,10 @@ def distribution(word: Override) -> BaseDistribution:
     try:
         if not numbers:
             return CategoricalDistribution(list(word.sweep_string_iterator()))
-        if word.is_interval_sweep():
-            low, high, step = sweep.start, sweep.end, {}
-        else:
-            low, high, step = min(sweep.range()), max(sweep.range()), {"step": abs(sweep.step)}
-        kind = IntDistribution if type(low) is type(high) is int else FloatDistribution
-        return kind(low, high, log=log, **step)
+        interval = word.is_interval_sweep()
+        ends = (sweep.start, sweep.end) if interval else (min(sweep.range()), max(sweep.range()))
+        kind = IntDistribution if type(ends[0]) is type(ends[1]) is int else FloatDistribution
+        return kind(*ends, log=log) if interval else kind(*ends, log=log, step=abs(sweep.step))
     except ValueError as error:
         raise UserError(f"{word.input_line}: no search space ({error})") from error
 
