@@ -16,8 +16,8 @@ from typing_extensions import override
 from metric_module.encoders.base import EmbeddingHead, Encoder
 from metric_module.encoders.batch_norm import track_statistics_once
 from metric_module.encoders.check_inputs import check_floats
-from metric_module.encoders.pretrained import find_path, freeze
 from metric_module.encoders.conv_net import mean_pool
+from metric_module.encoders.pretrained import find_path, freeze
 from metric_module.errors import UserError
 from metric_module.functional import unit
 from metric_module.storage.weights import read_tensors
