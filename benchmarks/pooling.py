@@ -10,6 +10,7 @@ vector that ``encoder=timm`` hands to its head, scaled to length one. Figures ar
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from torch import nn
 
@@ -20,7 +21,7 @@ def figures(pool_stages: bool, size: int) -> dict[str, float]:
     """Evaluate the features that reach the head."""
     overrides = [f"encoder.pool_stages={str(pool_stages).lower()}", f"datamodule.image_size={size}"]
     parts = recipe(["experiment=emoji_pretrained", *overrides])
-    encoder = parts.module.encoder
+    encoder: Any = parts.module.encoder
     features = encoder.head.linear.in_features
     encoder.embedding_dim, encoder.head.linear = features, nn.Linear(features, features, bias=False)
     nn.init.eye_(encoder.head.linear.weight)

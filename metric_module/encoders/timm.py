@@ -81,8 +81,9 @@ class TimmEncoder(Encoder):
             self._checkpoint(name)
         # Many models have a layer between the pooling and the classifier, as wide as head_hidden_size.
         width: Any = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
-        stages = [int(stage["num_chs"]) for stage in self.backbone.feature_info] if pool_stages else []
         self.pool_stages = pool_stages
+        found: Any = self.backbone.feature_info if pool_stages else []
+        stages = [int(stage["num_chs"]) for stage in found]
         self.head = EmbeddingHead(int(width) + sum(stages), embedding_dim, normalize)
 
     def _checkpoint(self, name: str) -> None:
@@ -109,8 +110,9 @@ class TimmEncoder(Encoder):
 
     def _pool_all(self, images: Tensor) -> Tensor:
         """Features ``(B, F)`` of the last layer and of every stage, each stage scaled to the same length."""
-        last, stages = self.backbone.forward_intermediates(images)
-        pooled = [self.backbone.forward_head(last), *(mean_pool(stage) for stage in stages)]
+        backbone: Any = self.backbone
+        last, stages = backbone.forward_intermediates(images)
+        pooled = [backbone.forward_head(last), *(mean_pool(stage) for stage in stages)]
         features = torch.cat([unit(part) for part in pooled], dim=1)  # (B, F)
         return features * math.sqrt(features.shape[1] / len(pooled))
 
