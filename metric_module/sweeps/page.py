@@ -19,6 +19,7 @@ from metric_module.sweeps.settings import (
     is_repeated,
     resume_command,
     settings,
+    short,
     to_number,
 )
 from metric_module.sweeps.winner import best, learned, no_winner
@@ -99,7 +100,7 @@ def _settings_table(found: Sequence[Setting], objective: Objective, repetition: 
     start = [stage for stage in ("before", "raw") if any(setting.start(stage, objective.monitor) for setting in found)]
     rows = [
         [
-            *([setting.choice.get(key, "") for key in keys] or ["all"]),
+            *([short(setting.choice.get(key, "")) for key in keys] or ["all"]),
             *_cells(setting, objective.monitor, repetition),
             *(f"{early.mean:.4f}" if (early := setting.start(stage, objective.monitor)) else "" for stage in start),
         ]
@@ -131,7 +132,7 @@ def _jobs(jobs: Sequence[Job], monitor: str, folder: Path) -> Table:
     """Return the finished jobs, with a link to the report of each."""
     keys = swept_keys(jobs)
     rows = [
-        [str(job.number), label(job, keys), _figure(job, monitor), report]
+        [str(job.number), short(label(job, keys)), _figure(job, monitor), report]
         for job in jobs
         if job.status == DONE
         for report in [_report(job, folder)]
@@ -153,12 +154,12 @@ def _unfinished(jobs: Sequence[Job]) -> dict[str, Table]:
     """Return the failed and the missing jobs."""
     keys = swept_keys(jobs)
     failed = [
-        [str(job.number), job.reason, label(job, keys), str(job.exit_code), job.folder]
+        [str(job.number), job.reason, short(label(job, keys)), str(job.exit_code), job.folder]
         for job in jobs
         if job.status == FAILED
     ]
     missing = [
-        [str(job.number), label(job, keys), "stopped" if job.folder else "not started"]
+        [str(job.number), short(label(job, keys)), "stopped" if job.folder else "not started"]
         for job in jobs
         if job.status == MISSING
     ]

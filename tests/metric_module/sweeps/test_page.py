@@ -112,6 +112,27 @@ def test_a_search_is_points_and_a_wide_number_has_a_logarithmic_axis(tmp_path: P
     assert spec["layout"]["xaxis"]["type"] == "log"
 
 
+def test_a_search_has_a_panel_for_each_number_and_a_colour_for_each_choice(tmp_path: Path) -> None:
+    words = [
+        [f"margin={0.1 + number / 30}", f"miner={('all', 'hard')[number % 2]}", f"optimizer.lr={3.0**-number}"]
+        for number in range(6)
+    ]
+    leave(tmp_path, words, [0.1, 0.2, 0.3, 0.6, 0.5, 0.4])
+    page = made(tmp_path)
+    spec = plot_of(page)
+    traces = [(one["name"], one["marker"]["color"], one["xaxis"], one["showlegend"]) for one in spec["data"]]
+    assert [one[0] for one in traces] == ["miner=all", "miner=hard"] * 2
+    assert traces[0][1] == traces[2][1] != traces[1][1] == traces[3][1]
+    assert [one[2:] for one in traces] == [("x", True), ("x", True), ("x2", False), ("x2", False)]
+    assert spec["data"][1]["x"] == [float(job[0].partition("=")[2]) for job in words[1::2]]
+    assert spec["data"][1]["y"] == spec["data"][3]["y"] == [0.2, 0.6, 0.4]
+    layout = spec["layout"]
+    assert (layout["xaxis"]["title"]["text"], layout["xaxis2"]["title"]["text"]) == ("margin", "optimizer.lr")
+    assert "type" not in layout["xaxis"] and layout["xaxis2"]["type"] == "log"
+    assert "margin=0.2 miner=hard optimizer.lr=0.03704 val/map_at_r 0.6000" in text_of(page), "numbers are rounded"
+    assert f"{words[3][2]} test=true" in text_of(page), "the command has every digit"
+
+
 def test_folds_repeat_a_setting(tmp_path: Path) -> None:
     leave(tmp_path, grid("experiment=reality_check", "datamodule.fold=0,1,2,3"), [0.4, 0.5, 0.5, 0.6])
     output = text_of(made(tmp_path))
