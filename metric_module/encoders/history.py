@@ -74,7 +74,8 @@ class HistoryEncoder(Encoder):
             raise UserError(f"encoder.count: expected ids in [{least}, {count}), got {int(bad[0])} ({outside})")
         embeddings: Tensor = self.table(inputs.clamp(min=0))  # (B, D) or (B, L, D)
         if inputs.ndim == 2:
-            age = torch.arange(inputs.shape[1], device=inputs.device)  # (L,)
+            precise = torch.promote_types(embeddings.dtype, torch.float32)
+            age = torch.arange(inputs.shape[1], device=inputs.device, dtype=precise)  # (L,)
             weight = ((inputs >= 0) * torch.exp(-self.decay * age)).to(embeddings.dtype)  # (B, L)
             embeddings = self.anyone + (weight[:, None] @ embeddings)[:, 0]  # (B, D)
         return unit(embeddings) if self.normalize else embeddings
