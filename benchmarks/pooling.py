@@ -1,4 +1,4 @@
-"""What pretrained features give before any training, with the last layer alone and with every stage pooled.
+"""Compare the last layer of a pretrained network with every stage pooled, before any training.
 
     pip install -e '.[pretrained]'
     python -m benchmarks.pooling --size 96

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import Encoder, check_positive
-from metric_module.encoders.check_inputs import describe
+from metric_module.encoders.check_inputs import check_ids, describe
 from metric_module.errors import UserError
 from metric_module.functional import unit
 
@@ -67,11 +67,7 @@ class HistoryEncoder(Encoder):
         """
         if not isinstance(inputs, Tensor) or inputs.dtype != torch.int64 or inputs.ndim not in {1, 2}:
             raise UserError(f"HistoryEncoder: expected int64 ids of shape [B] or [B, L], got {describe(inputs)}")
-        count, least = self.table.num_embeddings, 1 - inputs.ndim
-        if inputs.numel() and not (int(inputs.min()) >= least and int(inputs.max()) < count):
-            bad = inputs[(inputs < least) | (inputs >= count)]
-            outside = f"{len(bad)} of {inputs.numel()} in a batch are out of range"
-            raise UserError(f"encoder.count: expected ids in [{least}, {count}), got {int(bad[0])} ({outside})")
+        check_ids(inputs, 1 - inputs.ndim, self.table.num_embeddings)
         embeddings: Tensor = self.table(inputs.clamp(min=0))  # (B, D) or (B, L, D)
         if inputs.ndim == 2:
             precise = torch.promote_types(embeddings.dtype, torch.float32)
