@@ -126,10 +126,10 @@ def test_a_damaged_copy_is_fetched_again(pictures: Path, server: ObjectServer, t
     assert isinstance(shown[0], Image.Image) and shown[1] == "1%20x.png"
 
 
-def test_objects_of_a_batch_are_fetched_together(server: ObjectServer, tmp_path: Path) -> None:
+def test_objects_of_a_batch_are_fetched_together(pictures: Path, server: ObjectServer, tmp_path: Path) -> None:
     files = [f"{server.address}/pictures/{name}/{number}%20x.png" for name in ("c", "d") for number in range(4)]
     images = ObjectImages(Paths(files), 8, str(tmp_path))
-    together = Barrier(8, timeout=120)
+    together = Barrier(8, timeout=30)
 
     def wait(path: str) -> int:
         together.wait()

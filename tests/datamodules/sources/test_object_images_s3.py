@@ -14,6 +14,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from datamodules import ImageFolderDataModule, ManifestDataModule
+from datamodules.sampling.dataset import StoreError
+from datamodules.sources.object_store import read
 from metric_module.errors import UserError
 from tests.helpers.command_line import command_in
 from tests.helpers.stored_pictures import folder
@@ -112,17 +114,29 @@ def test_a_replaced_object_is_fetched_again(pictures: Path, bucket: Any, tmp_pat
 def test_a_run_stopped_and_resumed_keeps_its_weights_and_no_secret(
     bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Local files, and objects that are stopped half way, give the same weights to the last bit."""
+    """Local files, and objects of a store that fails within an epoch, give the same weights to the last bit."""
     command = command_in(tmp_path, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     options = [
-        "datamodule=image_folder", "datamodule.image_size=16", "datamodule.classes_per_batch=3", "report=false",
-        "datamodule.samples_per_class=2", "encoder.widths=[4,8,8]", "trainer.accelerator=cpu",
+        "datamodule=image_folder", "datamodule.image_size=16", "+datamodule.fractions=[0.4,0.4,0.2]", "test=false",
+        "datamodule.samples_per_class=2", "encoder.widths=[4,8,8]", "trainer.accelerator=cpu", "report=false",
+        "trainer.max_steps=6", "callbacks.last.every_n_steps=1",
     ]  # fmt: skip
-    whole = "trainer.max_steps=6"
-    assert command(*options, "datamodule.root=pictures", whole, "hydra.run.dir=one") == 0
-    assert command(*options, "datamodule.root=s3://data/pictures", "trainer.max_steps=3", "hydra.run.dir=two") == 0
-    assert command("resume=two", whole) == 0
+    assert command(*options, "datamodule.root=pictures", "hydra.run.dir=one") == 0
+    last = tmp_path / "two/checkpoints/last.ckpt"
+
+    def fails_after_three_steps(address: str) -> bytes:
+        if last.exists() and torch.load(last, weights_only=True)["global_step"] >= 3:
+            raise StoreError("data: cannot read it")
+        return read(address)
+
+    with monkeypatch.context() as outage:
+        outage.setattr("datamodules.sources.object_images.read", fails_after_three_steps)
+        remote = ["datamodule.root=s3://data/pictures", "datamodule.num_workers=0", "+datamodule.cache_gb=1e-9"]
+        assert command(*options, *remote, "hydra.run.dir=two") == 2
+    assert torch.load(last, weights_only=True)["global_step"] == 3  # of six, in epochs of two
+    assert capfd.readouterr().err == "error: data: cannot read it\n"
+    assert command("resume=two", "datamodule.num_workers=2", "datamodule.cache_gb=1") == 0
     weights = [torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in ("one", "two")]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
