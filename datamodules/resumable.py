@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from datamodules.checks import check_at_least, check_given
 from datamodules.sampling.dataset import SampleDataset, Samples
-from datamodules.sampling.loaders import Loader, TrainLoader, make_loader, next_place, place
+from datamodules.sampling.loaders import Loader, TrainLoader, end_workers, make_loader, next_place, place
 from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
 from datamodules.sampling.relation_sampler import PairSampler
 from datamodules.sampling.splits import check_split
@@ -144,6 +144,12 @@ class ResumableDataModule(LightningDataModule, ABC):
         """Forget the position in training, so that another fit begins at the start."""
         if stage == "fit":
             self._next = (0, 0)
+
+    @override
+    def on_exception(self, exception: BaseException) -> None:
+        """After Ctrl-C, end the workers: torch would wait five seconds for each that waits for its data."""
+        if isinstance(exception, KeyboardInterrupt):
+            end_workers()
 
     @override
     def train_dataloader(self) -> DataLoader[Any]:

@@ -62,8 +62,8 @@ class Loader(DataLoader[Any]):
         now = set(active_children())
         _workers.intersection_update(now)
         _workers.update(now - before)
-        atexit.unregister(_end_workers)
-        atexit.register(_end_workers)  # the last to be registered is the first to run
+        atexit.unregister(end_workers)
+        atexit.register(end_workers)  # the last to be registered is the first to run
         return iterator
 
 
@@ -155,7 +155,7 @@ def _ignore_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _end_workers() -> None:
+def end_workers() -> None:
     """Kill the workers that still run: they hold no state."""
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # otherwise torch would report killed workers as an error

@@ -91,6 +91,11 @@ def suffix_of(address: str) -> str:
     return PurePosixPath(inside(address)).suffix.lower()
 
 
-def shown(address: str) -> str:
-    """Return an address as messages, figures and files may hold it: without the query of a signed address."""
-    return address.partition("?")[0] if protocols(address)[0] in HTTP else address
+def shown(text: str) -> str:
+    """Return an address, or a message with one, without the query of a signed address, which works as a password.
+
+    Example:
+        >>> shown("zip://a.png::https://host/all.zip?signature=1")
+        'zip://a.png::https://host/all.zip'
+    """
+    return re.sub(r"(https?://[^?]*)\?.*?(?=::|$)", r"\1", text, flags=re.DOTALL)

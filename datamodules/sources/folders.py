@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from datamodules.checks import check_folder
 from datamodules.sources.addresses import HTTP, inside, is_address, protocols
-from datamodules.sources.object_store import find
+from datamodules.sources.object_listing import find
 
 
 class Entry(Protocol):

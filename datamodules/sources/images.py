@@ -5,7 +5,6 @@ Legend: N = images, B = images in a batch, S = side in pixels.
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -21,17 +20,12 @@ from typing_extensions import override
 
 from datamodules.messages import listed, reason_of
 from datamodules.sampling.dataset import BadSampleError, Source, StoreError
+from datamodules.sources.addresses import inside
 from datamodules.sources.duplicates import UNKNOWN, Hashes
-from datamodules.sources.paths import ManyPaths
+from datamodules.sources.paths import ManyPaths, cache_folder
 from datamodules.sources.pictures import as_pictures
 from datamodules.sources.preflight import check_images
 from metric_module.preprocessing import ImageInput
-
-
-def cache_folder(given: str | None) -> Path:
-    """Return the folder of caches: the given one, or ``lightning-triplets`` in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "lightning-triplets" if given is None else Path(given)
 
 
 class DecodedImages(Source):
@@ -77,7 +71,7 @@ class DecodedImages(Source):
         Args:
             ids: Samples.
         """
-        return ["/".join(Path(self.name_of(row)).parts[-2:]) for row in ids]
+        return ["/".join(Path(inside(self.name_of(row))).parts[-2:]) for row in ids]
 
     @override
     def show(self, ids: Sequence[int]) -> list[Image.Image | str]:
@@ -91,7 +85,7 @@ class DecodedImages(Source):
             try:
                 shown += as_pictures(self(torch.tensor([row])))
             except BadSampleError:
-                shown.append(Path(self.name_of(row)).name)
+                shown.append(Path(inside(self.name_of(row))).name)
         return shown
 
 

@@ -50,14 +50,24 @@ class ObjectCache:
         Args:
             address: The address.
         """
-        path = self.path_of(address)
         try:
-            with path.open("rb") as file:
-                content = file.read()
-                os.utime(path, ns=(time.time_ns(), os.fstat(file.fileno()).st_mtime_ns))
+            return self.path_of(address).read_bytes() if self.touch(address) else None
         except OSError:
             return None
-        return content or None
+
+    def touch(self, address: str) -> bool:
+        """Count now as the last use of a content, and return whether there is one.
+
+        Args:
+            address: The address.
+        """
+        path = self.path_of(address)
+        try:
+            known = path.stat()
+            os.utime(path, ns=(time.time_ns(), known.st_mtime_ns))
+        except OSError:
+            return False
+        return known.st_size > 0  # a power failure may leave a name without its content
 
     def put(self, address: str, content: bytes) -> None:
         """Write a content atomically, and remove others to make room; one larger than the limit is not kept.

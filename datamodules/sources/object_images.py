@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,14 +19,16 @@ from torch import Tensor
 from typing_extensions import override
 
 from datamodules.messages import listed
-from datamodules.sampling.dataset import StoreError, int64_ids
-from datamodules.sources.addresses import inside, is_cached, shown
+from datamodules.sampling.dataset import int64_ids
+from datamodules.sources.addresses import is_cached, shown
+from datamodules.sources.background import start
 from datamodules.sources.columns import Strings
 from datamodules.sources.duplicates import UNKNOWN, Hashes
-from datamodules.sources.images import DecodedImages, cache_folder
+from datamodules.sources.images import DecodedImages
 from datamodules.sources.object_cache import GIGABYTE, ObjectCache
-from datamodules.sources.object_store import THREADS, ObjectError, list_objects, read
-from datamodules.sources.paths import ManyPaths
+from datamodules.sources.object_listing import list_objects
+from datamodules.sources.object_store import ObjectError, read
+from datamodules.sources.paths import ManyPaths, cache_folder
 
 _HASHES: dict[int, Callable[[bytes], Any]] = {32: partial(hashlib.md5, usedforsecurity=False), 64: hashlib.sha256}
 
@@ -60,12 +62,12 @@ class ObjectImages(DecodedImages):
         self.paths = addresses
         self.cache = ObjectCache(cache_folder(cache_dir) / "objects", cache_gb * GIGABYTE)
         self.checksums = checksums
-        # This process, its threads, and what they fetch; a content stays on disk, whatever its size.
-        self._fetches: tuple[int, ThreadPoolExecutor, dict[int, Future[None]]] | None = None
+        # What a process has begun to fetch, by row; None: nothing to wait for.
+        self._begun: dict[int, dict[int, Future[None] | None]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the threads of this process."""
-        return self.__dict__ | {"_fetches": None}
+        """Leave out what this process fetches."""
+        return self.__dict__ | {"_begun": {}}
 
     @override
     def prefetch(self, ids: Tensor) -> None:
@@ -74,48 +76,44 @@ class ObjectImages(DecodedImages):
         Args:
             ids: Samples, int64 ``(B,)``.
         """
-        if self._fetches is None or self._fetches[0] != os.getpid():  # threads do not survive a fork
-            self._fetches = os.getpid(), ThreadPoolExecutor(THREADS, "objects"), {}
-        pid, pool, before = self._fetches
-        rows = [row for row in dict.fromkeys(ids.tolist()) if is_cached(self.paths[row])]
-        for row in before.keys() - set(rows):
-            before.pop(row).cancel()
-        kept = {row: future for row, future in before.items() if not (future.done() and future.exception())}
-        self._fetches = pid, pool, {row: kept.get(row) or pool.submit(self._warm, row) for row in rows}
+        before, rows = self._begun.pop(os.getpid(), {}), dict.fromkeys(ids.tolist())
+        for row in before.keys() - rows.keys():
+            if (future := before[row]) is not None:
+                future.cancel()
+        self._begun = {os.getpid(): {row: before.get(row) or self._begin(row) for row in rows}}
+
+    def _begin(self, row: int) -> Future[None] | None:
+        address = self.paths[row]
+        return start(self._warm, row) if is_cached(address) and not self.cache.touch(address) else None
 
     @override
     def __call__(self, ids: Tensor) -> Tensor:
-        """Fetch images together, and decode them as :class:`DecodedImages` does.
+        """Decode images as :class:`DecodedImages` does, each when it is there.
 
         Args:
             ids: Samples, int64 ``(B,)``.
 
         Raises:
             BadSampleError: The first image that is missing or cannot be decoded.
-            StoreError: The store does not answer.
+            StoreError: The store does not answer, or denies access.
         """
-        planned = {} if self._fetches is None or self._fetches[0] != os.getpid() else self._fetches[2]
-        if any(row not in planned for row in ids.tolist()):
+        if not self._begun.get(os.getpid(), {}).keys() >= set(ids.tolist()):
             self.prefetch(ids)
-        assert self._fetches is not None
-        fetched = [future for row in set(ids.tolist()) if (future := self._fetches[2].get(row)) is not None]
-        for future in wait(fetched).done:
-            if isinstance(error := future.exception(), StoreError):
-                raise error
         return super().__call__(ids)
 
     @override
     def decode(self, row: int) -> np.ndarray:
-        """Read and crop one image; a copy that cannot be decoded, or has another checksum, is fetched again."""
+        """Read and crop one image; a copy that cannot be decoded is fetched again."""
+        future = self._begun.get(os.getpid(), {}).get(row)
+        if future is not None and (error := future.exception()) is not None:
+            self._begun = {}  # another try is another request
+            raise error
         content = self._content(row)
         try:
             return self.preprocessing.pixels(content)
         except Exception:  # Pillow raises many kinds
             self.cache.discard(self.paths[row])
-            again = self._content(row)
-            if again == content:
-                raise
-            return self.preprocessing.pixels(again)
+        return self.preprocessing.pixels(self._content(row))
 
     def _content(self, row: int) -> bytes:
         """Return the bytes of one object, from the cache if it has them."""
@@ -192,15 +190,6 @@ class ObjectImages(DecodedImages):
     def name_of(self, row: int) -> str:
         """Return the address of one image, without a query."""
         return shown(self.paths[row])
-
-    @override
-    def names(self, ids: Sequence[int]) -> list[str]:
-        """Return the name of each object, with the folder that it is in.
-
-        Args:
-            ids: Samples.
-        """
-        return ["/".join(inside(self.name_of(row)).split("/")[-2:]) for row in ids]
 
     @override
     def item_name(self, row: int) -> str:

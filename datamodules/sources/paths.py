@@ -1,10 +1,11 @@
-"""Paths of many files without many objects, and reading of lists.
+"""Paths of many files without many objects, reading of lists, and the folder of caches.
 
 Legend: N = files.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -52,6 +53,12 @@ class Paths:
     def __getitem__(self, row: int) -> str:
         """Return one path."""
         return str(self._bytes[int(self._ends[row]) : int(self._ends[row + 1])].numpy().tobytes(), *CODEC)
+
+
+def cache_folder(given: str | None) -> Path:
+    """Return the folder of caches: the given one, or ``lightning-triplets`` in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "lightning-triplets" if given is None else Path(given)
 
 
 def read_lines(path: Path) -> list[str]:

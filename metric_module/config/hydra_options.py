@@ -67,8 +67,9 @@ def check_words(words: list[str]) -> None:
             holds a password in an address.
     """
     for word in words:
-        key, _, value = word.partition("=")
-        refuse_secrets(key.lstrip("+~"), value, queries=False)
+        key, _, value = word.lstrip("+~").partition("=")
+        if key.split(".")[0] == "datamodule":
+            refuse_secrets(key, value)
         if word.startswith("-"):
             raise UserError(f"{word}: expected an override, key=value; options come from the command line alone")
         if word.lstrip("+~").startswith("hydra.searchpath") and word not in typed_words():

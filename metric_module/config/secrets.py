@@ -9,16 +9,16 @@ from metric_module.errors import UserError
 USER = re.compile(r"([^i]p|[^p])://[^/?#\s]*@")
 """A user name, perhaps with a password, in an address; not an ``@`` in ``zip://a@b.png``. PyArrow reads it too."""
 _QUERY = re.compile(r"https?://[^\s:?]*(:\d+)?[^\s:?]*\?")
+"""The form of signed addresses."""
 _WRITTEN = "which config.yaml would hold; give credentials in the environment (docs/data.md, An object store)"
 
 
-def refuse_secrets(setting: str, value: object, queries: bool = True) -> None:
+def refuse_secrets(setting: str, value: object) -> None:
     """Accept a value that holds no user name, password or query in an address; the message does not repeat it.
 
     Args:
         setting: Full name of the setting, for the message.
         value: Its value.
-        queries: Whether to refuse ``?token=...`` too, the form of signed addresses.
 
     Raises:
         UserError: The value holds one.
@@ -28,5 +28,5 @@ def refuse_secrets(setting: str, value: object, queries: bool = True) -> None:
     """
     if USER.search(str(value)):
         raise UserError(f"{setting}: expected an address without user name and password, {_WRITTEN}")
-    if queries and _QUERY.search(str(value)):
+    if _QUERY.search(str(value)):
         raise UserError(f"{setting}: expected an address without a query (?...), {_WRITTEN}")

@@ -78,6 +78,15 @@ def test_a_process_that_ends_with_a_loader_half_read_takes_its_workers_with_it(k
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(("error", "left"), [("KeyboardInterrupt", 0), ("ValueError", 2)])
+def test_an_interrupted_data_module_ends_the_workers_at_once(error: str, left: int) -> None:
+    last = f"from datamodules.resumable import ResumableDataModule\nResumableDataModule.on_exception(None, {error}())\n"
+    wait = "time.sleep(1); print(*[worker.pid for worker in multiprocessing.active_children()])"
+    code, workers, errors = ended("train", last + wait)
+    assert (code, len(workers)) == (0, 2 + left), errors
+
+
+@pytest.mark.integration
 def test_a_process_that_is_no_worker_is_left_to_end_by_itself() -> None:
     code, workers, errors = ended("val", "multiprocessing.Process(target=lambda: (time.sleep(1), print(7))).start()")
     assert (code, workers[2:]) == (0, [7]), errors

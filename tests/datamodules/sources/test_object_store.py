@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
 from datamodules.sampling.dataset import StoreError
-from datamodules.sources import object_store
+from datamodules.sources import object_listing, object_store
 from datamodules.sources.addresses import check_address, is_cached, join, shown, suffix_of
-from datamodules.sources.object_store import Listed, ObjectError, file_system, list_objects, read
+from datamodules.sources.object_listing import Listed, find, list_objects
+from datamodules.sources.object_store import ObjectError, file_system, read
 from datamodules.sources.paths import Paths
 from metric_module.errors import UserError
 from tests.helpers.object_server import ObjectServer, object_server
@@ -44,13 +47,21 @@ def test_the_tries_are_limited_and_reported(server: ObjectServer) -> None:
     assert len(server.requests) == 4 and "hunter2" not in str(found.value)
 
 
-@pytest.mark.parametrize(("status", "reason"), [(404, "no such object"), (403, "HTTP status 403")])
-def test_what_is_final_is_not_asked_for_again(server: ObjectServer, status: int, reason: str) -> None:
-    server.fail = lambda path: status
-    with pytest.raises(ObjectError, match=f"^{reason}$"):
+def test_a_missing_object_is_not_asked_for_again(server: ObjectServer) -> None:
+    with pytest.raises(ObjectError, match=r"^no such object$"):
         read(f"{server.address}/a")
     assert len(server.requests) == 1
-    assert list_objects(Paths([f"{server.address}/a"])) == [Listed(reason)]
+    assert list_objects(Paths([f"{server.address}/a"])) == [Listed("no such object")]
+
+
+@pytest.mark.parametrize("call", [read, lambda address: list_objects(Paths([address])), find])
+def test_denied_access_fails_at_once_and_is_no_missing_object(server: ObjectServer, call: Callable[[str], Any]) -> None:
+    server.fail = lambda path: 403
+    address = f"{server.address}/a?token=hunter2"
+    with pytest.raises(StoreError, match=f"^data: cannot read {server.address}/a: HTTP status 403$") as found:
+        call(address)
+    assert len(server.requests) <= 2  # HEAD and GET
+    assert "hunter2" not in "".join(traceback.format_exception(found.value)[1:])
 
 
 def test_objects_are_listed_without_reading_them(server: ObjectServer) -> None:
@@ -75,7 +86,7 @@ def test_folders_are_listed_once() -> None:
 def test_each_store_has_its_own_words() -> None:
     day = datetime(2026, 1, 2, tzinfo=UTC)
     md5, tag = "9a0364b9e99bb480dd25e1f0284c8555", '"9a0364b9e99bb480dd25e1f0284c8555"'
-    entry = object_store._listed
+    entry = object_listing._listed
     assert entry({"size": 1, "LastModified": day, "ETag": tag}) == Listed("", 1, day.timestamp(), md5)
     assert entry({"size": 1, "LastModified": day, "ETag": '"9a03-2"'}).md5 == ""  # uploaded in two parts
     assert entry({"size": 1, "ETag": tag}).md5 == ""  # an HTTP server's, which may be anything
@@ -107,5 +118,6 @@ def test_addresses() -> None:
     assert join("zip://::all.zip", "a.png") == "zip://a.png::all.zip"
     assert suffix_of("zip://a.CSV::s3://b/all.zip") == ".csv" and suffix_of("a/b.parquet") == ".parquet"
     assert shown("https://h/a.png?sig=1") == "https://h/a.png" and shown("s3://b/a?.png") == "s3://b/a?.png"
+    assert shown("zip://a?.png::http://h/b c.zip?sig=1 2") == "zip://a?.png::http://h/b c.zip"
     assert is_cached("s3://b/a") and is_cached("zip://a::s3://b/c.zip")
     assert not is_cached("zip://a::c.zip") and not is_cached("memory://a")
