@@ -47,9 +47,8 @@ def find(folder: str) -> list[str]:
         StoreError: The store does not answer.
     """
     head, mark, container = folder.partition("::")
-    system, path = file_system(folder)
     try:
-        names = retried(lambda: list(system.find(path)), folder)
+        names = retried(lambda system, path: list(system.find(path)), folder)
     except ObjectError:
         return []
     scheme = "" if protocols(folder)[0] in HTTP else f"{head.partition('://')[0]}://"
@@ -76,8 +75,9 @@ def list_objects(addresses: ManyPaths) -> list[Listed]:
     listings = [start(_list, group) for group in groups]
     try:
         for rows, listing in zip(groups.values(), listings, strict=True):
-            for row in rows:
-                found[row] = listing.result().get(file_system(addresses[row])[1], found[row])
+            if entries := listing.result():
+                for row in rows:
+                    found[row] = entries.get(file_system(addresses[row])[1], found[row])
     finally:
         for listing in listings:
             listing.cancel()
@@ -85,13 +85,14 @@ def list_objects(addresses: ManyPaths) -> list[Listed]:
 
 
 def _list(address: str) -> Mapping[str, Listed]:
-    """List a folder, or over HTTP one object, by path."""
-    system, path = file_system(address)
+    """List a folder, or over HTTP one object, by path; nothing if there is no such object."""
     by_request = protocols(address)[0] in HTTP
     try:
-        found = retried(lambda: [system.info(path)] if by_request else system.ls(path, detail=True), address)
-    except ObjectError as error:
-        return {path: Listed(str(error))}
+        found = retried(
+            lambda system, path: [system.info(path)] if by_request else system.ls(path, detail=True), address
+        )
+    except ObjectError:
+        return {}
     return {info["name"]: _listed(info) for info in found if info["type"] == "file"}
 
 

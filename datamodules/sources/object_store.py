@@ -61,22 +61,20 @@ def read(address: str) -> bytes:
         ObjectError: There is no such object.
         StoreError: The store does not answer, or denies access.
     """
-
-    def once() -> bytes:
-        """Read it in one try."""
-        system, path = file_system(address)
-        content: bytes = system.cat_file(path, **({"timeout": TIMEOUT} if system.async_impl else {}))
-        return content
-
-    return retried(once, address)
+    return retried(_read_once, address)
 
 
-def retried(action: Callable[[], T], address: str) -> T:
+def _read_once(system: Any, path: str) -> bytes:
+    content: bytes = system.cat_file(path, **({"timeout": TIMEOUT} if system.async_impl else {}))
+    return content
+
+
+def retried(action: Callable[[Any, str], T], address: str) -> T:
     """Call a function until it succeeds, at most six times, with doubling waits.
 
     Args:
-        action: The function.
-        address: What it reads, for messages.
+        action: The function, of a file system and a path in it.
+        address: The address of both; to open the file system of an archive is a request too.
 
     Raises:
         ObjectError: There is no such object; there is no second try.
@@ -84,7 +82,7 @@ def retried(action: Callable[[], T], address: str) -> T:
     """
     for wait in (*WAITS, None):
         try:
-            return action()
+            return action(*file_system(address))
         except UserError:
             raise
         except Exception as error:  # each kind of store raises its own

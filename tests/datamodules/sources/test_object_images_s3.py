@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,18 @@ def bucket(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_batches_of_local_files(pictures: Path, bucket: Any, tmp_path: Path, workers: int) -> None:
-    del bucket
-    local, remote = folder(pictures, tmp_path), folder("s3://data/pictures", tmp_path, workers=workers)
+@pytest.mark.parametrize("root", ["s3://data/pictures", "zip://pictures::s3://data/all.zip"])
+def test_the_batches_of_local_files(pictures: Path, bucket: Any, tmp_path: Path, workers: int, root: str) -> None:
+    bucket.upload_file(shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path, "pictures"), "data", "all.zip")
+    local, remote = folder(pictures, tmp_path), folder(root, tmp_path, workers=workers)
     for data in (local, remote):
         data.prepare_data()
         data.setup("fit")
     pairs = [*zip(local.train_dataloader(), remote.train_dataloader(), strict=True)]
     assert len(pairs) > 1
     assert all(torch.equal(one, other) for pair in pairs for one, other in zip(*pair, strict=True))
-    assert remote.item_names_of([4]) == ["s3://data/pictures/bé/0 x.png"]
+    assert remote.item_names_of([4]) == [root.replace("pictures", "pictures/bé/0 x.png")]
+    assert remote.names_of([4]) == ["bé/0 x.png"]
 
 
 def test_the_listing_tells_missing_empty_equal_and_changed_objects(pictures: Path, bucket: Any, tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def test_denied_access_fails_at_once_and_is_no_missing_object(server: ObjectServ
     assert "hunter2" not in "".join(traceback.format_exception(found.value)[1:])
 
 
+def test_an_archive_that_is_missing_or_cannot_be_opened(server: ObjectServer) -> None:
+    archive = f"zip://a.png::{server.address}/none.zip?token=hunter2"
+    assert list_objects(Paths([archive])) == [Listed("no such object")] and find(archive) == []
+    expected = rf"^data: cannot read zip://a\.png::{server.address}/a b\.txt after 4 tries .* the last: [^?]+$"
+    with pytest.raises(StoreError, match=expected):
+        read(f"zip://a.png::{server.address}/a b.txt?token=hunter2")
+
+
 def test_objects_are_listed_without_reading_them(server: ObjectServer) -> None:
     found = list_objects(Paths([join(server.address, name) for name in ("a b.txt", "empty", "none")]))
     assert [(one.problem, one.size) for one in found] == [("", 7), ("0 bytes", 0), ("no such object", None)]
