@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +19,7 @@ from datamodules.base import PKDataModule
 from datamodules.messages import rows_in_words, shortened
 from datamodules.sampling.dataset import Samples, Source
 from datamodules.sampling.splits import SPLITS
-from datamodules.sources.addresses import is_address, parent, suffix_of
+from datamodules.sources.addresses import parent, suffix_of
 from datamodules.sources.columns import (
     Encoded,
     Strings,
@@ -150,8 +149,7 @@ class ManifestDataModule(PKDataModule):
             raise UserError(f"{where}: expected strings, got {kind}")
         if self.text is not None:
             return Texts(Strings(column))
-        beside = parent(self.table) if is_address(self.table) else str(Path(self.table).parent)
-        folder = beside if self.root is None else self.root
+        folder = parent(self.table) if self.root is None else self.root
         known = None if self.checksum is None else checksums_of(table[self.checksum], self._where(self.checksum))
         return images_of(column, where, folder, self.image_size, self.cache_dir, self.cache_gb, known)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from metric_module.errors import UserError
@@ -16,6 +16,10 @@ _LOCAL = ("file", "memory")
 _ALLOWED = (*EXTRAS, *HTTP, *_LOCAL, "zip")
 
 
+ADDRESS = r"^[A-Za-z][A-Za-z0-9+.-]*://"
+"""Start of an address; PyArrow reads it too."""
+
+
 def is_address(path: str) -> bool:
     """Return whether a path is an address: ``s3://...``.
 
@@ -23,7 +27,7 @@ def is_address(path: str) -> bool:
         >>> is_address("s3://bucket/a.png"), is_address("pictures/a.png")
         (True, False)
     """
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is not None
+    return re.match(ADDRESS, path) is not None
 
 
 def protocols(address: str) -> list[str]:
@@ -70,12 +74,14 @@ def join(folder: str, name: str) -> str:
 
 
 def parent(address: str) -> str:
-    """Return the address of the folder that an object is in.
+    """Return the address of the folder that an object is in; for a path, that of the folder.
 
     Example:
-        >>> parent("s3://bucket/pictures/a.png"), parent("zip://a.csv::all.zip")
-        ('s3://bucket/pictures', 'zip://::all.zip')
+        >>> parent("s3://bucket/pictures/a.png"), parent("zip://a.csv::all.zip"), parent("pictures/a.png")
+        ('s3://bucket/pictures', 'zip://::all.zip', 'pictures')
     """
+    if not is_address(address):
+        return str(Path(address).parent)
     head, mark, container = address.partition("::")
     folder = head.rpartition("/")[0]
     return f"{folder + '/' if folder.endswith('/') else folder}{mark}{container}"

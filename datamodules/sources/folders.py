@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from datamodules.checks import check_folder
@@ -13,33 +13,8 @@ from datamodules.sources.addresses import HTTP, inside, is_address, protocols
 from datamodules.sources.object_listing import find
 
 
-class Entry(Protocol):
-    """A file or folder in a folder, as :func:`os.scandir` yields them."""
-
-    @property
-    def name(self) -> str:
-        """Name in its folder."""
-
-    @property
-    def path(self) -> str:
-        """Path, or address."""
-
-    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Return whether it is a folder."""
-
-
-Scan = Callable[[str], Sequence[Entry]]
-"""Lists a folder without hidden files and folders."""
-
-
-def scan_folder(folder: str) -> Sequence[Entry]:
-    """List a folder on disk, without hidden files and folders."""
-    with os.scandir(folder) as entries:
-        return [entry for entry in entries if entry.name[0] != "."]
-
-
-class _Object(NamedTuple):
-    """An object, or a folder of objects."""
+class Object(NamedTuple):
+    """An object, or a folder of objects, with the attributes of :class:`os.DirEntry`."""
 
     name: str
     path: str
@@ -48,6 +23,16 @@ class _Object(NamedTuple):
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
         """Return whether it is a folder."""
         return self.folder
+
+
+Scan = Callable[[str], Sequence["os.DirEntry[str] | Object"]]
+"""Lists a folder without hidden files and folders."""
+
+
+def scan_folder(folder: str) -> Sequence[os.DirEntry[str]]:
+    """List a folder on disk, without hidden files and folders."""
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if entry.name[0] != "."]
 
 
 def open_folder(root: str) -> tuple[str, Scan]:
@@ -74,7 +59,7 @@ def scan_objects(root: str) -> tuple[str, Scan]:
         UserError: The store does not answer, or a package is missing.
     """
     top = inside(root) if inside(root).endswith("://") else inside(root).rstrip("/")
-    folders: dict[str, dict[str, _Object]] = {top: {}}
+    folders: dict[str, dict[str, Object]] = {top: {}}
     for address in find(root):
         place, relative = top, inside(address)[len(top) :].strip("/")
         *parents, name = (unquote(relative) if protocols(root)[0] in HTTP else relative).split("/")
@@ -82,8 +67,8 @@ def scan_objects(root: str) -> tuple[str, Scan]:
             continue
         for part in parents:
             below = f"{place}{'' if place.endswith('/') else '/'}{part}"
-            folders[place].setdefault(part, _Object(part, below, True))
+            folders[place].setdefault(part, Object(part, below, True))
             folders.setdefault(below, {})
             place = below
-        folders[place][name] = _Object(name, address, False)
+        folders[place][name] = Object(name, address, False)
     return top, lambda folder: [*folders.get(folder, {}).values()]

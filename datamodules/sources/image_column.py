@@ -13,14 +13,13 @@ import pyarrow.compute as pc
 
 from datamodules.checks import check_folder
 from datamodules.messages import rows_in_words
-from datamodules.sources.addresses import is_address
+from datamodules.sources.addresses import ADDRESS, is_address
 from datamodules.sources.columns import Strings, is_text, value_type
 from datamodules.sources.images import DecodedImages, ImageFiles
 from datamodules.sources.object_images import ObjectImages
 from metric_module.config.secrets import USER
 from metric_module.errors import UserError
 
-_ADDRESS = r"^[A-Za-z][A-Za-z0-9+.-]*://"
 _CHECKSUM = "^([0-9a-fA-F]{32}|[0-9a-fA-F]{64}|)$"
 
 
@@ -48,7 +47,7 @@ def images_of(
         UserError: The folder does not exist, only some values are addresses, one holds a user name or a password, or
             files on disk have checksums.
     """
-    remote = pc.match_substring_regex(column, _ADDRESS)
+    remote = pc.match_substring_regex(column, ADDRESS)
     if not is_address(folder) and not pc.any(remote).as_py():
         if checksums is not None:
             raise UserError("datamodule.checksum: expected images in an object store; files are read before training")

@@ -150,7 +150,7 @@ class ImageFiles(DecodedImages):
     @override
     def item_name(self, row: int) -> str:
         """Return the path of one file."""
-        return self.paths[row]
+        return self.name_of(row)
 
 
 class StoredImages(DecodedImages):

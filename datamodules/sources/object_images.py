@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import cached_property, partial
 from typing import Any
@@ -24,17 +24,17 @@ from datamodules.sources.addresses import is_cached, shown
 from datamodules.sources.background import start
 from datamodules.sources.columns import Strings
 from datamodules.sources.duplicates import UNKNOWN, Hashes
-from datamodules.sources.images import DecodedImages
+from datamodules.sources.images import ImageFiles
 from datamodules.sources.object_cache import GIGABYTE, ObjectCache
 from datamodules.sources.object_listing import list_objects
 from datamodules.sources.object_store import ObjectError, read
-from datamodules.sources.paths import ManyPaths, cache_folder
+from datamodules.sources.paths import ManyPaths
 
 _HASHES: dict[int, Callable[[bytes], Any]] = {32: partial(hashlib.md5, usedforsecurity=False), 64: hashlib.sha256}
 
 
-class ObjectImages(DecodedImages):
-    """Images in an object store by id.
+class ObjectImages(ImageFiles):
+    """Image files in an object store by id.
 
     Args:
         addresses: Object of each image, N.
@@ -58,9 +58,8 @@ class ObjectImages(DecodedImages):
         cache_gb: float = 10.0,
         checksums: Strings | None = None,
     ) -> None:
-        super().__init__(image_size)
-        self.paths = addresses
-        self.cache = ObjectCache(cache_folder(cache_dir) / "objects", cache_gb * GIGABYTE)
+        super().__init__(addresses, image_size, cache_dir)
+        self.cache = ObjectCache(self.cache_dir / "objects", cache_gb * GIGABYTE)
         self.checksums = checksums
         # What a process has begun to fetch, by row; None: nothing to wait for.
         self._begun: dict[int, dict[int, Future[None] | None]] = {}
@@ -88,7 +87,7 @@ class ObjectImages(DecodedImages):
 
     @override
     def __call__(self, ids: Tensor) -> Tensor:
-        """Decode images as :class:`DecodedImages` does, each when it is there.
+        """Decode images as :class:`ImageFiles` does, each when it is there.
 
         Args:
             ids: Samples, int64 ``(B,)``.
@@ -143,23 +142,13 @@ class ObjectImages(DecodedImages):
     def _checksum(self, row: int) -> str:
         return "" if self.checksums is None else self.checksums[row].lower()
 
-    @override
-    def problems(self, splits: Mapping[str, Tensor]) -> list[str]:
-        """List objects that are missing or empty, or whose listed MD5 is not that of the table; none is read.
-
-        Args:
-            splits: Ids of the samples in each split, int64.
-        """
-        return self._checked[0]
-
-    @override
-    def contents(self) -> Hashes:
-        """Hash the checksum of every image, from the table or else the listing; 0 where neither has one."""
-        return self._checked[1]
-
     @cached_property
     def _checked(self) -> tuple[list[str], Hashes]:
-        """Problems of the objects, and the hash of each checksum; copies of changed objects are removed."""
+        """Objects that are missing or empty, or whose listed MD5 is not that of the table, and hashes of the checksums.
+
+        None is read. A hash is 0 where neither the table nor the listing has a checksum. Copies of changed objects are
+        removed.
+        """
         hashes, bad = np.zeros(len(self.paths), dtype=np.int64), []
         for row, found in enumerate(list_objects(self.paths)):
             expected, problem = self._checksum(row), found.problem
@@ -190,8 +179,3 @@ class ObjectImages(DecodedImages):
     def name_of(self, row: int) -> str:
         """Return the address of one image, without a query."""
         return shown(self.paths[row])
-
-    @override
-    def item_name(self, row: int) -> str:
-        """Return the address of one image, without a query."""
-        return self.name_of(row)
