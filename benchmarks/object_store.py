@@ -63,12 +63,12 @@ def compare(folder: Path, address: str, size: int, workers: int, rounds: int) ->
     """A row of the table for each side."""
     table = write_table(folder)
     found: dict[str, list[float]] = {"local files": [], "cold": [], "warm": []}
-    for _ in range(rounds + 1):
-        with tempfile.TemporaryDirectory() as cache:
-            for name, rates in found.items():
-                root = str(folder) if name == "local files" else address
-                rates.append(once(table, root, Path(cache), size, workers))
-                print(f"{workers} workers, {name}: {rates[-1]:,.0f} images/s", file=sys.stderr, flush=True)
+    for number in range(rounds + 1):
+        cache = folder / f"cache {workers} {number}"  # kept: ext4 creates files slowly after many were deleted
+        for name, rates in found.items():
+            root = str(folder) if name == "local files" else address
+            rates.append(once(table, root, cache, size, workers))
+            print(f"{workers} workers, {name}: {rates[-1]:,.0f} images/s", file=sys.stderr, flush=True)
     speed = {name: statistics.median(rates[1:]) for name, rates in found.items()}
     plain = speed["local files"]
     return [[str(size), str(workers), name, f"{rate:,.0f}", f"{rate / plain:.2f}"] for name, rate in speed.items()]

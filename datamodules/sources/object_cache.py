@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
 from typing import TextIO
 
 from datamodules.sampling.dataset import StoreError
 from metric_module.errors import UserError
-from metric_module.storage.atomic import beside
 
 GIGABYTE = 10**9
 _KEPT = 0.9  # share of the limit that eviction leaves, so that it is rare
@@ -81,20 +81,27 @@ class ObjectCache:
         """
         if len(content) > self.limit:
             return
+        path = self.path_of(address)
+        part = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")  # a table may name an object twice
         try:
-            with self._locked() as file:
-                text = file.read()
-                total = int(text) if text.isdigit() else self._evict(self.limit)
-                if total + len(content) > self.limit:
-                    total = self._evict(min(self.limit - len(content), int(_KEPT * self.limit)))
-                file.seek(0)
-                file.truncate()
-                file.write(str(total + len(content)))
-                file.flush()  # before the content: after a crash in between, the total is too large, not too small
-                with beside(self.path_of(address)) as part:
-                    part.write_bytes(content)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            self._make_room(len(content))  # before the rename: after a crash, the total is too large, not too small
+            part.replace(path)
         except OSError as error:
+            with suppress(OSError):
+                part.unlink()
             raise StoreError(f"datamodule.cache_dir: cannot write {self.folder} ({error.strerror or error})") from error
+
+    def _make_room(self, size: int) -> None:
+        """Add bytes to the total, and evict others if they are too many."""
+        with self._locked() as file:
+            text = file.read()
+            total = int(text) if text.isdigit() else self._evict(self.limit)
+            if total + size > self.limit:
+                total = self._evict(min(self.limit - size, int(_KEPT * self.limit)))
+            file.seek(0)
+            file.write(f"{total + size:020}")  # of one length, since to truncate a file is slow
 
     def discard(self, address: str) -> None:
         """Forget a content.
@@ -122,7 +129,6 @@ class ObjectCache:
         """Lock the cache, for other processes and threads, and open the file with the total."""
         import fcntl
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(self.folder / ".total", os.O_RDWR | os.O_CREAT, 0o644), "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
