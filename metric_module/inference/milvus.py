@@ -52,7 +52,9 @@ class MilvusIndex:
         self._form, self._embedder, self._uri, self._collection = form, embedder, uri, collection
         self._field = f"embedding_{name}"  # so that a collection tells which distance it was made for
         with self._reported():
-            self._client = client = MilvusClient(uri)
+            # Pings of an idle client make the server of a local file close the connection, and gRPC prints that.
+            options = {"grpc.keepalive_permit_without_calls": not uri.endswith(".db")}
+            self._client = client = MilvusClient(uri, grpc_options=options)
             if not client.has_collection(collection):
                 schema = client.create_schema(auto_id=False)
                 schema.add_field("id", DataType.INT64, is_primary=True)

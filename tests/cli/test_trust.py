@@ -47,7 +47,7 @@ CALLS: dict[str, list[Any]] = {
     "importlib.import_module": ["evil"],
     "runpy.run_path": ["evil.py"],
     "runpy.run_module": ["evil"],
-    "timeit.timeit": ["open('ran', 'w').close()"],
+    "timeit.timeit": ["pass", "open('ran', 'w').close()"],
     "yaml.unsafe_load": ["!!python/object/apply:os.system ['touch ran']"],
     "torch.hub.load": [".", "evil", "source=local"],
     "torch.load": ["evil.pt", "weights_only=False"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,13 @@ def test_items_are_added_and_found_again_in_the_file(uri: str) -> None:
     message = r"expected {'embedding_Cosine': 8} .* in collection embeddings, got {'embedding_Euclidean': 8}"
     with pytest.raises(UserError, match=message):
         MilvusIndex(uri, Letters(Cosine()))
+
+
+@pytest.mark.slow
+def test_an_idle_index_prints_nothing(uri: str, capfd: pytest.CaptureFixture[str]) -> None:
+    MilvusIndex.build(Letters(), WORDS[:4], uri=uri)
+    time.sleep(90)  # the server answered the seventh ping, after about a minute
+    assert capfd.readouterr() == ("", "")
 
 
 MISTAKES: dict[str, Callable[[MilvusIndex], Any]] = {
