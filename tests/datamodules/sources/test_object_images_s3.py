@@ -146,8 +146,13 @@ def test_a_run_stopped_and_resumed_keeps_its_weights_and_no_secret(
     assert command("task=embed", "ckpt_path=two/checkpoints/last.ckpt", "hydra.run.dir=embedded") == 0
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 10 and not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+def test_a_missing_object_ends_the_command_with_one_line(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     bucket.delete_object(Bucket="data", Key="pictures/a b/1 x.png")
-    capfd.readouterr()
     table = tmp_path / "table.csv"
     table.write_text(
         "file,label\n" + "".join(f"{name}/{number} x.png,{name}\n" for name in ("d", "a b", "c") for number in range(4))
@@ -158,6 +163,6 @@ def test_a_run_stopped_and_resumed_keeps_its_weights_and_no_secret(
         "datamodule.image=file",
         "+datamodule.root=s3://data/pictures",
     ]
-    assert command(*words, "+datamodule.split_by=sample", "hydra.run.dir=three") == 2
+    assert command_in(tmp_path, monkeypatch)(*words, "+datamodule.split_by=sample", "hydra.run.dir=three") == 2
     error = capfd.readouterr().err.strip().splitlines()[-1]
     assert error == "error: data: 1 objects that cannot be used: s3://data/pictures/a b/1 x.png (row 5: no such object)"
