@@ -5,6 +5,7 @@ Shapes: B = rows of this process, G = rows of all processes, D = embedding size,
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 import torch
@@ -112,6 +113,35 @@ def gather_objects(own: Any) -> list[Any]:
     if world_size() > 1:
         dist.all_gather_object(found, own)
     return found
+
+
+def whole(value: Any) -> Any:
+    """Gather a tensor of which each process has a shard, to the CPU; every process must call it.
+
+    Args:
+        value: A ``DTensor``; anything else is returned as it is.
+    """
+    return value.full_tensor().cpu() if isinstance(value, _dtensor()) else value
+
+
+def shard_like(value: Any, like: Any) -> Any:
+    """Take this process's shard of a whole tensor.
+
+    Args:
+        value: A tensor, the same on every process.
+        like: A ``DTensor`` that says how tensors of its shape are divided; otherwise ``value`` is returned as it is.
+    """
+    if not isinstance(like, _dtensor()) or not isinstance(value, Tensor) or value.shape != like.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def _dtensor() -> tuple[type, ...]:
+    """``DTensor``, if anything has imported it: without, there are no shards."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return () if module is None else (module.DTensor,)
 
 
 class _Gather(torch.autograd.Function):

@@ -21,6 +21,7 @@ from metric_module.tasks.resume_options import resume_options
 from metric_module.tasks.run_report import read_trained_figures
 from metric_module.tasks.run_start import RunStart
 from metric_module.training.monitor import check_has_monitor
+from metric_module.training.sharding import gather_weights
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -58,6 +59,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     figures = read_trained_figures(cfg, parts, step)
     if parts.module.threshold is None:  # ddp_spawn: the module that was measured is gone
         parts.module.threshold = figures.get("val/best_threshold")
+    gather_weights(parts.module.encoder)
     if parts.trainer.is_global_zero and parts.trainer.checkpoint_callbacks and not cfg.trainer.fast_dev_run:
         _write_results(parts, Path(cfg.output_dir) / NAME, best)
     return figures
