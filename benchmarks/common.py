@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import resource
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +23,19 @@ CONF = conf_folder()
 def recipe(overrides: Sequence[str] = ()) -> Parts:
     """Module, data and trainer that ``python run.py`` would use with these overrides, without loggers or callbacks."""
     register()
-    folder = tempfile.mkdtemp(prefix="benchmark_")
+    folder = scratch_folder()
     quiet = ["trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", [f"output_dir={folder}", *quiet, *overrides])
     cfg.logger, cfg.callbacks = {}, {key: node for key, node in cfg.callbacks.items() if key == "ema"}
     return build(cfg)
+
+
+def scratch_folder() -> str:
+    """Create a folder for checkpoints and other files that are removed when the benchmark ends."""
+    folder = tempfile.mkdtemp(prefix="benchmark_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def peak_megabytes() -> float:

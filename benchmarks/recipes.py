@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.common import markdown, recipe
 from benchmarks.learning import run
+from metric_module.datamodule_facts import DataModuleFacts
+from metric_module.report.closed_set import titled
 
 SIDES = {
     "ours": "lightning-triplets",
@@ -47,12 +49,24 @@ def before(overrides: Sequence[str]) -> dict[str, float]:
     return {name.removeprefix("test/"): float(value) for name, value in found.items()}
 
 
-def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Means over the runs of each side, a row for each figure."""
+def table(found: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> str:
+    """Means over the runs of each side, with maximum minus minimum in brackets, a row for each figure."""
     first = next(iter(found.values()))[0]
     names = [name for name in first if not any(word in name for word in LEFT_OUT)]
-    rows = [[name, *(f"{statistics.mean(run[name] for run in runs):.3f}" for runs in found.values())] for name in names]
-    return markdown(["test classes", *(SIDES[side] for side in found)], rows)
+    rows = [[name, *(_cell([run[name] for run in runs]) for runs in found.values())] for name in names]
+    return markdown([title, *(SIDES[side] for side in found)], rows)
+
+
+def _cell(values: Sequence[float]) -> str:
+    spread = f" ({max(values) - min(values):.3f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread}"
+
+
+def title(overrides: Sequence[str]) -> str:
+    """Name the test set, and say so if its classes are trained on."""
+    data = recipe(overrides).datamodule
+    data.setup("test")
+    return titled("test classes", DataModuleFacts(data).trained_classes("test"))
 
 
 def main() -> None:
@@ -74,7 +88,7 @@ def main() -> None:
             figures, seconds = run("distance_weighted", seed, side == "peer", overrides)
             found[side].append(figures)
             print(f"{SIDES[side]}, seed {seed}: {seconds:.0f} s, MAP@R {figures['map_at_r']:.3f}", flush=True)
-    print(table(found))
+    print(table(found, title(overrides)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Popularity and matrix factorisation on MovieLens-100k, on the split and with the figures of experiment=movielens.
+"""Popularity, successors and matrix factorisation on MovieLens-100k, split and measured as in experiment=movielens.
 
     python -m benchmarks.recommendation --path <folder with u.data>
 
 The factorisation is that of `implicit` (pip install 'lightning-triplets[recommendation]'): alternating least squares
 (Hu, Koren and Volinsky 2008) and Bayesian personalised ranking (Rendle et al. 2009). Its settings are chosen by
-ndcg_at_10 on val over a grid, and test is read with the best, over three seeds.
+ndcg_at_10 on val over a grid, and test is read with the best, over three seeds. Successors are counted: which items
+follow which in the histories of the users, as in a Markov chain of items (Rendle et al. 2010) without training.
 
 Legend: U users, I items, D factors.
 """
@@ -32,6 +33,7 @@ ALS = {
     "iterations": (15,),
 }
 BPR = {"factors": (32, 64), "learning_rate": (0.02, 0.05), "regularization": (0.01, 0.05), "iterations": (100, 300)}
+SUCCESSORS = {"within": (5, 20), "decay": (0.03, 0.1, 0.3, 0.6)}
 SHOWN = ("recall_at_20", "ndcg_at_10", "hit_rate_at_10", "mrr")
 
 
@@ -61,6 +63,26 @@ def popularity(data: PairData) -> tuple[Tensor, Tensor]:
     return torch.ones(data.query.size, 1), items.bincount(minlength=data.reference.size)[:, None].float()
 
 
+def successors(data: PairData, within: int, decay: float) -> tuple[Tensor, Tensor]:
+    """Score each item by how often it followed the last ones of a user, ``(U, I)``, beside the identity ``(I, I)``."""
+    assert data.reference is not None
+    users, items = liked(data)  # in order of time
+    counts = torch.zeros(data.reference.size, data.reference.size)  # (I, I)
+    for gap in range(1, within + 1):
+        same = users[:-gap] == users[gap:]
+        counts.index_put_((items[:-gap][same], items[gap:][same]), torch.tensor(1 / gap), accumulate=True)
+    often = items.bincount(minlength=len(counts)).clamp(min=1).sqrt()  # (I,)
+    past = data.query.fetch(torch.arange(data.query.size))  # (U, L), -1 where there is none
+    weight = (past >= 0) * torch.exp(-decay * torch.arange(past.shape[1]))  # (U, L)
+    recent = torch.zeros(len(past), len(counts)).scatter_add_(1, past.clamp(min=0), weight)  # (U, I)
+    return recent @ (counts / (often[:, None] * often)), torch.eye(len(counts))
+
+
+def fitted(data: PairData, kind: str, settings: dict[str, Any], seed: int) -> tuple[Tensor, Tensor]:
+    """Factors of users and items by one kind of baseline."""
+    return successors(data, **settings) if kind == "successors" else factorisation(data, kind, settings, seed)
+
+
 def factorisation(data: PairData, kind: str, settings: dict[str, Any], seed: int) -> tuple[Tensor, Tensor]:
     """Factors of users and items by `implicit`."""
     from implicit.als import AlternatingLeastSquares
@@ -82,11 +104,11 @@ def tuned(data: PairData, kind: str, grid: dict[str, tuple[Any, ...]], seeds: li
     tried = []
     for values in itertools.product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))
-        found = figures(data, "val", *factorisation(data, kind, settings, seeds[0]))
+        found = figures(data, "val", *fitted(data, kind, settings, seeds[0]))
         tried.append((found["ndcg_at_10"], values, settings))
     best = max(tried, key=lambda one: one[0])
     print(f"{kind}: val ndcg_at_10 {best[0]:.4f} of {len(tried)} settings with {best[2]}", flush=True)
-    return [figures(data, "test", *factorisation(data, kind, best[2], seed)) for seed in seeds]
+    return [figures(data, "test", *fitted(data, kind, best[2], seed)) for seed in seeds]
 
 
 def row(name: str, found: list[dict[str, float]]) -> str:
@@ -105,10 +127,10 @@ def main() -> None:
     parser.add_argument("--seeds", default="1,2,3")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    data = InteractionsDataModule(path=arguments.path).data
+    data = InteractionsDataModule(path=arguments.path, history=100).data
     print(" | ".join(["| on test", *SHOWN, ""]))
     print(row("popularity", [figures(data, "test", *popularity(data))]))
-    for kind, grid in (("ALS", ALS), ("BPR", BPR)):
+    for kind, grid in (("successors", SUCCESSORS), ("ALS", ALS), ("BPR", BPR)):
         start = time.perf_counter()
         print(row(kind, tuned(data, kind, grid, seeds)), f"({time.perf_counter() - start:.0f} s)", flush=True)
 

@@ -70,7 +70,7 @@ def fashion(root: str) -> Classes:
     Args:
         root: Folder of the IDX files.
     """
-    images, labels = read_folder(Path(root))
+    images, labels, _ = read_folder(Path(root))
     chosen = first_of_each(labels.argsort(stable=True), labels, GARMENTS)
     found: dict[str, list[Pixels]] = {}
     for place in chosen.tolist():

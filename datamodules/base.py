@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -25,13 +25,13 @@ from datamodules.sampling.dataset import SampleDataset, Samples, Source, copy_nu
 from datamodules.sampling.loaders import Loader, make_loader, next_place, place
 from datamodules.sampling.neighbourhoods import LAG, Neighbourhoods, complete
 from datamodules.sampling.pk_sampler import PKSampler, ShardedSampler
+from datamodules.sampling.sample_splits import split_within
 from datamodules.sampling.splits import (
     FRACTIONS,
     TooFewClassesError,
     fold_samples,
     split_ranked,
     split_samples,
-    split_within,
 )
 from datamodules.sources.duplicates import report_duplicates, without_duplicates
 from metric_module.batch import Batch
@@ -88,6 +88,9 @@ class PKDataModule(ResumableDataModule):
         UserError: A number is out of range.
     """
 
+    split_units: ClassVar[Sequence[str]] = ("class", "sample")
+    """Values of ``split_by``."""
+
     classes_per_batch: int | None = None
     samples_per_class: int = 4
     _: KW_ONLY
@@ -114,7 +117,7 @@ class PKDataModule(ResumableDataModule):
             raise UserError(f"datamodule.class_turns: expected 0 <= class_turns <= 1, got {self.class_turns}")
         check_choice("datamodule.on_bad_sample", self.on_bad_sample, ("error", "replace"))
         _check_augment(self.augment)
-        check_choice("datamodule.split_by", self.split_by, ("class", "sample"))
+        check_choice("datamodule.split_by", self.split_by, self.split_units)
         check_choice("datamodule.duplicates", self.duplicates, ("error", "drop", "keep"))
         self.neighbours = complete(self.neighbours, self.num_workers)
         near = self.neighbours
@@ -289,6 +292,10 @@ class PKDataModule(ResumableDataModule):
         """Count the classes of a split that the training split has too; 0 where the classes themselves are split."""
         labels, splits = self.samples.labels, self.samples.splits
         return int(torch.isin(torch.unique(labels[splits[split]]), torch.unique(labels[splits["train"]])).sum())
+
+    def classes_in(self, split: str) -> int:
+        """Count the classes of a split."""
+        return len(torch.unique(self.samples.labels[self.samples.splits[split]]))
 
     @override
     def find_problems(self) -> list[str]:

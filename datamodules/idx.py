@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,21 +21,26 @@ from datamodules.augmentation.pixels import Augment, AugmentFunction
 from datamodules.base import PKDataModule
 from datamodules.checks import check_at_least, check_choice, check_folder
 from datamodules.sampling.dataset import Samples, copy_numbers
+from datamodules.sampling.sample_splits import hold_out_within
 from datamodules.sources.images_in_memory import ImagesInMemory
 from metric_module.errors import UserError
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+TESTS = (f"t10k-{IMAGES}", f"test-{IMAGES}")
+"""In the names of test files: MNIST's and Fashion-MNIST's, and EMNIST's."""
 BYTES = 8
 AUGMENT = Augment(hue=0.0, fill=-1.0)  # one channel, on black
 
 
 @dataclass(eq=False, repr=False)
 class IDXDataModule(PKDataModule):
-    """Images of IDX files in a folder, plain or gzipped, with a split by class.
+    """Images of IDX files in a folder, plain or gzipped.
 
-    Every ``*images-idx3-ubyte`` file is read with its ``*labels-idx1-ubyte`` file. The division of samples into files
-    (``train-``, ``t10k-``) is ignored, because whole classes are held out. Inputs are float32 ``(B, C, S, S)`` in
-    [-1, 1], held in memory, so ``num_workers=0`` is fast enough.
+    Every ``*images-idx3-ubyte`` file is read with its ``*labels-idx1-ubyte`` file. By default whole classes are held
+    out, and the division of samples into files is ignored. With ``split_by="file"`` test is the ``t10k-`` files (of
+    EMNIST: ``test-``), train and val are the images of the others, and figures are those of a closed set: the test
+    classes are trained on. Inputs are float32 ``(B, C, S, S)`` in [-1, 1], held in memory, so ``num_workers=0`` is fast
+    enough.
 
     Args:
         root: Folder of the files.
@@ -44,13 +50,18 @@ class IDXDataModule(PKDataModule):
         class_names: Name of each label, from 0; empty: labels are their own names.
         eval_per_class: Maximum number of samples of a class in val and test, the first ones: with thousands, every
             query has thousands of positives, and ranking takes long. In Fashion-MNIST the first thousand are the
-            ``t10k-`` files.
+            ``t10k-`` files. With ``split_by="file"`` all samples are used.
+        split_by: Unit of the split: ``class``, ``sample``, see :class:`datamodules.PKDataModule`, or ``file``.
+        val_fraction: With ``split_by="file"``, the share of the images of each class outside of the test files that is
+            val, drawn by ``split_seed``.
 
     Other arguments are those of :class:`datamodules.PKDataModule`.
 
     Raises:
         UserError: A number is out of range; in ``load``: a file is missing or damaged, or files do not fit together.
     """
+
+    split_units: ClassVar[Sequence[str]] = ("class", "sample", "file")
 
     _: KW_ONLY
     root: str
@@ -59,6 +70,7 @@ class IDXDataModule(PKDataModule):
     channels: int = 1
     class_names: Sequence[str] = ()
     eval_per_class: int = 1000
+    val_fraction: float = 0.1
     augment: AugmentFunction | None = AUGMENT
     duplicates: str = "keep"  # as published
 
@@ -70,8 +82,8 @@ class IDXDataModule(PKDataModule):
 
     @override
     def load(self) -> Samples:
-        """Read all files and split the classes."""
-        images, found = read_folder(Path(self.root), self.prefix)
+        """Read all files, and split the classes or the images."""
+        images, found, tested = read_folder(Path(self.root), self.prefix)
         values, labels = torch.unique(found, return_inverse=True)
         if len(self.class_names) and int(values.max()) >= len(self.class_names):
             raise UserError(
@@ -79,11 +91,40 @@ class IDXDataModule(PKDataModule):
                 f"got {len(self.class_names)}"
             )
         names = [self.class_names[value] if len(self.class_names) else str(value) for value in values.tolist()]
+        source = ImagesInMemory(images[:, None], self.image_size, self.channels, background=0)
+        if self.split_by == "file":
+            return Samples(source, labels, self._split_by_file(labels, tested), class_names=names)
         splits = self.own_split(labels, names)
         for split in splits.keys() & {"val", "test"}:
             splits[split] = first_of_each(splits[split], labels, self.eval_per_class)
-        source = ImagesInMemory(images[:, None], self.image_size, self.channels, background=0)
         return Samples(source, labels, splits, class_names=names)
+
+    def _split_by_file(self, labels: Tensor, tested: Tensor) -> dict[str, Tensor]:
+        """Return the ids of train, val and test; none if the items are only embedded and are not divided into files."""
+        if self.any_items and (not tested.any() or tested.all()):
+            return {}
+        if not tested.any() or tested.all():
+            raise UserError(
+                f"datamodule.split_by=file: {self.root}: expected files *{TESTS[0]} or *{TESTS[1]} for the test and "
+                f"others for training, got {'no others' if tested.any() else 'none for the test'}"
+            )
+        rest = (~tested).nonzero()[:, 0]  # (n,)
+        held = hold_out_within(labels[rest], self.val_fraction, seed=self.split_seed)  # (n,)
+        return {"train": rest[~held], "val": rest[held], "test": tested.nonzero()[:, 0]}
+
+
+class Folder(NamedTuple):
+    """Content of the files in a folder.
+
+    Attributes:
+        images: uint8 ``(N, T, T)``.
+        labels: int64 ``(N,)``.
+        tested: Whether each image is in a file of the test, bool ``(N,)``.
+    """
+
+    images: Tensor
+    labels: Tensor
+    tested: Tensor
 
 
 def first_of_each(ids: Tensor, labels: Tensor, most: int) -> Tensor:
@@ -101,8 +142,8 @@ def first_of_each(ids: Tensor, labels: Tensor, most: int) -> Tensor:
     return ids[copy_numbers(labels[ids]) < most]
 
 
-def read_folder(root: Path, prefix: str = "") -> tuple[Tensor, Tensor]:
-    """Read images uint8 ``(N, T, T)`` and labels int64 ``(N,)`` of all files in a folder, ordered by file name.
+def read_folder(root: Path, prefix: str = "") -> Folder:
+    """Read all files in a folder, ordered by file name.
 
     Args:
         root: The folder.
@@ -119,7 +160,10 @@ def read_folder(root: Path, prefix: str = "") -> tuple[Tensor, Tensor]:
     shapes = sorted({tuple(images.shape[1:]) for images, _ in files})
     if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:
         raise UserError(f"{root}: expected square images of one size, got {shapes}; datamodule.prefix chooses files")
-    return torch.cat([images for images, _ in files]), torch.cat([labels for _, labels in files])
+    tests = torch.tensor([any(name in path.name for name in TESTS) for path in pictures])  # (files,)
+    sizes = torch.tensor([len(labels) for _, labels in files])  # (files,)
+    images, labels = (torch.cat(part) for part in zip(*files, strict=True))
+    return Folder(images, labels, tests.repeat_interleave(sizes))
 
 
 def _read_images_and_labels(path: Path) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metric_module.evaluation import Sought
 from metric_module.preprocessing import Preprocessing
+from metric_module.report.closed_set import CLASSES, TRAINED
 
 T = TypeVar("T")
 
@@ -81,6 +82,9 @@ class DataModuleFacts:
     classes_trained_on = Fact[Callable[[str], int]]()
     """Maps a split to the number of its classes that the training split has too."""
 
+    classes_in = Fact[Callable[[str], int]]()
+    """Maps a split to the number of its classes."""
+
     classes_per_batch = Fact[int]()
     """Classes in a training batch, over all processes together."""
 
@@ -128,6 +132,22 @@ class DataModuleFacts:
     def batch_shape(self) -> tuple[int, int]:
         """Classes and samples per class of a training batch; 32 and 4 where the data module does not say."""
         return self.classes_per_batch or 32, self.samples_per_class or 4
+
+    def trained_classes(self, split: str) -> dict[str, float]:
+        """Count the classes of a split and those of them that are trained on, as figures of that split.
+
+        Args:
+            split: ``val`` or ``test``.
+
+        Returns:
+            The counts by the names of :mod:`metric_module.report.closed_set`; empty if no class is trained on, or if
+            the data module does not say.
+        """
+        trained = 0 if self.classes_trained_on is None else self.classes_trained_on(split)
+        if not trained:
+            return {}
+        counts = {} if self.classes_in is None else {CLASSES: float(self.classes_in(split))}
+        return counts | {TRAINED: float(trained)}
 
     @property
     def has_ids(self) -> bool:

@@ -46,7 +46,7 @@ class Links(Relation):
 
     Args:
         starts: Start of the list of each query, and the end of the last, int64 ``(Q + 1,)``.
-        columns: References, ascending within a list, int64 ``(n,)``.
+        columns: References, int64 ``(n,)``; ascending within a list, except where their order is that of time.
 
     Raises:
         UserError: If the arrays are not int64, or the starts do not ascend from 0 to n.

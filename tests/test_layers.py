@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("metric_module", "datamodules", "benchmarks")
+PACKAGES = ("metric_module", "datamodules", "hydra_plugins", "benchmarks")
 
 # From top to bottom. A file imports from its own layer and from lower ones; the longest name that fits a module counts.
 LAYERS = (
     ("benchmarks",),
     ("run", "metric_module.__main__", "metric_module.tasks"),
-    ("metric_module", "metric_module.cli", "metric_module.callbacks"),  # metric_module is its __init__ alone
+    ("metric_module", "metric_module.cli", "metric_module.callbacks", "hydra_plugins"),  # metric_module: its __init__
     ("metric_module.sweeps", "metric_module.module"),
     (
         "metric_module.report",

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from datamodules.relations.data import PairData, PairDataset
+from datamodules.relations.history import History
 from datamodules.resumable import ResumableDataModule
 from datamodules.sampling.dataset import Source, fingerprint
 from datamodules.sampling.loaders import place
@@ -142,6 +143,7 @@ class PairDataModule(ResumableDataModule):
             rank=rank,
             world_size=world_size,
             gather=self.gather,
+            consecutive=isinstance(self.data.query.fetch, History),
         )
 
     @override

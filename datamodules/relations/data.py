@@ -6,6 +6,7 @@ Legend: B = queries in a batch, G = references in a batch over all processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from datamodules.messages import shortened
+from datamodules.relations.history import History
 from datamodules.sampling.dataset import BadSampleError, Samples, Source
 from datamodules.sampling.relation_sampler import PairSampler
 from datamodules.sampling.splits import SPLITS
@@ -62,7 +64,8 @@ class PairData(NamedTuple):
     Attributes:
         query: The queries.
         reference: The references; None: they are the queries, and a sample is never its own positive or negative.
-        positives: References linked to each query in training, by row.
+        positives: References linked to each query in training, by row; in order of time, if a query is its
+            :class:`History`.
         anchors: Rows of the training queries, int64.
         candidates: Rows of the references that may be drawn at random in training, int64.
         sought: Queries, references and their links in evaluation, by id, for ``val`` and ``test``.
@@ -87,7 +90,8 @@ class PairData(NamedTuple):
         side, row = (self.reference, id - self.query.size) if second else (self.query, id)
         assert side is not None
         name = str(row) if side.names is None else side.names[row]
-        return f"{side.tower or 'sample'} {name}"
+        kind = "sample" if self.reference is None else "reference" if second else "query"
+        return f"{side.tower or kind} {name}"
 
     def samples(self) -> Samples:
         """View all queries and references as samples by id, each its own class; a batch must be of one side."""
@@ -152,13 +156,20 @@ class PairDataset(Dataset[PairBatch]):
     def __getitem__(self, number: int) -> PairBatch:
         """Read this process's shard of a batch."""
         data, drawn = self.data, self.sampler.draw(number)
+        query = data.query
         positives = data.positives.mask(drawn.queries, drawn.together)  # (B, G)
         neither = None if data.neither is None else data.neither.mask(drawn.queries, drawn.together)
+        if drawn.past is not None and isinstance(query.fetch, History):
+            query = query._replace(fetch=partial(query.fetch.before, ends=drawn.past))
+            other = positives
+            positives = drawn.positives.mask(torch.arange(len(other)), drawn.together)  # (B, G)
+            other &= ~positives
+            neither = other if neither is None else neither | other
         if data.reference is None:
             itself = drawn.queries[:, None] == drawn.together
             neither = itself if neither is None else neither | itself
         return PairBatch(
-            query=data.query.inputs(drawn.queries),
+            query=query.inputs(drawn.queries),
             reference=(data.query if data.reference is None else data.reference).inputs(drawn.references),
             positives=positives,
             index=drawn.queries,

@@ -1,44 +1,23 @@
-"""Users and items from a table of ratings with their times.
-
-Legend: n = interactions, U = users, I = items.
-"""
+"""Users and items from a table of ratings with their times."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 from typing_extensions import override
 
+from datamodules.checks import check_at_least
 from datamodules.relations.base import PairDataModule
-from datamodules.relations.data import PairData, Side
+from datamodules.relations.data import PairData
+from datamodules.relations.leave_last_out import in_order, leave_last_out
 from datamodules.sources.columns import Strings, encode, numbers, whole
 from datamodules.sources.tables import read_table
 from metric_module.errors import UserError
-from metric_module.evaluation import Sought
-from metric_module.relations import Links
 
 MOVIELENS = ("user_id", "item_id", "rating", "timestamp")
 TABLES = ("u.data", "ratings.csv", "*.inter", "*.parquet")
-
-
-class Interactions(NamedTuple):
-    """Ratings, each pair of user and item once, sorted by user and time.
-
-    Attributes:
-        user: Number of the user, int64 ``(n,)``.
-        item: Number of the item, int64 ``(n,)``.
-        liked: Whether the user liked the item, bool ``(n,)``.
-    """
-
-    user: Tensor
-    item: Tensor
-    liked: Tensor
 
 
 @dataclass(eq=False, repr=False)
@@ -53,6 +32,11 @@ class InteractionsDataModule(PairDataModule):
 
     Inputs are ``{"user": ids}`` and ``{"item": ids}``, int64, numbered in the order of the values in the table.
 
+    With ``history``, the input of a user is their last positives of training, and that of an item its number, both
+    without the name of a tower, for one :class:`metric_module.encoders.HistoryEncoder`. In training the positives of a
+    user are then ``positives_per_query`` that follow each other, from a random place on, and the input is what the user
+    liked before these. Other positives are neither positive nor negative.
+
     Args:
         path: CSV, TSV or Parquet file, or a folder with one: ``u.data`` of MovieLens-100k, ``ratings.csv``, or a file
             that ends in ``.inter`` or ``.parquet``.
@@ -61,6 +45,7 @@ class InteractionsDataModule(PairDataModule):
         rating: Column of ratings; None: all items in the table are liked.
         time: Column of times; None: the order of the rows.
         liked_from: Minimum rating of a positive.
+        history: Number of last positives that stand for a user; None: a user stands for themselves, by number.
 
     Other arguments are those of :class:`datamodules.PairDataModule`.
 
@@ -76,7 +61,14 @@ class InteractionsDataModule(PairDataModule):
     rating: str | None = "rating"
     time: str | None = "timestamp"
     liked_from: float = 4.0
+    history: int | None = None
     random_references: int | None = None
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.history is not None:
+            check_at_least("datamodule.history", self.history, 1)
 
     @override
     def load(self) -> PairData:
@@ -99,7 +91,7 @@ class InteractionsDataModule(PairDataModule):
 
         rating, time = column(self.rating, np.full(len(user), np.inf)), column(self.time, np.arange(len(user)))
         ordered = in_order(user.numpy(), item.numpy(), time, rating >= self.liked_from)
-        return leave_last_out(ordered, Strings(users), Strings(items))
+        return leave_last_out(ordered, Strings(users), Strings(items), self.history)
 
 
 def find_table(path: Path) -> Path:
@@ -117,68 +109,3 @@ def find_table(path: Path) -> Path:
     if not found:
         raise UserError(f"datamodule.path: expected a file, or a folder with {', '.join(TABLES)}, got {path}")
     return found[0]
-
-
-def in_order(user: np.ndarray, item: np.ndarray, time: np.ndarray, liked: np.ndarray) -> Interactions:
-    """Sort ratings by user and time, and keep the last of each pair of user and item.
-
-    Args:
-        user: User of each rating, ``(n,)``.
-        item: Item of each rating, ``(n,)``.
-        time: Time of each rating, ``(n,)``.
-        liked: Whether each rating is a positive, bool ``(n,)``.
-    """
-    order = np.lexsort((liked, time, item, user))
-    new = np.append((np.diff(user[order]) != 0) | (np.diff(item[order]) != 0), [True] * bool(len(order)))
-    last = order[new.astype(bool)]  # the last rating of each pair
-    order = last[np.lexsort((item[last], time[last], user[last]))]
-    return Interactions(*(torch.from_numpy(np.ascontiguousarray(part[order])) for part in (user, item, liked)))
-
-
-def leave_last_out(given: Interactions, user_names: Sequence[str], item_names: Sequence[str]) -> PairData:
-    """Split by time: the last positive of each user for test, the one before for val, earlier ratings for training.
-
-    Args:
-        given: Ratings, sorted by user and time.
-        user_names: Name of each user, U.
-        item_names: Name of each item, I.
-    """
-    user, item, liked = given
-    users, items = len(user_names), len(item_names)
-    number = user[liked].bincount(minlength=users)  # (U,), number of positives of each user
-    place = liked.nonzero()[:, 0]  # rows of the positives
-    last = number.cumsum(0) - 1  # (U,), index of each user's last positive in ``place``
-    asked = (number >= 3).nonzero()[:, 0]  # evaluated users
-    held = {"val": place[last[asked] - 1], "test": place[last[asked]]}  # rows
-    row = torch.arange(len(user))
-
-    def before(rows: Tensor) -> Tensor:
-        """Find the ratings before those at some rows, of the same user, bool ``(n,)``."""
-        limit = torch.full((users,), len(user))
-        limit[asked] = rows
-        return row < limit[user]
-
-    of = torch.full((users,), -1)
-    of[asked] = torch.arange(len(asked))
-    ids = torch.arange(items) + users
-    sought = {}
-    for split, rows in held.items():
-        seen = before(rows) & (of[user] >= 0)  # (n,)
-        positives = Links.of(torch.arange(len(asked)), item[rows], len(asked))
-        sought[split] = Sought(asked, ids, positives, Links.of(of[user[seen]], item[seen], len(asked)))
-    early = before(held["val"])  # (n,)
-    near, other = early & liked, early & ~liked
-    return PairData(
-        query=Side(_ids, users, "user", user_names),
-        reference=Side(_ids, items, "item", item_names),
-        positives=Links.of(user[near], item[near], users),
-        anchors=torch.unique(user[near]),
-        candidates=torch.arange(items),
-        sought=sought,
-        neither=Links.of(user[other], item[other], users),
-    )
-
-
-def _ids(rows: Tensor) -> Tensor:
-    """Return the ids, which are the inputs of a :class:`metric_module.encoders.LookupEncoder`."""
-    return rows

@@ -99,6 +99,21 @@ class MultiLabelDataModule(PairDataModule):
             sought={split: among_themselves(labels, splits[split]) for split in ("val", "test")},
         )
 
+    def classes_in(self, split: str) -> int:
+        """Count the labels of a split."""
+        return len(self._labels_of(split))
+
+    def classes_trained_on(self, split: str) -> int:
+        """Count the labels of a split that training images have too."""
+        return int(torch.isin(self._labels_of(split), self._labels_of("train")).sum())
+
+    def _labels_of(self, split: str) -> Tensor:
+        """Return the different labels of the images of a split, int64 ``(L,)``."""
+        images = self.data.candidates if split == "train" else self.data.sought[split].queries  # (n,)
+        assert isinstance(self.data.positives, SharedLabels)
+        found: Tensor = torch.unique(self.data.positives.labels.lists(images).columns)
+        return found
+
 
 def read_labels(column: pa.ChunkedArray, separator: str, where: str) -> tuple[Tensor, Encoded]:
     """Read the labels of each row, without surrounding white space; empty labels are dropped.

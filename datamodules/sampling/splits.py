@@ -182,34 +182,6 @@ def split_ranked(
     return {split: (number_of == number).nonzero()[:, 0] for number, split in enumerate(SPLITS)}
 
 
-def split_within(labels: Tensor, *, seed: int = 0, fractions: Sequence[float] = FRACTIONS) -> dict[str, Tensor]:
-    """Split the samples of each class at random, so that val and test contain classes that are trained on.
-
-    Val and test get their share of the samples of each class, rounded to the nearest whole number (half up), train the
-    rest.
-
-    Args:
-        labels: Class of each sample, int64 ``(N,)``.
-        seed: Seed of the order in each class.
-        fractions: Shares of train, val and test, positive, with sum 1.
-
-    Returns:
-        Int64 ids of ``train``, ``val`` and ``test``, ascending.
-
-    Example:
-        >>> {name: len(ids) for name, ids in split_within(torch.tensor([0] * 10 + [1] * 5)).items()}
-        {'train': 9, 'val': 3, 'test': 3}
-    """
-    _check_fractions(fractions)
-    drawn = torch.from_numpy(np.random.default_rng(seed).permutation(len(labels)))  # (N,)
-    order = drawn[labels[drawn].argsort(stable=True)]  # (N,) by class, in random order within each
-    _, sizes = torch.unique_consecutive(labels[order], return_counts=True)  # (C,)
-    place = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # (N,), within the class
-    val, test = ((sizes * share + 0.5).long().repeat_interleave(sizes) for share in fractions[1:])  # (N,)
-    parts = {"val": place < val, "test": (place >= val) & (place < val + test), "train": place >= val + test}
-    return {split: order[parts[split]].sort().values for split in SPLITS}
-
-
 def fold_samples(
     splits: Mapping[str, Tensor], labels: Tensor, names: Sequence[str], *, fold: int, folds: int = 4, seed: int = 0
 ) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from metric_module.encoders.base import EmbeddingHead, Encoder
 from metric_module.encoders.char_conv_net import CharConvNet
 from metric_module.encoders.conv_net import ConvNet
+from metric_module.encoders.history import HistoryEncoder
 from metric_module.encoders.lookup import LookupEncoder
 from metric_module.encoders.mlp import MLP
 from metric_module.encoders.pixel_conv_net import PixelConvNet
@@ -17,6 +18,7 @@ __all__ = [
     "ConvNet",
     "EmbeddingHead",
     "Encoder",
+    "HistoryEncoder",
     "LookupEncoder",
     "MultiEncoder",
     "PixelConvNet",

@@ -73,3 +73,20 @@ def _fits(inputs: Tensor, shape: Sequence[int | str]) -> bool:
 def _order(inputs: Any, shape: Sequence[int | str]) -> str:
     last = isinstance(inputs, Tensor) and inputs.ndim == len(shape) == 4 and inputs.shape[3] == shape[1]
     return "; channels come before height and width: inputs.permute(0, 3, 1, 2)" if last else ""
+
+
+def check_ids(ids: Tensor, least: int, count: int) -> None:
+    """Accept int64 ids of any shape in ``[least, count)``.
+
+    Args:
+        ids: The ids.
+        least: The lowest id that is allowed.
+        count: The number of ids from 0 on, ``encoder.count``.
+
+    Raises:
+        UserError: Naming the first id that is out of range.
+    """
+    if ids.numel() and not (int(ids.min()) >= least and int(ids.max()) < count):
+        bad = ids[(ids < least) | (ids >= count)]
+        outside = f"{len(bad)} of {ids.numel()} in a batch are out of range"
+        raise UserError(f"encoder.count: expected ids in [{least}, {count}), got {int(bad[0])} ({outside})")

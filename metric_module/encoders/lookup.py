@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from metric_module.encoders.base import Encoder, check_positive
-from metric_module.encoders.check_inputs import describe
+from metric_module.encoders.check_inputs import check_ids, describe
 from metric_module.errors import UserError
 from metric_module.functional import unit
 
@@ -43,10 +43,6 @@ class LookupEncoder(Encoder):
         """Embeddings ``(B, D)`` of ids, int64 ``(B,)``."""
         if not isinstance(inputs, Tensor) or inputs.dtype != torch.int64 or inputs.ndim != 1:
             raise UserError(f"LookupEncoder: expected int64 ids of shape [B], got {describe(inputs)}")
-        count = self.table.num_embeddings
-        if len(inputs) and not (int(inputs.min()) >= 0 and int(inputs.max()) < count):
-            bad = inputs[(inputs < 0) | (inputs >= count)]
-            outside = f"{len(bad)} of {len(inputs)} in a batch are out of range"
-            raise UserError(f"encoder.count: expected ids in [0, {count}), got {int(bad[0])} ({outside})")
+        check_ids(inputs, 0, self.table.num_embeddings)
         embeddings: Tensor = self.table(inputs)
         return unit(embeddings) if self.normalize else embeddings

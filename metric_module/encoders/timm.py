@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing_extensions import override
 from metric_module.encoders.base import EmbeddingHead, Encoder
 from metric_module.encoders.batch_norm import track_statistics_once
 from metric_module.encoders.check_inputs import check_floats
+from metric_module.encoders.conv_net import mean_pool
 from metric_module.encoders.pretrained import find_path, freeze
 from metric_module.errors import UserError
+from metric_module.functional import unit
 from metric_module.storage.weights import read_tensors
 
 
@@ -37,6 +40,8 @@ class TimmEncoder(Encoder):
         grad_checkpointing: Whether to keep only the activations between stages or blocks, and to recompute the others
             for the backward pass, at the cost of a second forward pass. Gradients do not change. Only for models for
             which timm supports it.
+        pool_stages: Whether the head also gets the features of every stage, averaged over the image, and not only those
+            of the last layer. Colours and strokes, which early stages detect, tell drawings and products apart.
 
     Raises:
         UserError: If timm has no such model or cannot build it, both kinds of weights are requested, timm's own cannot
@@ -57,6 +62,7 @@ class TimmEncoder(Encoder):
         in_channels: int = 3,
         frozen: Sequence[str] = (),
         grad_checkpointing: bool = False,
+        pool_stages: bool = False,
     ) -> None:
         super().__init__()
         if pretrained and weights is not None:
@@ -75,7 +81,10 @@ class TimmEncoder(Encoder):
             self._checkpoint(name)
         # Many models have a layer between the pooling and the classifier, as wide as head_hidden_size.
         width: Any = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
-        self.head = EmbeddingHead(int(width), embedding_dim, normalize)
+        self.pool_stages = pool_stages
+        found: Any = self.backbone.feature_info if pool_stages else []
+        stages = [int(stage["num_chs"]) for stage in found]
+        self.head = EmbeddingHead(int(width) + sum(stages), embedding_dim, normalize)
 
     def _checkpoint(self, name: str) -> None:
         with suppress(AttributeError, AssertionError):  # raised by models that do not support it
@@ -92,11 +101,20 @@ class TimmEncoder(Encoder):
         """Embeddings ``(B, D)`` of images ``(B, C, H, W)``."""
         check_floats(self, inputs, ("B", self.in_channels, "H", "W"), f"encoder.in_channels={self.in_channels}")
         try:
-            features: Tensor = self.backbone(inputs.contiguous(memory_format=torch.channels_last))  # (B, F)
+            images = inputs.contiguous(memory_format=torch.channels_last)
+            features: Tensor = self._pool_all(images) if self.pool_stages else self.backbone(images)  # (B, F)
         except Exception as error:  # models raise many kinds
             self._explain_size(inputs.shape, error)
             raise
         return self.head(features)
+
+    def _pool_all(self, images: Tensor) -> Tensor:
+        """Features ``(B, F)`` of the last layer and of every stage, each stage scaled to the same length."""
+        backbone: Any = self.backbone
+        last, stages = backbone.forward_intermediates(images)
+        pooled = [backbone.forward_head(last), *(mean_pool(stage) for stage in stages)]
+        features = torch.cat([unit(part) for part in pooled], dim=1)  # (B, F)
+        return features * math.sqrt(features.shape[1] / len(pooled))
 
     def _explain_size(self, shape: torch.Size, error: Exception) -> None:
         """Raise an error that names the model's own image size if the model takes it, and not that of ``shape``."""

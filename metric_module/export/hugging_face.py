@@ -14,6 +14,7 @@ from metric_module.encoders.text import TextEncoder, quiet
 from metric_module.errors import UserError
 from metric_module.inference import Embedder
 from metric_module.inference.trained import CONFIG, INSIDE, WEIGHTS, without_weights
+from metric_module.report.closed_set import titled
 from metric_module.storage.atomic import without_nan
 from metric_module.storage.weights import save_tensors
 from metric_module.version import __version__
@@ -109,5 +110,6 @@ def described(embedder: Embedder) -> dict[str, Any]:
 def _write_card(embedder: Embedder, folder: Path, library: str) -> None:
     """Write ``README.md`` for the library that loads the folder."""
     source = Path(__file__).with_name("card.md.jinja").read_text(encoding="utf-8")
-    text = Template(source, trim_blocks=True).render(embedder=embedder, library=library, **described(embedder))
+    values = {"embedder": embedder, "library": library, "titled": titled, **described(embedder)}
+    text = Template(source, trim_blocks=True).render(values)
     (folder / "README.md").write_text(text + "\n", encoding="utf-8")

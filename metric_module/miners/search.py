@@ -41,6 +41,18 @@ def nearest(values: Tensor) -> Found:
     return Found(column, value < window_limit(values.dtype))
 
 
+def farthest(values: Tensor) -> Found:
+    """Find the first largest value up to ``window_limit`` of each row of ``(A, M)``: ``(A, 1)``.
+
+    Example:
+        >>> farthest(torch.tensor([[0.5, 0.1, 0.5, torch.inf]]))
+        Found(column=tensor([[0]]), valid=tensor([[True]]))
+    """
+    within = values < window_limit(values.dtype)  # (A, M)
+    column = values.masked_fill(~within, -torch.inf).argmax(dim=1, keepdim=True)  # (A, 1)
+    return Found(column, within.any(dim=1, keepdim=True))
+
+
 def place(draw: Tensor, number: Tensor) -> Tensor:
     """Map draws in [0, 1) to integers in ``[0, number)`` with equal probability; 0 where the number is 0.
 

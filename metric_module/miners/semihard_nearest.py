@@ -13,10 +13,10 @@ from metric_module.errors import UserError
 from metric_module.functional import window_limit
 from metric_module.miners.base import PaddedMiner, PaddedTriplets, Uniform
 from metric_module.miners.positives import Candidates
-from metric_module.miners.search import Found, ScanSearch, Search, SortSearch, nearest
+from metric_module.miners.search import Found, ScanSearch, Search, SortSearch, farthest, nearest
 
 PICKS = ("nearest", "random")
-FALLBACKS = ("skip", "hardest", "nearest_easy")
+FALLBACKS = ("skip", "hardest", "nearest_easy", "farthest")
 
 SORT_FROM = 8
 """Number of an anchor's positives from which one sort costs less than a pass for each of them."""
@@ -33,7 +33,8 @@ class SemihardNearest(PaddedMiner):
         pick: Which of the semi-hard negatives: ``"nearest"`` or ``"random"``.
         fallback: Negative of a pair without a semi-hard one. ``"skip"``: none. ``"hardest"``: the nearest of all
             negatives. ``"nearest_easy"``: the nearest negative beyond ``d_ap + margin``, if any; its hinge loss is
-            zero, so it has an effect only with the soft loss.
+            zero, so it has an effect only with the soft loss. ``"farthest"``: the farthest of all negatives. With
+            ``reduction="mean"``, this is the loss of TensorFlow Addons and of sentence-transformers.
 
     Raises:
         UserError: If an argument is not one of these.
@@ -85,7 +86,9 @@ class SemihardNearest(PaddedMiner):
             value, column = search.beyond(d_ap)  # (R, K), (R, K)
             within = value < window_limit(value.dtype) if self.fallback == "nearest_easy" else value <= high  # (R, K)
             found = _or_else(found, Found(column, within))
-        return _or_else(found, nearest(search.values)) if self.fallback == "hardest" else found
+        if self.fallback in {"hardest", "farthest"}:
+            return _or_else(found, (nearest if self.fallback == "hardest" else farthest)(search.values))
+        return found
 
 
 def _or_else(found: Found | None, other: Found) -> Found:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from metric_module.report.closed_set import CLASSES, TRAINED, titled
 from metric_module.report.page import Table
 
 RESAMPLES = 1000
@@ -56,18 +57,21 @@ def figures_table(
 ) -> Table:
     """Return a table with a row for each figure, a column for each stage, and one for the intervals.
 
+    A closed set is named in the head of its column.
+
     Args:
         figures: The figures by stage and name.
         stage: The stage of the intervals; its column comes first, those of the others in reverse order.
         intervals: Lower and upper end by the figure's name; these figures come first.
     """
     others = [other for other in reversed([*figures]) if other != stage]
-    names = dict.fromkeys(name for one in (stage, *others) for name in figures[one])
+    names = dict.fromkeys(name for one in (stage, *others) for name in figures[one] if name not in {CLASSES, TRAINED})
     rows = []
     for name in sorted(names, key=lambda name: name not in intervals):
         first, *rest = (spell(name, figures[one][name]) if name in figures[one] else "" for one in (stage, *others))
         rows.append([name, first, " to ".join(spell(name, end) for end in intervals.get(name, ())), *rest])
-    header = ["figure", stage, "95 % interval", *others]
+    heads = {one: titled(one, row) for one, row in figures.items()}
+    header = ["figure", heads[stage], "95 % interval", *(heads[one] for one in others)]
     return Table("figures-table", header, rows, numeric=range(1, len(header)))
 
 

@@ -19,10 +19,13 @@ from plotly.offline import get_plotlyjs
 from metric_module.errors import printable
 
 _HERE = Path(__file__).parent
+COLOURS = ("#3b82c4", "#d9772b", "#3f9c5a", "#b05fc2", "#c9a227", "#d1495b", "#2aa5a0", "#8a8a8a")
+"""Colours of the lines and points of a plot, in this order."""
+
 _LAYOUT = {
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
-    "colorway": ["#3b82c4", "#d9772b", "#3f9c5a", "#b05fc2", "#c9a227", "#d1495b", "#2aa5a0", "#8a8a8a"],
+    "colorway": COLOURS,
     "margin": {"l": 56, "r": 12, "t": 16, "b": 48},
     "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     "hovermode": "closest",

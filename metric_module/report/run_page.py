@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from metric_module.evaluation.verification.metrics import roc_curve
+from metric_module.report.closed_set import explained
 from metric_module.report.contents import Run
 from metric_module.report.intervals import RESAMPLES, bootstrap, figures_table
 from metric_module.report.page import Table, render
@@ -69,14 +70,17 @@ def run_page(run: Run) -> str:
 def about(run: Run) -> str:
     """Say which set was evaluated, after how much training, and whether its classes were trained on."""
     steps = "" if run.steps is None else f" after {run.steps:,} steps of training"
+    closed = explained({run.stage: run.figures[run.stage]})
+    closed = f" {closed[:1].upper()}{closed[1:]}." if closed else ""
     if run.pairs:
-        return f"Read on {run.stage}{steps}: pairs of queries and references."
+        return f"Read on {run.stage}{steps}: pairs of queries and references.{closed}"
     classes = len(set(run.items.labels.tolist()))
     trained = {
-        None: "The data module does not say whether they were trained on.",
+        None: "It is not known whether they were trained on.",
         0: "None of these classes was trained on.",
     }.get(run.trained_on, f"{run.trained_on} of these classes were trained on.")
-    return f"Read on {run.stage}{steps}: {len(run.items.ids):,} samples of {classes:,} classes. {trained}"
+    read = f"Read on {run.stage}{steps}: {len(run.items.ids):,} samples of {classes:,} classes."
+    return f"{read}{closed}" if closed else f"{read} {trained}"
 
 
 def start(run: Run) -> str:

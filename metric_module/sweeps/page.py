@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from metric_module.report.closed_set import CLASSES, TRAINED, closed_set, of_figure, titled
 from metric_module.report.page import Link, Table, render
 from metric_module.sweeps.ledger import DONE, FAILED, MISSING, Job, Plan, label, swept_keys
 from metric_module.sweeps.objective import Objective
@@ -18,6 +19,7 @@ from metric_module.sweeps.settings import (
     is_repeated,
     resume_command,
     settings,
+    short,
     to_number,
 )
 from metric_module.sweeps.winner import best, learned, no_winner
@@ -46,6 +48,7 @@ def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
         "repetition": repetition,
         "compared": len(found) > 1,
         "lower": plan.objective.lower,
+        "closed": any(closed_set(of_figure(plan.monitor, job.figures)) for job in jobs),
         "winners": winners,
         "no_winner": nothing,
         "test": _test_figures(found, repetition),
@@ -57,7 +60,7 @@ def sweep_page(jobs: Sequence[Job], plan: Plan, folder: Path) -> str:
         assert made is not None
         several = len(winners[0].jobs) > 1
         values |= {
-            "mean": f"{plan.monitor} {made.mean:.4f} ({interval(made, repetition)})",
+            "mean": f"{winners[0].titled(plan.monitor, plan.monitor)} {made.mean:.4f} ({interval(made, repetition)})",
             "over": f"{made.n} of {len(winners[0].jobs)} {repetition}s" if several else f"one {repetition}",
             "command": command_of(winners[0], plan.options),
             "idle": [one for one in found if one.estimate(plan.monitor) and not learned(one.jobs, plan.monitor)],
@@ -81,9 +84,12 @@ def interval(made: Estimate, repetition: str) -> str:
     return f"{made.mean - made.half:.4f} to {made.mean + made.half:.4f}"
 
 
-def _cells(made: Estimate | None, repetition: str) -> list[str]:
+def _cells(setting: Setting, figure: str, repetition: str) -> list[str]:
     """Write number of repetitions, mean and interval of a figure."""
-    return ["0", "", "no figure"] if made is None else [str(made.n), f"{made.mean:.4f}", interval(made, repetition)]
+    made = setting.estimate(figure)
+    if made is None:
+        return ["0", "", "no figure"]
+    return [str(made.n), setting.titled(f"{made.mean:.4f}", figure), interval(made, repetition)]
 
 
 def _settings_table(found: Sequence[Setting], objective: Objective, repetition: str) -> Table:
@@ -94,8 +100,8 @@ def _settings_table(found: Sequence[Setting], objective: Objective, repetition: 
     start = [stage for stage in ("before", "raw") if any(setting.start(stage, objective.monitor) for setting in found)]
     rows = [
         [
-            *([setting.choice.get(key, "") for key in keys] or ["all"]),
-            *_cells(got, repetition),
+            *([short(setting.choice.get(key, "")) for key in keys] or ["all"]),
+            *_cells(setting, objective.monitor, repetition),
             *(f"{early.mean:.4f}" if (early := setting.start(stage, objective.monitor)) else "" for stage in start),
         ]
         for setting, got in sorted(made, key=lambda pair: (pair[1] is None, sign * pair[1].mean if pair[1] else 0.0))
@@ -109,12 +115,13 @@ def _settings_table(found: Sequence[Setting], objective: Objective, repetition: 
 def _test_figures(found: Sequence[Setting], repetition: str) -> Table:
     """Return a row for each setting and test figure except counts; no rows if the jobs did not evaluate test."""
     figures = {name for setting in found for job in setting.jobs for name in job.figures}
-    names = sorted(name for name in figures if name.startswith("test/") and "queries" not in name)
+    counts = {f"test/{count}" for count in (CLASSES, TRAINED)}
+    names = sorted(name for name in figures - counts if name.startswith("test/") and "queries" not in name)
     rows = [
-        [setting.name, name.removeprefix("test/"), *_cells(made, repetition)]
+        [setting.name, name.removeprefix("test/"), *_cells(setting, name, repetition)]
         for setting in found
         for name in names
-        if (made := setting.estimate(name)) is not None
+        if setting.estimate(name) is not None
     ]
     header = ["setting", "figure", f"{repetition}s", "mean", "95 % interval"]
     first = 0 if len(found) > 1 else 1  # a single setting needs no name
@@ -125,12 +132,17 @@ def _jobs(jobs: Sequence[Job], monitor: str, folder: Path) -> Table:
     """Return the finished jobs, with a link to the report of each."""
     keys = swept_keys(jobs)
     rows = [
-        [str(job.number), label(job, keys), f"{job.figures[monitor]:.4f}" if monitor in job.figures else "", report]
+        [str(job.number), short(label(job, keys)), _figure(job, monitor), report]
         for job in jobs
         if job.status == DONE
         for report in [_report(job, folder)]
     ]
     return Table("jobs", ["job", "setting", monitor or "figure", "report"], rows, numeric=(0, 2))
+
+
+def _figure(job: Job, monitor: str) -> str:
+    """Write the figure of a job; empty without it."""
+    return titled(f"{job.figures[monitor]:.4f}", of_figure(monitor, job.figures)) if monitor in job.figures else ""
 
 
 def _report(job: Job, folder: Path) -> str | Link:
@@ -142,12 +154,12 @@ def _unfinished(jobs: Sequence[Job]) -> dict[str, Table]:
     """Return the failed and the missing jobs."""
     keys = swept_keys(jobs)
     failed = [
-        [str(job.number), job.reason, label(job, keys), str(job.exit_code), job.folder]
+        [str(job.number), job.reason, short(label(job, keys)), str(job.exit_code), job.folder]
         for job in jobs
         if job.status == FAILED
     ]
     missing = [
-        [str(job.number), label(job, keys), "stopped" if job.folder else "not started"]
+        [str(job.number), short(label(job, keys)), "stopped" if job.folder else "not started"]
         for job in jobs
         if job.status == MISSING
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,11 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from metric_module.config.program import command
+from metric_module.report.closed_set import of_figure, titled
 from metric_module.sweeps.ledger import REPEATED, Job, swept_keys, values
 
 CONFIDENCE = 0.95
+_LONG = re.compile(r"\d+\.\d{8,}(?:e[+-]?\d+)?")
 
 
 class Estimate(NamedTuple):
@@ -42,13 +45,18 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The choice as words, ``margin=0.1 miner=semihard``."""
-        return " ".join(f"{key}={value}" for key, value in self.choice.items()) or "the only setting"
+        """The choice as words, ``margin=0.1 miner=semihard``, with the numbers of a search rounded."""
+        return short(" ".join(f"{key}={value}" for key, value in self.choice.items())) or "the only setting"
 
     def estimate(self, figure: str) -> Estimate | None:
         """Estimate a figure from the jobs that have it; None if none has."""
         found = [job.figures[figure] for job in self.jobs if figure in job.figures]
         return estimate(found) if found else None
+
+    def titled(self, text: str, figure: str) -> str:
+        """Append ``closed set`` in brackets if a job has the figure of classes that were trained on."""
+        closed = (made for job in self.jobs if (made := titled(text, of_figure(figure, job.figures))) != text)
+        return next(closed, text)
 
     def start(self, stage: str, monitor: str) -> Estimate | None:
         """Estimate the monitored figure of validation from before training, ``before`` or ``raw``; None without one."""
@@ -152,6 +160,16 @@ def resume_command(folder: Path) -> str:
         "lightning-triplets 'resume_sweep=sweeps/my sweep'"
     """
     return f"{command()} {shlex.quote(f'resume_sweep={folder}')}"
+
+
+def short(text: str) -> str:
+    """Round the numbers in a text that have more than seven decimals, as those of a search, to four digits.
+
+    Example:
+        >>> short("margin=0.34781928374 optimizer.lr=0.0012")
+        'margin=0.3478 optimizer.lr=0.0012'
+    """
+    return _LONG.sub(lambda found: f"{float(found[0]):.4g}", text)
 
 
 def to_number(text: str | None) -> float | None:

@@ -48,7 +48,7 @@ def census(cfg: DictConfig) -> dict[str, float]:
     cfg = plain(cfg)
     listed = _margins(cfg)
     cfg.logger = {}  # there is nothing to log
-    cfg, parts, weights = restore(cfg)
+    cfg, parts, weights, _ = restore(cfg)
     if DataModuleFacts(parts.datamodule).sought is not None:
         name = type(parts.datamodule).__name__
         raise UserError(

@@ -42,11 +42,13 @@ class Restored(NamedTuple):
         cfg: The configuration, with what the checkpoint was trained with.
         parts: Module, data module and trainer.
         weights: Path of the checkpoint or of the encoder's weights; None for an encoder as it was built.
+        data: Fingerprint of the data that the checkpoint was trained on; None if it is not known.
     """
 
     cfg: DictConfig
     parts: Parts
     weights: str | None
+    data: str | None
 
 
 def restore(cfg: DictConfig) -> Restored:
@@ -83,7 +85,8 @@ def restore(cfg: DictConfig) -> Restored:
     options = _kept(checkpoint, "config", "datamodule")
     options = options if isinstance(options, dict) else {}
     read_as_trained(cfg, parts.datamodule, parts.module.preprocessing, options, typed_keys())
-    return Restored(cfg, parts, path or cfg.module.encoder_weights)
+    data = _kept(checkpoint, type(parts.datamodule).__qualname__, "fingerprint")  # where Lightning keeps its state
+    return Restored(cfg, parts, path or cfg.module.encoder_weights, data)
 
 
 def _kept(checkpoint: Any, *keys: str) -> Any:

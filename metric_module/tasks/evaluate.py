@@ -38,4 +38,4 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if split not in {None, *STAGES} and DataModuleFacts(restored.parts.datamodule).sought is not None:
         name = type(restored.parts.datamodule).__name__
         raise UserError(f"task.split: {name} has pairs, whose links are those of val and test; got {split!r}")
-    return read_figures(restored.cfg, restored.parts, split, record=True)
+    return read_figures(restored.cfg, restored.parts, split, record=True, trained_on=restored.data)

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from metric_module.callbacks import BeforeTraining
 from metric_module.config.checks import has_weights
+from metric_module.datamodule_facts import DataModuleFacts
+from metric_module.report.closed_set import CLASSES, TRAINED, explained, titled
 from metric_module.tasks.build import Parts
 from metric_module.tasks.embedding.split import split_loader
 from metric_module.tasks.run_files import write_metrics
@@ -53,6 +55,17 @@ def _measure_split(parts: Parts, split: str) -> dict[str, float]:
     finally:
         trainer.loggers = loggers
     return {name.removeprefix("test/"): float(value) for name, value in found.items()}
+
+
+def with_classes(figures: Figures, parts: Parts) -> Figures:
+    """Add how many classes of val and test were trained on, if any.
+
+    Args:
+        figures: The figures by stage and name.
+        parts: Module, data and trainer; the weights were trained on this data.
+    """
+    facts = DataModuleFacts(parts.datamodule)
+    return {stage: row | (facts.trained_classes(stage) if stage in STAGES else {}) for stage, row in figures.items()}
 
 
 def with_start(figures: Figures, parts: Parts, best_step: int | None) -> Figures:
@@ -129,7 +142,7 @@ def report(parts: Parts, figures: Figures, folder: Path, lines: Sequence[str] = 
     """
     if parts.trainer.is_global_zero:
         Console().print(table(figures))  # first: the files may be impossible to write
-        for line in lines:
+        for line in filter(None, [explained(figures), *lines]):
             print(line)
         write_metrics(folder, figures)
         print(f"written to {folder}")
@@ -137,12 +150,12 @@ def report(parts: Parts, figures: Figures, folder: Path, lines: Sequence[str] = 
 
 
 def table(figures: Mapping[str, Mapping[str, float]]) -> Table:
-    """Return a table with a row for each figure and a column for each stage."""
+    """Return a table with a row for each figure and a column for each stage; a closed set is named in its head."""
     made = Table()
     made.add_column("figure")
-    for stage in figures:
-        made.add_column(stage, justify="right")
-    for name in dict.fromkeys(name for row in figures.values() for name in row):
+    for stage, row in figures.items():
+        made.add_column(titled(stage, row), justify="right")
+    for name in dict.fromkeys(name for row in figures.values() for name in row if name not in {CLASSES, TRAINED}):
         made.add_row(name, *(_spell(name, row[name]) if name in row else "" for row in figures.values()))
     return made
 

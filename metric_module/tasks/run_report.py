@@ -26,13 +26,24 @@ from metric_module.evaluation.separation import Separation
 from metric_module.report.contents import Run
 from metric_module.report.samples.neighbours import Items, whole_classes
 from metric_module.tasks.build import Parts
-from metric_module.tasks.figures import STAGES, Figures, before_training, measure, no_help, report, with_start
+from metric_module.tasks.figures import (
+    STAGES,
+    Figures,
+    before_training,
+    measure,
+    no_help,
+    report,
+    with_classes,
+    with_start,
+)
 from metric_module.tasks.run_files import write_config
 
 PACKAGES = ("lightning-triplets", "torch", "lightning", "torchmetrics", "torchvision", "timm", "hydra-core", "plotly")
 
 
-def read_figures(cfg: DictConfig, parts: Parts, split: str | None = None, record: bool = False) -> dict[str, float]:
+def read_figures(
+    cfg: DictConfig, parts: Parts, split: str | None = None, record: bool = False, trained_on: str | None = None
+) -> dict[str, float]:
     """Evaluate val and, unless ``cfg.test`` is false, test; write the figures, then the report.
 
     Args:
@@ -40,16 +51,21 @@ def read_figures(cfg: DictConfig, parts: Parts, split: str | None = None, record
         parts: Module, data and trainer; the module is evaluated with its current weights.
         split: A split to evaluate instead: ``train``, ``val``, ``test`` or ``all``.
         record: Whether to write ``config.yaml`` with the figures, for a task that has not done so when it started.
+        trained_on: Fingerprint of the data that the weights were trained on; None if it is not known. It must be that
+            of this data for the figures to say how many classes were trained on.
 
     Returns:
         The figures, ``{"val/map_at_r": ..., "test/map_at_r": ...}``.
     """
     stages = ("val",) if cfg.test is False else STAGES
     figures = measure(parts, stages if split is None else (split,))
+    same_data = trained_on is not None and trained_on == getattr(parts.datamodule, "fingerprint", None)
+    if same_data:
+        figures = with_classes(figures, parts)
     found = report(parts, figures, Path(cfg.output_dir))
     if record and parts.trainer.is_global_zero:
         write_config(cfg)
-    report_run(cfg, parts, figures)
+    report_run(cfg, parts, figures, same_data=same_data)
     return found
 
 
@@ -64,7 +80,8 @@ def read_trained_figures(cfg: DictConfig, parts: Parts, best_step: int | None) -
     Returns:
         The figures, with ``before/map_at_r`` and ``raw/map_at_r`` where they were measured.
     """
-    figures = with_start(measure(parts, ("val",) if cfg.test is False else STAGES), parts, best_step)
+    measured = measure(parts, ("val",) if cfg.test is False else STAGES)
+    figures = with_start(with_classes(measured, parts), parts, best_step)
     recorded, line = before_training(parts), no_help(figures, cfg.monitor, parts, cfg.encoder)
     absent = None if recorded is None else recorded.raw_absent
     lines = [*([f"raw inputs are not measured: {absent}"] if absent else []), *([line] if line else [])]
@@ -74,7 +91,12 @@ def read_trained_figures(cfg: DictConfig, parts: Parts, best_step: int | None) -
 
 
 def report_run(
-    cfg: DictConfig, parts: Parts, figures: Figures, raw_absent: str | None = None, unhelpful: str | None = None
+    cfg: DictConfig,
+    parts: Parts,
+    figures: Figures,
+    raw_absent: str | None = None,
+    unhelpful: str | None = None,
+    same_data: bool = True,
 ) -> None:
     """Write ``report.html`` on the first process, if ``cfg.report``; an error becomes a warning unless ``cfg.debug``.
 
@@ -84,6 +106,7 @@ def report_run(
         figures: The figures that it returned.
         raw_absent: Why the raw inputs were not measured; None if they were.
         unhelpful: The line that says that training did not help; None if it did.
+        same_data: Whether the weights are known to be trained on this data.
     """
     if not cfg.report or not figures or not parts.trainer.is_global_zero:
         return
@@ -91,7 +114,7 @@ def report_run(
     try:
         from metric_module.report.run_page import write_report  # plotly takes its time
 
-        write_report(path, _run(cfg, parts, figures)._replace(raw_absent=raw_absent, no_help=unhelpful))
+        write_report(path, _run(cfg, parts, figures, same_data)._replace(raw_absent=raw_absent, no_help=unhelpful))
     except Exception as error:
         if cfg.debug:
             raise
@@ -100,20 +123,21 @@ def report_run(
         print(f"{problem}; the figures are safe in metrics.json, debug=true shows the stack trace", file=sys.stderr)
 
 
-def _run(cfg: DictConfig, parts: Parts, figures: Figures) -> Run:
+def _run(cfg: DictConfig, parts: Parts, figures: Figures, same_data: bool) -> Run:
     """Collect the content of the report on the CPU."""
     module, datamodule, trainer = parts
     criterion, folder, stage = module.criterion, Path(cfg.output_dir), [*figures][-1]
     distance = deepcopy(criterion.distance).cpu()
     callbacks = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
     mined, metrics, facts = callbacks.get(MinedTriplets), folder / "metrics.csv", DataModuleFacts(datamodule)
+    count = facts.classes_trained_on if same_data and stage in STAGES else None
     run = Run(
         title=f"{folder.parent.name} {folder.name}",
         stage=stage,
         figures=figures,
         margin=float(criterion.margin),
         distance=distance,
-        trained_on=None if facts.classes_trained_on is None or stage not in STAGES else facts.classes_trained_on(stage),
+        trained_on=None if count is None else count(stage),
         show=facts.show,
         name=facts.class_names_of,
         names=facts.names_of,

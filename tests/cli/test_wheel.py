@@ -101,7 +101,10 @@ def test_what_is_in_the_wheel(wheel: Path, tmp_path: Path) -> None:
     assert len(pages) >= 5 and names > pages | {"metric_module/report/page.css", "metric_module/report/page.js"}
     assert {"metric_module/py.typed", "datamodules/py.typed", "datamodules/emoji/data/emoji.png"} < names
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"metric_module", "datamodules"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"metric_module", "datamodules", "hydra_plugins"}
+    assert {name for name in names if name.startswith("hydra_plugins/")} == {
+        "hydra_plugins/lightning_triplets_optuna.py"
+    }
     with tarfile.open(built(ROOT, "sdist", tmp_path / "sdist")) as archive:
         archive.extractall(tmp_path, filter="data")
     (source,) = tmp_path.glob("lightning_triplets-*")

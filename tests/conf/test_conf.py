@@ -56,6 +56,7 @@ NEEDS = {
     "captions": ["datamodule.path=somewhere"],
     "movielens": ["datamodule.path=somewhere"],
     "multi_label": ["datamodule.path=somewhere"],
+    "history": ["encoder.count=9"],
     "lookup": ["encoder.count=9"],
     "two_towers": ["encoder.encoders.user.count=9", "encoder.encoders.item.count=9"],
     "territories_minilm": ["encoder.model={tiny_text}"],

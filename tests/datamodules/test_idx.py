@@ -78,9 +78,43 @@ def test_a_prefix_chooses_files_and_labels_may_start_at_1(root: Path) -> None:
         module(root).setup("fit")
 
 
+def test_the_test_files_are_the_test_of_a_closed_set(root: Path) -> None:
+    data = module(root, split_by="file", val_fraction=0.3, eval_per_class=2)
+    samples, splits = data.samples, data.samples.splits
+    assert splits["test"].tolist() == list(range(40)), "the t10k files, whole"
+    assert torch.equal(torch.cat([splits["train"], splits["val"]]).sort().values, torch.arange(40, 100))
+    counts = {split: samples.labels[ids].bincount().tolist() for split, ids in splits.items()}
+    assert counts == {"train": [4] * 10, "val": [2] * 10, "test": [4] * 10}
+    assert data.classes_trained_on("test") == data.classes_in("test") == data.classes_in("val") == 10
+    again, other = (module(root, split_by="file", val_fraction=0.3, split_seed=seed) for seed in (0, 1))
+    assert torch.equal(again.samples.splits["val"], splits["val"])
+    assert not torch.equal(other.samples.splits["val"], splits["val"])
+
+
+def test_emnist_names_its_test_files_otherwise(root: Path) -> None:
+    for kind in ("images-idx3", "labels-idx1"):
+        (root / f"t10k-{kind}-ubyte").rename(root / f"emnist-test-{kind}-ubyte")
+        (root / f"train-{kind}-ubyte.gz").rename(root / f"emnist-train-{kind}-ubyte.gz")
+    assert module(root, split_by="file", val_fraction=0.3).samples.splits["test"].tolist() == list(range(40))
+
+
+@pytest.mark.parametrize(("missing", "got"), [("t10k", "none for the test"), ("train", "no others")])
+def test_a_closed_set_needs_files_of_both_kinds(root: Path, missing: str, got: str) -> None:
+    for path in root.glob(f"{missing}-*"):
+        path.unlink()
+    message = rf"datamodule.split_by=file: .*: expected files \*t10k-images.* for the test and .*, got {got}$"
+    with pytest.raises(UserError, match=message):
+        module(root, split_by="file").setup("fit")
+    embedded = module(root, split_by="file")
+    embedded.accept_any_items()
+    assert embedded.samples.splits == {}, "files to embed need no split"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"split_by": "row"}, "datamodule.split_by: expected class or sample or file, got 'row'"),
+        ({"split_by": "file", "val_fraction": 0.01}, "datamodule.val_fraction=0.01: takes 0 of a class of 6 samples"),
         ({"image_size": 0}, "image_size: expected an integer >= 1, got 0"),
         ({"channels": 2}, "datamodule.channels: expected 1 or 3, got 2"),
         ({"eval_per_class": 1}, "eval_per_class: expected an integer >= 2, got 1"),

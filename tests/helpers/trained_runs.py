@@ -51,6 +51,7 @@ CASES = {
     "text": Case(node("TextEncoder", model="{tiny_text}", pooling="max", max_length=9), TextInput(), TEXTS),
     "text with a head": Case(node("TextEncoder", model="{tiny_text}", embedding_dim=5), TextInput(), TEXTS),
     "lookup": Case(node("LookupEncoder", count=9, embedding_dim=4), None, torch.tensor([8, 0, 3])),
+    "history": Case(node("HistoryEncoder", count=9, embedding_dim=4), None, torch.tensor([[8, 0], [3, -1], [-1, -1]])),
     "custom": Case({"_target_": "tests.helpers.small.Tiny", "width": 7}, VectorInput(6), numbers(6)),
 }
 

@@ -31,6 +31,7 @@ def test_every_fact_is_listed_and_offered_by_our_data_modules() -> None:
         "names_of",
         "item_names_of",
         "classes_trained_on",
+        "classes_in",
         "classes_per_batch",
         "samples_per_class",
         "eval_dataloader",
@@ -55,6 +56,18 @@ def test_facts_of_a_data_module_with_classes() -> None:
     assert facts.class_names_of is not None and facts.class_names_of([9]) == ["cloud 2"]
     assert facts.splits is not None and facts.splits["val"].tolist() == list(range(48, 60))
     assert facts.classes_trained_on is not None and facts.classes_trained_on("val") == 0
+    assert facts.classes_in is not None and facts.classes_in("val") == 3 and facts.trained_classes("val") == {}
+
+
+def test_classes_that_are_trained_on_are_counted() -> None:
+    class Own(LightningDataModule):
+        def classes_trained_on(self, split: str) -> int:
+            return {"val": 0, "test": 3}[split]
+
+    assert DataModuleFacts(Own()).trained_classes("val") == DataModuleFacts(None).trained_classes("test") == {}
+    assert DataModuleFacts(Own()).trained_classes("test") == {"classes_trained_on": 3}
+    Own.classes_in = lambda self, split: 5  # type: ignore[attr-defined]
+    assert DataModuleFacts(Own()).trained_classes("test") == {"classes_trained_on": 3, "classes": 5}
 
 
 @pytest.mark.parametrize("data", [None, LightningDataModule()])

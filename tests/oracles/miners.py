@@ -37,7 +37,8 @@ def semihard_nearest(
                 order = sorted(inside, key=lambda n: d[n]) if by_distance else inside
                 found.append((a, p, order[math.floor(draws[a, slot].item() * len(inside))]))
                 continue
-            candidates = inside or {"skip": [], "hardest": negatives, "nearest_easy": easy}[fallback]
+            far = [n for n in negatives if d[n] == max(d[m] for m in negatives)]
+            candidates = inside or {"skip": [], "hardest": negatives, "nearest_easy": easy, "farthest": far}[fallback]
             if candidates:
                 found.append((a, p, min(candidates, key=lambda n: d[n])))
     return found

@@ -41,7 +41,7 @@ def embed(cfg: DictConfig) -> dict[str, float]:
     if cfg.task.format not in FORMATS:
         raise UserError(f"task.format: expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, got {cfg.task.format!r}")
     cfg.logger = {}  # there is nothing to log
-    cfg, parts, weights = restore(cfg)
+    cfg, parts, weights, _ = restore(cfg)
     file = Path(cfg.output_dir) / f"embeddings.{cfg.task.format}"
     samples, width = embed_to_file(parts, cfg.task.split, file)
     if parts.trainer.is_global_zero:

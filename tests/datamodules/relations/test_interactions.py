@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datamodules import InteractionsDataModule
+from datamodules.relations.data import PairDataset
 from datamodules.sources.tables import read_table
 from metric_module import UserError
 from metric_module.relations import Links
@@ -48,6 +49,38 @@ def test_the_last_two_positives_are_held_out(tmp_path: Path) -> None:
             asked += 1
     assert asked == 2 * len(place) > 40
     assert len(data.neither.columns) > 0
+
+
+def test_a_user_is_their_last_positives(tmp_path: Path) -> None:
+    rows = rows_of(ratings(tmp_path))
+    module = InteractionsDataModule(path=str(tmp_path), history=3, positives_per_query=2, queries_per_batch=30)
+    users, items = sorted({row[0] for row in rows}), sorted({row[1] for row in rows})
+    rated: list[dict[int, bool]] = []  # whether each item of training was liked, by time
+    for user in users:
+        own = sorted((row for row in rows if row[0] == user), key=lambda row: row[3])
+        end = [place for place, row in enumerate(own) if row[2] >= 4][-2]
+        rated.append({items.index(row[1]): row[2] >= 4 for row in own[:end]})
+    likes = [[item for item, liked in ratings.items() if liked] for ratings in rated]
+    batches, seen = PairDataset(module.data, module.train_sampler()), set()
+    for number in range(4):
+        batch = batches[number]
+        assert sorted(batch.index.tolist()) == list(range(30))
+        assert batch.negatives is not None
+        for row, user in enumerate(batch.index.tolist()):
+            near = [item for item in likes[user] if batch.positives[row, item]]
+            past = likes[user][: likes[user].index(near[0])]
+            assert near == likes[user][len(past) : len(past) + len(near)]
+            assert len(near) == 2 or not past
+            assert batch.query[row].tolist() == [*reversed(past[-3:]), -1, -1, -1][:3]
+            assert batch.negatives[row].nonzero()[:, 0].tolist() == sorted(set(range(len(items))) - set(rated[user]))
+            seen.add(len(past))
+    assert len(seen) > 5
+    last = [[*reversed(own[-3:]), -1, -1, -1][:3] for own in likes]
+    assert module.data.query.inputs(torch.arange(30)).tolist() == last
+    assert torch.equal(batch.reference, torch.arange(len(items)))
+    assert module.class_names_of([0, 30]) == ["query 100", "reference 500"]
+    with pytest.raises(UserError, match=r"^datamodule.history: expected an integer >= 1, got 0$"):
+        InteractionsDataModule(path=str(tmp_path), history=0)
 
 
 def test_layouts_and_the_order_of_rows_do_not_matter(tmp_path: Path) -> None:

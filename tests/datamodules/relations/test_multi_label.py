@@ -108,3 +108,22 @@ def test_a_table_of_lists(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"image": images, "labels": [[], *labels[1:]]}), tmp_path / "lists.parquet")
     with pytest.raises(UserError, match=r"lists.parquet: column 'labels': no label in 1 rows \(from 0\): 0$"):
         MultiLabelDataModule(path=str(tmp_path / "lists.parquet")).setup("fit")
+
+
+def test_labels_of_val_and_test_are_trained_on(tmp_path: Path) -> None:
+    """Every fifth image has a label that no other has: its split alone has it."""
+    rows = [
+        f"{number}.png,{'even' if number % 2 == 0 else 'odd'}{f'|own {number}' if number % 5 == 0 else ''}"
+        for number in range(20)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,labels", *rows]))
+    data = MultiLabelDataModule(path=str(tmp_path / "labels.csv"), preflight=False)
+    tested = {rows[id].split(",")[1] for id in data.data.sought["test"].queries.tolist()}
+    expected = {label for labels in tested for label in labels.split("|")}
+    assert (
+        data.classes_in("test")
+        == len(expected)
+        > data.classes_trained_on("test")
+        == len(expected & {"even", "odd"})
+        > 0
+    )

@@ -30,11 +30,31 @@ def test_every_query_once_an_epoch_and_every_positive_in_turn() -> None:
         queries = torch.cat([one.draw(epoch * len(one) + step).queries for step in range(len(one))])
         assert sorted(queries[: len(ANCHORS)].tolist()) == ANCHORS.tolist()
         for query in ANCHORS.tolist():
-            brought[query].update(one._turn(torch.tensor([query]), epoch).tolist())
+            brought[query].update(one._turn(torch.tensor([query]), epoch)[0].columns.tolist())
     for query, found in brought.items():
         assert set(found) == set(LIKES.list_of(query).tolist())
     first, second = (one.draw(number * len(one)).queries for number in (0, 1))
     assert not torch.equal(first, second), "another order in each epoch"
+
+
+def test_consecutive_positives_end_at_each_place_in_turn() -> None:
+    one, other = (sampler(k=3, extra=0, seed=seed, consecutive=True) for seed in (0, 1))
+    ends: dict[int, list[int]] = {int(query): [] for query in ANCHORS}
+    short = 0
+    for epoch in range(2 * int(LIKES.sizes.max())):
+        drawn, past = one._turn(ANCHORS, epoch)
+        assert past is not None
+        for row, query in enumerate(ANCHORS.tolist()):
+            own, end = LIKES.list_of(query).tolist(), int(past[row]) + len(drawn.list_of(row))
+            assert drawn.list_of(row).tolist() == own[int(past[row]) : end]
+            assert len(drawn.list_of(row)) == min(3, end)
+            ends[query].append(end)
+            short += end < 3
+    assert short > 0
+    for query, found in ends.items():
+        size = len(LIKES.list_of(query))
+        assert sorted(found[:size]) == sorted(found[size : 2 * size]) == list(range(1, size + 1))
+    assert not torch.equal(one._turn(ANCHORS, 0)[0].columns, other._turn(ANCHORS, 0)[0].columns)
 
 
 def test_references_are_the_positives_and_some_more() -> None:
@@ -55,6 +75,7 @@ def test_ranks_share_the_batch_of_one(ranks: int) -> None:
         assert torch.equal(torch.cat([part.queries for part in parts]), whole.queries)
         assert torch.equal(torch.cat([part.references for part in parts]), whole.together)
         assert all(torch.equal(part.together, whole.together) for part in parts)
+        assert torch.equal(torch.cat([part.positives.columns for part in parts]), whole.positives.columns)
         alone = [sampler(rank=rank, world_size=ranks, gather=False).draw(number) for rank in range(ranks)]
         assert all(torch.equal(part.references, part.together) for part in alone)
         assert torch.equal(torch.unique(torch.cat([part.together for part in alone])), whole.together)

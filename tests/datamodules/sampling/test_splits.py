@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datamodules import ArraysDataModule, MultiLabelDataModule
-from datamodules.sampling.splits import fold_samples, split_classes, split_samples, split_within
+from datamodules.sampling.splits import fold_samples, split_classes, split_samples
 from metric_module.errors import UserError
 
 NAMES = [f"class-{i:04d}" for i in range(1055)]
@@ -118,13 +118,3 @@ def test_bad_folds() -> None:
         fold_samples(before, labels, NAMES[:10], fold=0, folds=1)
     with pytest.raises(UserError, match=r"datamodule.folds=9: train and val have only 8 classes$"):
         fold_samples(before, labels, NAMES[:10], fold=0, folds=9)
-
-
-def test_samples_of_each_class_are_divided() -> None:
-    labels = torch.tensor([3] * 10 + [0] * 7 + [3] * 10 + [5])
-    splits = split_within(labels, seed=1, fractions=(0.5, 0.2, 0.3))
-    assert torch.equal(torch.cat([*splits.values()]).sort().values, torch.arange(28))
-    counts = {split: labels[ids].bincount(minlength=6).tolist() for split, ids in splits.items()}
-    assert counts == {"train": [4, 0, 0, 10, 0, 1], "val": [1, 0, 0, 4, 0, 0], "test": [2, 0, 0, 6, 0, 0]}
-    again, other = (split_within(labels, seed=seed, fractions=(0.5, 0.2, 0.3)) for seed in (1, 2))
-    assert torch.equal(again["test"], splits["test"]) and not torch.equal(other["test"], splits["test"])

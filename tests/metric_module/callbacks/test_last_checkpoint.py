@@ -8,7 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -52,7 +52,8 @@ class Send(Callback):
 
 @cache
 def unbroken(workers: int = 0) -> tuple[TripletModule, Record]:
-    return run(Path(mkdtemp()), workers=workers)
+    with TemporaryDirectory() as folder:
+        return run(Path(folder), workers=workers)
 
 
 def check(module: TripletModule, record: Record) -> None:
@@ -63,14 +64,14 @@ def check(module: TripletModule, record: Record) -> None:
     assert same_bits(module, whole)
 
 
-def test_the_run_has_what_a_resume_must_bring_back() -> None:
+def test_the_run_has_what_a_resume_must_bring_back(tmp_path: Path) -> None:
     module, record = unbroken()
     assert list(record.ids) == list(range(STEPS))
     assert record.validated == [4, 8]
     assert record.started == [0, 1]
     assert module.memory is not None
     assert module.memory.seen == 8 * STEPS
-    other, _ = run(Path(mkdtemp()))
+    other, _ = run(tmp_path)
     assert same_bits(module, other), "two runs are one"
 
 

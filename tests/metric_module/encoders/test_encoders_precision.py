@@ -36,6 +36,7 @@ SMALL: dict[str, tuple[dict[str, Any], Any]] = {
     "char_conv_net": ({"width": 16, "depth": 1}, TEXTS),
     "custom": ({}, IMAGES),
     "conv_net": ({"widths": [8, 8], "depths": [1, 1]}, IMAGES),
+    "history": ({"count": 12, "embedding_dim": 128}, torch.arange(24).view(12, 2) % 12 - 1),
     "lookup": ({"count": 12, "embedding_dim": 128}, torch.arange(12)),
     "mlp": ({"in_features": 3 * 16 * 16, "hidden": [16]}, IMAGES),
     "pixel_conv_net": ({"widths": [8, 8]}, {"images": IMAGES, "pixels": PIXELS}),

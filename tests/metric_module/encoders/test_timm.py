@@ -100,3 +100,23 @@ def test_a_model_that_timm_cannot_build() -> None:
         UserError, match=r"^encoder\.name: timm cannot build test_resnet\.no_such: Invalid pretrained tag \(no_such\)"
     ):
         TimmEncoder("test_resnet.no_such")
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_every_stage_is_pooled_and_has_the_same_weight(name: str) -> None:
+    encoder = TimmEncoder(name, embedding_dim=8, pool_stages=True).eval()
+    images = torch.randn(2, 3, 64, 64)
+    described: Any = encoder.backbone.feature_info
+    stages: list[torch.Tensor] = []
+    for stage in described:
+        encoder.backbone.get_submodule(stage["module"]).register_forward_hook(
+            lambda module, inputs, output: stages.append(output)
+        )
+    last = encoder.backbone(images)
+    pooled = [last, *(stage.mean(dim=(2, 3)) for stage in stages)]
+    features = torch.cat([part / part.norm(dim=1, keepdim=True) for part in pooled], dim=1)
+    features *= (features.shape[1] / len(pooled)) ** 0.5  # a mean square of one
+    expected = torch.nn.functional.normalize(encoder.head.linear(features))
+    assert len(pooled) == len(described) + 1 >= 5
+    torch.testing.assert_close(encoder(images), expected)
+    torch.testing.assert_close(features.square().mean(dim=1), torch.ones(2))

@@ -223,3 +223,12 @@ def test_config_json_is_strict(tmp_path: Path) -> None:
     assert about["preprocessing"] == {"version": 1, "kind": "vector", "size": 5}
     assert about["config"]["datamodule"] == {"_target_": "datamodules.EmojiDataModule"}
     assert about["embedding_dim"] == 4 and about["distance"] == "Euclidean"
+
+
+def test_the_card_names_a_closed_set(tmp_path: Path) -> None:
+    encoder, preprocessing, _ = CASES["conv_net"]
+    run = Embedder.load(write_run(tmp_path / "run", encoder, preprocessing), "cpu")
+    run.figures["test"] |= {"classes": 9.0, "classes_trained_on": 9.0}
+    write_folder(run, tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "| test (closed set) | recall_at_1 | 0.5 |" in card and "| val | recall_at_1 | 0.75 |" in card

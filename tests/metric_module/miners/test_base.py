@@ -24,6 +24,7 @@ MINERS: dict[str, Callable[[], SelectingMiner]] = {
     "semihard nearest": SemihardNearest,
     "semihard nearest, else hardest": partial(SemihardNearest, fallback="hardest"),
     "semihard nearest, else easy": partial(SemihardNearest, fallback="nearest_easy"),
+    "semihard nearest, else farthest": partial(SemihardNearest, fallback="farthest"),
     "semihard at random": partial(SemihardNearest, "random"),
     "semihard at random, else easy": partial(SemihardNearest, "random", "nearest_easy"),
     "easy positive, nearest": partial(EasyPositive, "nearest"),
@@ -122,7 +123,7 @@ def test_equal_embeddings_give_valid_triplets(name: str) -> None:
     output = TripletCriterion(Euclidean(), MINERS[name](), 0.25)(torch.ones(47, 3), uneven())
     pairs = 2 * 1 + 4 * 3 + 8 * 7 + 12 * 11 + 20 * 19
     selected = {"batch hard": 46, "easy positive, nearest": 46, "random": pairs, "random, three each": 3 * pairs}
-    assert output.census.selected == selected.get(name, pairs if name.endswith("hardest") else 0)
+    assert output.census.selected == selected.get(name, pairs if name.endswith(("hardest", "farthest")) else 0)
     assert output.loss == (0.25 if output.census.selected else 0)
 
 

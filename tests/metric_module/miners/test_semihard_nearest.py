@@ -16,7 +16,7 @@ from tests.helpers.blocks import small_blocks
 from tests.oracles import miners as oracle
 from tests.oracles.miners import Triple, random_block, random_draws
 
-FALLBACKS = ["skip", "hardest", "nearest_easy"]
+FALLBACKS = ["skip", "hardest", "nearest_easy", "farthest"]
 
 
 def chosen(miner: SemihardNearest, block: tuple[Tensor, Tensor, Tensor], margin: float, draws: Tensor) -> list[Triple]:
@@ -43,7 +43,7 @@ def test_equals_a_loop_over_pairs(pick: str, fallback: str, sort_from: int) -> N
         assert sorted(found) == sorted(expected)
         counts.append((len(expected), int((block[1] & block[2].any(dim=1, keepdim=True)).sum())))
     assert all(0 < number <= pairs for number, pairs in counts)
-    if fallback != "hardest":
+    if fallback in {"skip", "nearest_easy"}:
         assert any(number < pairs for number, pairs in counts), "some pair must get nothing"
 
 
@@ -67,11 +67,13 @@ def test_the_window_is_obeyed(seed: int, margin: float, pick: str, fallback: str
             assert window[n]
         elif fallback == "hardest":
             assert d[n] == d[negative[a]].min()
+        elif fallback == "farthest":
+            assert d[n] == d[negative[a]].max()
         else:
             assert fallback == "nearest_easy"
             assert d[n] == d[negative[a] & (d > d[p] + margin)].min()
     pairs = int((positive & negative.any(dim=1, keepdim=True)).sum())
-    assert fallback != "hardest" or len(found) == pairs
+    assert fallback not in {"hardest", "farthest"} or len(found) == pairs
 
 
 def test_a_tie_with_the_positive_is_hard() -> None:
@@ -80,6 +82,7 @@ def test_a_tie_with_the_positive_is_hard() -> None:
     assert chosen(SemihardNearest(), block, 0.125, torch.zeros(1, 1)) == []
     assert chosen(SemihardNearest(fallback="hardest"), block, 0.125, torch.zeros(1, 1)) == [(0, 0, 1)]
     assert chosen(SemihardNearest(fallback="nearest_easy"), block, 0.125, torch.zeros(1, 1)) == [(0, 0, 2)]
+    assert chosen(SemihardNearest(fallback="farthest"), block, 0.125, torch.zeros(1, 1)) == [(0, 0, 2)]
 
 
 @pytest.mark.parametrize("sort_from", [0, 1000])
@@ -100,7 +103,10 @@ def test_random_draws_all_semihard_alike(sort_from: int) -> None:
     ("arguments", "message"),
     [
         ({"pick": "median"}, "semihard nearest: pick: expected one of nearest, random, got 'median'"),
-        ({"fallback": "easy"}, "semihard nearest: fallback: expected one of skip, hardest, nearest_easy, got 'easy'"),
+        (
+            {"fallback": "easy"},
+            "semihard nearest: fallback: expected one of skip, hardest, nearest_easy, farthest, got 'easy'",
+        ),
     ],
 )
 def test_refuses_what_it_does_not_know(arguments: dict[str, str], message: str) -> None:

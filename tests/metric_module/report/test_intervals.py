@@ -53,3 +53,11 @@ def test_figures_from_before_training_come_last_and_a_step_is_whole() -> None:
     del figures["raw"], figures["test"]
     assert figures_table(figures, "val", {}).header == ["figure", "val", "95 % interval", "before"]
     assert spell("best_step", 784.0) == "784"
+
+
+def test_a_closed_set_is_named_in_its_head() -> None:
+    figures = {"raw": {"mrr": 0.3}, "val": {"mrr": 0.6, "classes_trained_on": 4.0, "classes": 5.0}}
+    figures["test"] = {"mrr": 0.7, "classes_trained_on": 5.0, "classes": 5.0}
+    table = figures_table(figures, "test", {"mrr": (0.4, 0.6)})
+    assert table.header == ["figure", "test (closed set)", "95 % interval", "val (partly closed set)", "raw"]
+    assert table.rows == [["mrr", "0.700", "0.400 to 0.600", "0.600", "0.300"]]

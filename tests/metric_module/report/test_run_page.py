@@ -40,6 +40,15 @@ def test_the_script_finds_every_sample_by_its_id(tmp_path: Path) -> None:
     assert album["104"]["picture"].startswith("data:image/webp;base64,")
 
 
+def test_a_closed_set_is_named(tmp_path: Path) -> None:
+    closed = {"map_at_r": 0.5, "classes": 6.0, "classes_trained_on": 6.0}
+    run = made_up(tmp_path, figures={"val": closed, "test": closed}, trained_on=6)
+    said = "Closed set: 6 of the 6 classes of test were trained on, so its figures are not those of unseen classes."
+    assert about(run).endswith(f"classes. {said}") and "trained on" not in about(run).replace(said, "")
+    assert about(run._replace(pairs=True)).endswith(f"queries and references. {said}")
+    assert ">test (closed set)<" in run_page(run) and ">val (closed set)<" in run_page(run)
+
+
 def test_text_from_outside_is_not_read_as_html(tmp_path: Path) -> None:
     def evil(ids: Sequence[int]) -> list[str]:
         return [EVIL] * len(ids)
@@ -57,7 +66,7 @@ def test_sections_without_data_say_why(tmp_path: Path) -> None:
     assert text.count("This run trained nothing.") == 2
     assert "were not recorded: this run evaluates a checkpoint" in text
     assert "sample 100, class 0" in text
-    assert "The data module does not say whether they were trained on." in text
+    assert "It is not known whether they were trained on." in text
     assert "There is no metrics.csv in this folder" in run_page(bare._replace(steps=9))
     assert "None were recorded: the batches have no ids" in run_page(bare._replace(steps=9))
     assert "There are no pairs of both kinds" in run_page(bare._replace(after=None))
@@ -75,7 +84,7 @@ def test_a_csv_without_figures(tmp_path: Path) -> None:
     assert "Nothing was logged" in run_page(run)
 
 
-@pytest.mark.parametrize(("trained_on", "expected"), [(0, "None of these"), (2, "2 of these"), (None, "does not say")])
+@pytest.mark.parametrize(("trained_on", "expected"), [(0, "None of these"), (2, "2 of these"), (None, "It is not")])
 def test_about(tmp_path: Path, trained_on: int | None, expected: str) -> None:
     run = made_up(tmp_path, trained_on=trained_on)
     assert about(run).startswith("Read on test after 9 steps of training: 30 samples of 6 classes.")

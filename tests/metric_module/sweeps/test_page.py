@@ -54,6 +54,20 @@ def test_a_line_for_each_miner_against_the_margin(tmp_path: Path) -> None:
     assert "margin=0.1 miner=hard map_at_r 2 0.3500" in output, "test figures come with their own intervals"
 
 
+def test_figures_of_a_closed_set_are_marked(tmp_path: Path) -> None:
+    leave(tmp_path, grid("split_by=class,file"), [0.5, 0.75])
+    assert "closed set" not in text_of(made(tmp_path))
+    path = tmp_path / "1" / "metrics.json"
+    counts = {"classes": 10, "classes_trained_on": 10}
+    path.write_text(json.dumps({stage: row | counts for stage, row in json.loads(path.read_text()).items()}))
+    output = text_of(made(tmp_path))
+    assert "split_by=file val/map_at_r (closed set) 0.7500 (one seed, no interval), the highest mean" in output
+    assert "file 1 0.7500 (closed set) one seed, no interval class 1 0.5000 one seed" in output
+    assert "A closed set is one whose classes were trained on" in output
+    assert "split_by=file map_at_r 1 0.3750 (closed set)" in output and "map_at_r 1 0.2500 one seed" in output
+    assert "1 split_by=file 0.7500 (closed set)" in output and "classes" not in output.split("Test")[1].split("Jobs")[0]
+
+
 def test_failures_and_missing_jobs_are_listed(tmp_path: Path) -> None:
     leave(tmp_path, grid("margin=0.1,0.2", "seed=1,2"), [0.5, 2, None, None])
     page = made(tmp_path)
@@ -96,6 +110,27 @@ def test_a_search_is_points_and_a_wide_number_has_a_logarithmic_axis(tmp_path: P
     spec = plot_of(made(tmp_path))
     assert len(spec["data"]) == 1 and spec["data"][0]["mode"] == "markers"
     assert spec["layout"]["xaxis"]["type"] == "log"
+
+
+def test_a_search_has_a_panel_for_each_number_and_a_colour_for_each_choice(tmp_path: Path) -> None:
+    words = [
+        [f"margin={0.1 + number / 30}", f"miner={('all', 'hard')[number % 2]}", f"optimizer.lr={3.0**-number}"]
+        for number in range(6)
+    ]
+    leave(tmp_path, words, [0.1, 0.2, 0.3, 0.6, 0.5, 0.4])
+    page = made(tmp_path)
+    spec = plot_of(page)
+    traces = [(one["name"], one["marker"]["color"], one["xaxis"], one["showlegend"]) for one in spec["data"]]
+    assert [one[0] for one in traces] == ["miner=all", "miner=hard"] * 2
+    assert traces[0][1] == traces[2][1] != traces[1][1] == traces[3][1]
+    assert [one[2:] for one in traces] == [("x", True), ("x", True), ("x2", False), ("x2", False)]
+    assert spec["data"][1]["x"] == [float(job[0].partition("=")[2]) for job in words[1::2]]
+    assert spec["data"][1]["y"] == spec["data"][3]["y"] == [0.2, 0.6, 0.4]
+    layout = spec["layout"]
+    assert (layout["xaxis"]["title"]["text"], layout["xaxis2"]["title"]["text"]) == ("margin", "optimizer.lr")
+    assert "type" not in layout["xaxis"] and layout["xaxis2"]["type"] == "log"
+    assert "margin=0.2 miner=hard optimizer.lr=0.03704 val/map_at_r 0.6000" in text_of(page), "numbers are rounded"
+    assert f"{words[3][2]} test=true" in text_of(page), "the command has every digit"
 
 
 def test_folds_repeat_a_setting(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ def figures(folder: Path) -> Any:
     return json.loads((folder / "metrics.json").read_text())
 
 
-def write(path: Path, seed: int, classes: int = 10, **more: Any) -> dict[str, Any]:
+def write(path: Path, seed: int, classes: int = 10, each: int = 4, **more: Any) -> dict[str, Any]:
     numbers = np.random.default_rng(seed)
-    labels = np.arange(classes).repeat(4)
+    labels = np.arange(classes).repeat(each)
     inputs = (numbers.normal(size=(classes, 5))[labels] + numbers.normal(size=(len(labels), 5))).astype("float32")
     arrays = {"inputs": inputs, "labels": labels, **more}
     np.savez(path, **arrays)
@@ -73,6 +73,28 @@ def test_one_split_alone(home: Path, command: Command, split: str) -> None:
     assert [*found] == [split] and found[split]["queries"] == {"train": 24, "val": 8, "test": 8}[split]
     if split != "train":
         assert found[split]["map_at_r"] == pytest.approx(figures(home / "run")[split]["map_at_r"])
+
+
+def test_a_closed_set_is_named_only_for_the_data_of_the_training(
+    home: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, name in enumerate(("closed.npz", "other.npz")):
+        write(home / name, seed, each=8)
+    split = ("+datamodule.split_by=sample", "+datamodule.fractions=[0.5,0.25,0.25]")
+    words = ("datamodule=arrays", "datamodule.path=closed.npz", *split, *MLP, *QUICK)
+    assert command(*words, "trainer.max_epochs=1", "hydra.run.dir=closed") == 0
+    said = "closed set: 10 of the 10 classes of val and 10 of the 10 classes of test were trained on, so their figures"
+    printed = capsys.readouterr().out
+    assert said in " ".join(printed.split()) and "test (closed" in printed
+    trained = figures(home / "closed")["test"]
+    assert trained["classes"] == trained["classes_trained_on"] == 10
+    assert "Closed set: 10 of the 10 classes of test" in (home / "closed" / "report.html").read_text()
+    evaluated = ("task=evaluate", "ckpt_path=closed/checkpoints/best.ckpt", *QUICK)
+    assert command(*evaluated, "hydra.run.dir=again") == 0
+    assert figures(home / "again")["test"] == trained
+    assert command(*evaluated, "datamodule.path=other.npz", "datamodule.split_seed=1", "hydra.run.dir=other") == 0
+    assert "classes_trained_on" not in figures(home / "other")["test"]
+    assert "It is not known whether they were trained on." in (home / "other" / "report.html").read_text()
 
 
 def test_splits_that_there_are_not(home: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
