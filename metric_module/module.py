@@ -38,7 +38,6 @@ from metric_module.training.optimizers import (
     configured,
     follow_optimizer,
 )
-from metric_module.training.sharding import check_sharded
 from metric_module.training.train_loaders import check_train_loaders
 from metric_module.training.validation_batches import validation_batches
 
@@ -118,9 +117,8 @@ class TripletModule(EmbeddingModule):
 
     @override
     def on_fit_start(self) -> None:
-        """Check the metric and the strategy, and warn of BatchNorm statistics that processes do not share."""
+        """Check the validation metric, and warn of BatchNorm statistics that processes do not share."""
         super().on_fit_start()
-        check_sharded(self, self.trainer)
         if self.trainer.world_size > 1:
             warn_of_local_statistics(self.encoder, self.device.type)
 

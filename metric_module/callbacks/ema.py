@@ -8,7 +8,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from metric_module.errors import UserError
-from metric_module.training.sharding import refuse_sharded
 
 
 class EMA(WeightAveraging):
@@ -22,7 +21,7 @@ class EMA(WeightAveraging):
         decay: Weight of the past, in [0, 1).
 
     Raises:
-        UserError: If ``decay`` is out of range; when training starts, with ``trainer=fsdp``.
+        UserError: If ``decay`` is out of range.
     """
 
     def __init__(self, decay: float = 0.99) -> None:
@@ -31,12 +30,6 @@ class EMA(WeightAveraging):
         self.decay = decay
         self._put = False
         super().__init__(multi_avg_fn=self._average)
-
-    @override
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Reject a strategy that shards the weights, then copy them."""
-        refuse_sharded(trainer, "callbacks.ema", "the average would be of whole weights")
-        super().setup(trainer, pl_module, stage)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -23,6 +23,7 @@ from metric_module.distributed import whole
 from metric_module.miners import All
 from metric_module.storage.checkpoints import WholeCheckpointIO
 from metric_module.training import sharding
+from metric_module.training.sharded_strategy import ShardedStrategy
 from tests.helpers.clouds import Clouds
 
 
@@ -34,8 +35,9 @@ class Blocks(Encoder):
     def __init__(self, scalar: bool = True) -> None:
         super().__init__()
         self.stem = nn.Linear(6, 15)  # 15 rows: one process has fewer
+        self.stem.weight.data = self.stem.weight.data.T.contiguous().T  # not contiguous, as channels_last
         self.blocks = nn.ModuleList(nn.Linear(15, 15) for _ in range(3))
-        self.head = nn.Linear(15, 4)
+        self.head = nn.Linear(15, 4, bias=False)  # its gradient would be 0, of which AdamW makes steps
         self.power = nn.Parameter(torch.tensor(1.5)) if scalar else 1.5
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -108,7 +110,7 @@ def fit(folder: Path, sharded: bool, plain: bool = False, **settings: Any) -> tu
         default_root_dir=folder,
         callbacks=[watch, *settings.pop("callbacks", ()), LastCheckpoint(str(folder / "checkpoints"), 1)],
         plugins=[WholeCheckpointIO()],
-        strategy=sharding.ShardedStrategy() if sharded else "auto" if processes["devices"] == 1 else "ddp",
+        strategy=ShardedStrategy() if sharded else "auto" if processes["devices"] == 1 else "ddp",
         **{
             "max_epochs": 2,
             "accelerator": "cpu",
