@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
@@ -136,6 +136,16 @@ def shard_like(value: Any, like: Any) -> Any:
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value.to(like.device).contiguous(), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Return whether calling a module, or a part of it, gathers weights that are divided among the processes.
+
+    Args:
+        module: Any module.
+    """
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # without, there are no shards
+    return fsdp is not None and isinstance(module, fsdp.FSDPModule)
 
 
 def _dtensor() -> tuple[type, ...]:

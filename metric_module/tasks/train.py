@@ -72,10 +72,10 @@ def _check_parts(parts: Parts) -> None:
 
     The second is found here, before there are other processes, so that it is said once. So is what cannot be sharded.
     """
-    check_sharded(parts.module, parts.trainer)
     for callback in parts.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, FreezeBackbone):
             callback.check_strategy(parts.trainer)
+    check_sharded(parts.module, parts.trainer)
     facts = DataModuleFacts(parts.datamodule)
     if facts.classes_per_batch is not None:
         check_shares("datamodule.classes_per_batch", facts.classes_per_batch, parts.trainer.world_size)

@@ -11,13 +11,12 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveragi
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 from typing_extensions import override
 
-from metric_module.distributed import shard_like, whole
+from metric_module.distributed import is_sharded, shard_like, whole
 from metric_module.encoders.batch_norm import norms_with_batch_statistics
 from metric_module.errors import UserError
 from metric_module.training.sharding import shard_encoder
@@ -61,7 +60,7 @@ class ShardedStrategy(ModelParallelStrategy):
             check_sharded(self._module, trainer)
         encoder = self._module.encoder
         assert isinstance(encoder, nn.Module)
-        if not isinstance(encoder, FSDPModule):
+        if not is_sharded(encoder):
             self._start_from_the_first(self._module)
             shard_encoder(encoder, self.device_mesh["data_parallel"])
         Strategy.setup(self, trainer)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 
+from metric_module.encoders import CharConvNet
 from metric_module.encoders.chunks import encode_in_chunks
 from metric_module.training.sharding import blocks, shard_encoder
 from tests.helpers.processes import on_ranks
@@ -68,3 +69,20 @@ def test_why_chunks_are_refused(tmp_path: Path) -> None:
         assert found[True, 5][0] > 3 * found[True, None][0]
         assert found[False, None] == (4, 4)
         assert found[False, 5][0] > 3 * found[False, None][0]
+
+
+def embed_texts(least: int) -> tuple[Tensor, Tensor]:
+    """Embed texts of one length on the first process, and of many on the second, before and after sharding."""
+    torch.manual_seed(0)
+    encoder = CharConvNet(embedding_dim=4, width=8, depth=2).eval()
+    texts = (["abc"] * 40, ["abc" * length for length in range(1, 41)])[dist.get_rank()]
+    whole = encoder(texts).detach()
+    shard_encoder(encoder, init_device_mesh("cpu", (2,)), least)
+    return whole, encoder(texts).detach()
+
+
+@pytest.mark.integration
+def test_processes_call_their_blocks_equally_often_whatever_the_lengths_of_texts(tmp_path: Path) -> None:
+    for whole, sharded in on_ranks(embed_texts, 2, tmp_path, 1):
+        torch.testing.assert_close(sharded, whole, rtol=0, atol=1e-6)
+        assert float(whole.norm()) > 1
