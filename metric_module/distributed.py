@@ -148,7 +148,7 @@ def is_sharded(module: nn.Module) -> bool:
     return fsdp is not None and isinstance(module, fsdp.FSDPModule)
 
 
-def _dtensor() -> tuple[type, ...]:
+def _dtensor() -> tuple[type[Any], ...]:
     """``DTensor``, if anything has imported it: without, there are no shards."""
     module = sys.modules.get("torch.distributed.tensor")
     return () if module is None else (module.DTensor,)

@@ -237,7 +237,7 @@ class CountReductions(Callback):
     def on_train_batch_start(self, *arguments: Any) -> None:
         self.steps.append([])
 
-    def _reduce(self, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
+    def _reduce(self, bucket: Any) -> torch.futures.Future[Tensor]:
         self.steps[-1].append(bucket.index())
         return allreduce_hook(None, bucket)  # type: ignore[arg-type]  # the default group
 
