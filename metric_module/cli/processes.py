@@ -26,7 +26,7 @@ def check_named(words: Iterable[str]) -> None:
         SystemExit: On the others, so that this is said once.
     """
     processes = _launched()
-    if processes == 1 or any(word.startswith("hydra.run.dir=") for word in words):
+    if processes == 1 or any(word.lstrip("+").startswith("hydra.run.dir=") for word in words):
         return
     if not is_first_process():
         raise SystemExit(REFUSED)

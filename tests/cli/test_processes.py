@@ -25,6 +25,7 @@ def test_the_folder_needs_a_name(variables: dict[str, str], processes: int, monk
     with pytest.raises(UserError, match=re.escape(told)):
         check_named(["hydra.job.name=a"])
     check_named(["hydra.run.dir=mine"])
+    check_named(["++hydra.run.dir=mine"])
     monkeypatch.setenv([*variables][1], "1")
     with pytest.raises(SystemExit) as stop:
         check_named([])
