@@ -16,7 +16,7 @@ from tests.helpers.training import module
 
 
 def messages(folders: list[list[str]], nodes: int) -> list[str]:
-    """What this rank is told of each list of the folders of the ranks; empty if it may go on."""
+    """Return the refusal of this rank for each list of folders, one folder for each rank; empty if it may go on."""
     found = []
     for names in folders:
         rank = dist.get_rank()
