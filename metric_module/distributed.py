@@ -5,11 +5,12 @@ Shapes: B = rows of this process, G = rows of all processes, D = embedding size,
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
@@ -112,6 +113,45 @@ def gather_objects(own: Any) -> list[Any]:
     if world_size() > 1:
         dist.all_gather_object(found, own)
     return found
+
+
+def whole(value: Any) -> Any:
+    """Gather a tensor of which each process has a shard, to the CPU; every process must call it.
+
+    Args:
+        value: A ``DTensor``; anything else is returned as it is.
+    """
+    return value.full_tensor().cpu() if isinstance(value, _dtensor()) else value
+
+
+def shard_like(value: Any, like: Any) -> Any:
+    """Take this process's shard of a whole tensor.
+
+    Args:
+        value: A tensor, the same on every process.
+        like: A ``DTensor`` that says how tensors of its shape are divided; otherwise ``value`` is returned as it is.
+    """
+    if not isinstance(like, _dtensor()) or not isinstance(value, Tensor) or value.shape != like.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(like.device).contiguous(), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Return whether calling a module, or a part of it, gathers weights that are divided among the processes.
+
+    Args:
+        module: Any module.
+    """
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # without, there are no shards
+    return fsdp is not None and isinstance(module, fsdp.FSDPModule)
+
+
+def _dtensor() -> tuple[type[Any], ...]:
+    """``DTensor``, if anything has imported it: without, there are no shards."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return () if module is None else (module.DTensor,)
 
 
 class _Gather(torch.autograd.Function):

@@ -11,6 +11,7 @@ from metric_module.callbacks.last_validation import LastValidation
 from metric_module.callbacks.margin_schedule import MarginSchedule
 from metric_module.callbacks.mined_triplets import MinedTriplets
 from metric_module.callbacks.progress_bar import ProgressBar
+from metric_module.callbacks.shared_folder import SharedFolder
 
 __all__ = [
     "EMA",
@@ -24,4 +25,5 @@ __all__ = [
     "MarginSchedule",
     "MinedTriplets",
     "ProgressBar",
+    "SharedFolder",
 ]

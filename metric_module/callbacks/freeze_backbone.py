@@ -9,6 +9,7 @@ from torch import nn
 from typing_extensions import override
 
 from metric_module.errors import UserError
+from metric_module.training.sharded_strategy import refuse_sharded
 
 
 class FreezeBackbone(Callback):
@@ -21,7 +22,8 @@ class FreezeBackbone(Callback):
         epochs: Number of epochs with a frozen backbone.
 
     Raises:
-        UserError: If ``epochs`` is negative; when training starts, if the encoder has no ``backbone``.
+        UserError: If ``epochs`` is negative; when training starts, if the encoder has no ``backbone``, or with
+            ``trainer=fsdp``.
     """
 
     def __init__(self, epochs: int = 1) -> None:
@@ -32,8 +34,20 @@ class FreezeBackbone(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that the encoder has a backbone."""
+        """Check the strategy, and that the encoder has a backbone."""
+        self.check_strategy(trainer)
         _backbone(pl_module)
+
+    def check_strategy(self, trainer: Trainer) -> None:
+        """Reject a trainer that shards the weights.
+
+        Args:
+            trainer: The trainer.
+
+        Raises:
+            UserError: If it does.
+        """
+        refuse_sharded(trainer, "callbacks.freeze_backbone", "what has a gradient is fixed once weights are sharded")
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from metric_module.cli.interrupt import interrupted, interruptible
+from metric_module.cli.processes import FAILED, REFUSED, check_named, show_dead_children
 from metric_module.cli.resume import with_resume
 from metric_module.cli.text_encoder import with_text_encoder
 from metric_module.cli.trained_parts import with_trained_parts
@@ -29,7 +30,7 @@ from metric_module.config import conf_folder
 from metric_module.config.checks import checked
 from metric_module.config.hydra_options import check_composed, check_words
 from metric_module.config.inheritance import import_from, passed_on
-from metric_module.config.messages import explain, one_line
+from metric_module.config.messages import explain, lost_process, one_line
 from metric_module.config.plain import no_nodes_from_text, plain
 from metric_module.config.renamed import rename_targets
 from metric_module.config.schema import register
@@ -42,7 +43,6 @@ from metric_module.sweeps.lifecycle import finish_sweep, leave_sweep
 from metric_module.sweeps.process import follow
 from metric_module.sweeps.resume import with_resume_sweep
 
-REFUSED = 2
 _CONFIG_PATH = ("--config-path", "-cp")
 _RERUN = "--experimental-rerun"
 
@@ -154,28 +154,31 @@ def job(cfg: DictConfig) -> float | None:
         The figure ``cfg.monitor``, or None if there is none.
 
     Raises:
-        SystemExit: With code 2 after a mistake of the user.
+        SystemExit: With code 2 after a mistake of the user, and 1 if another process of the run is gone.
     """
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
         return run_apart(cfg, settings)
     try:
         cfg = plain(cfg)
+        check_named(settings.overrides.hydra)
         with claim(Path(cfg.output_dir), _continues(cfg)), checked(cfg):
             from metric_module.config.arguments import locate  # imported late: it imports torch
 
             task = locate("task._target_", cfg.task._target_)
             check_found("task._target_", cfg.task._target_, task)
             logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print and store its messages
+            show_dead_children()
             figures: Mapping[str, float] = task(cfg)
     except Exception as error:
         if interrupted():
             raise KeyboardInterrupt from None  # Hydra passes this on without a word
-        message = explain(error)
+        lost = lost_process(error)
+        message = lost or explain(error)
         if message is None or cfg.debug:
             raise
         print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(REFUSED) from None
+        raise SystemExit(FAILED if lost else REFUSED) from None
     return figures.get(cfg.monitor)
 
 

@@ -33,6 +33,7 @@ _NOT_LOGGED = re.compile(
     r"|Early stopping conditioned on metric `(.+?)` which is not available\. .* any of the following: (.*)"
 )
 _NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation, but you set")
+_LOST = re.compile(r"gloo/transport/.*|Gloo connectFullMesh failed.*|ncclRemoteError.*|NCCL communicator was aborted.*")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _LOGGERS = re.compile(r"lightning\.(pytorch|fabric)\.loggers\.")
 _DETAILS = ("See https", "object_type=", "reference_type=", "provider=")
@@ -69,6 +70,22 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ConfigCompositionException) and len(chain) > 1:
         return _bad_value(error, chain[-1])
     return one_line(error) if all(isinstance(cause, _ABOUT_THE_CONFIGURATION) for cause in chain) else None
+
+
+def lost_process(error: BaseException) -> str | None:
+    """Explain in one line that another process of the run is gone; None if the exception is about something else.
+
+    Args:
+        error: The exception.
+    """
+    for cause in _chain(error):
+        if isinstance(cause, RuntimeError) and (found := _LOST.search(str(cause))) is not None:
+            why = printable(found[0].partition(". This")[0])
+            return (
+                f"another process of this run has ended or cannot be reached ({why}); its own messages may say why; "
+                "continue with resume=<run>"
+            )
+    return None
 
 
 def allowed(got: str, options: Iterable[str]) -> str:

@@ -28,7 +28,7 @@ WORDS = "LIGHTNING_TRIPLETS_TYPED"
 PARTS = re.compile(
     r"(metric_module\.(encoders|distances|miners|callbacks|evaluation)|datamodules(\.published)?)\.[A-Z]\w*"
     r"|metric_module\.loggers\.MetricsCSV"
-    r"|metric_module\.(TripletCriterion|training\.schedules\.warmup_cosine|sweeps\.lifecycle\.SweepReport)"
+    r"|metric_module\.(TripletCriterion|training\.(schedules\.warmup_cosine|sharded_strategy\.ShardedStrategy)|sweeps\.lifecycle\.SweepReport)"
     r"|torch\.optim\.(lr_scheduler\.)?[A-Z]\w*"
     r"|lightning\.pytorch\.(Trainer|(callbacks|loggers|profilers|strategies)\.[A-Z]\w*)"
     r"|lightning\.pytorch\.plugins\.(?!\w*CheckpointIO)[A-Z]\w*"

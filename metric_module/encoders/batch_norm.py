@@ -49,7 +49,7 @@ def refuse_batch_norm(encoder: nn.Module) -> None:
     Raises:
         UserError: Naming a BatchNorm that takes its statistics from the batch.
     """
-    for name, norm in _norms_with_batch_statistics(encoder).items():
+    for name, norm in norms_with_batch_statistics(encoder).items():
         raise UserError(
             f"module.encode_chunk_size: {type(encoder).__name__}.{name} is a {type(norm).__name__} in training mode, "
             "whose statistics would be those of a chunk; keep it in evaluation mode (frozen), use a norm within each "
@@ -64,7 +64,7 @@ def warn_of_local_statistics(encoder: nn.Module, device: str) -> None:
         encoder: The encoder.
         device: Type of the device; ``cpu`` has no SyncBatchNorm.
     """
-    norms = _norms_with_batch_statistics(encoder)
+    norms = norms_with_batch_statistics(encoder)
     local = [name for name, norm in norms.items() if not isinstance(norm, nn.SyncBatchNorm)]
     if local:
         advice = "its" if device == "cpu" else "set trainer.sync_batchnorm=true, or its"
@@ -74,8 +74,12 @@ def warn_of_local_statistics(encoder: nn.Module, device: str) -> None:
         )
 
 
-def _norms_with_batch_statistics(encoder: nn.Module) -> dict[str, nn.Module]:
-    """BatchNorms by name that take their statistics from the batch."""
+def norms_with_batch_statistics(encoder: nn.Module) -> dict[str, nn.Module]:
+    """Find the BatchNorms that take their statistics from the batch, by name.
+
+    Args:
+        encoder: Any module.
+    """
     return {
         name: module
         for name, module in encoder.named_modules()

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from metric_module.distributed import is_sharded
 from metric_module.encoders.base import EmbeddingHead, Encoder, check_odd, check_positive
 from metric_module.encoders.check_inputs import check_texts
 from metric_module.encoders.lengths import encode_by_length
@@ -78,7 +79,9 @@ class CharConvNet(Encoder):
         check_texts(self, inputs)
         codes = character_codes(inputs, self.buckets, self.max_length)  # (B, T)
         lengths: list[int] = (codes != PADDING).sum(dim=1).tolist()
-        features = encode_by_length(lambda rows: self._features(codes[rows, : lengths[rows[0]]]), lengths)  # (B, 2 C)
+        features = encode_by_length(  # (B, 2 C)
+            lambda rows: self._features(codes[rows, : lengths[rows[0]]]), lengths, together=is_sharded(self)
+        )
         return self.head(features)
 
     def _features(self, codes: Tensor) -> Tensor:

@@ -15,12 +15,14 @@ from torch import Tensor
 SMALLEST_GROUP = 16
 
 
-def encode_by_length(encode: Callable[[list[int]], Tensor], lengths: Sequence[int]) -> Tensor:
+def encode_by_length(encode: Callable[[list[int]], Tensor], lengths: Sequence[int], together: bool = False) -> Tensor:
     """Encode texts in groups of similar length, and return the results in the order of the batch.
 
     Args:
         encode: Maps b rows of the batch to their features ``(b, H)``; rows must not interact.
         lengths: Number of tokens of each text, B.
+        together: Whether all texts are one group: sharded weights are gathered by each call of a block, and every
+            process must make as many calls.
 
     Returns:
         Features ``(B, H)``.
@@ -29,7 +31,7 @@ def encode_by_length(encode: Callable[[list[int]], Tensor], lengths: Sequence[in
         >>> encode_by_length(lambda rows: torch.tensor([[float(row)] for row in rows]), [3, 90, 2])[:, 0].tolist()
         [0.0, 1.0, 2.0]
     """
-    groups = group_by_length(lengths)
+    groups = [sorted(range(len(lengths)), key=lambda row: -lengths[row])] if together else group_by_length(lengths)
     features = torch.cat([encode(group) for group in groups])  # (B, H)
     places = torch.tensor([row for group in groups for row in group], device=features.device)  # (B,)
     return features.index_select(0, places.argsort())

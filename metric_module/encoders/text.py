@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from metric_module.distributed import is_sharded
 from metric_module.encoders.base import EmbeddingHead, Encoder
 from metric_module.encoders.check_inputs import check_texts
 from metric_module.encoders.lengths import encode_by_length
@@ -94,6 +95,7 @@ class TextEncoder(Encoder):
         features = encode_by_length(  # (B, H)
             lambda rows: self._features({key: [values[row] for row in rows] for key, values in tokens.items()}),
             list(map(len, tokens["input_ids"])),
+            together=is_sharded(self),
         )
         if self.head is not None:
             return self.head(features)

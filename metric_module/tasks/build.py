@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig, OmegaConf
 
-from metric_module.callbacks import CheckFigures, MinedTriplets
+from metric_module.callbacks import CheckFigures, MinedTriplets, SharedFolder
 from metric_module.config.plain import plain
 from metric_module.config.schema import KEPT
 from metric_module.criterion import TripletCriterion
@@ -108,7 +108,7 @@ def _trainer(cfg: DictConfig) -> Trainer:
     nodes: Any = {name: OmegaConf.to_container(cfg[name]) for name in ("logger", "callbacks", "trainer")}
     loggers: list[Logger] = [*build_group("logger", nodes["logger"]).values()]
     callbacks = [one for one in build_group("callbacks", nodes["callbacks"]).values() if _has_use(one, cfg, loggers)]
-    callbacks.append(CheckFigures(cfg.monitor, test=cfg.test is not False))
+    callbacks += [SharedFolder(cfg.output_dir), CheckFigures(cfg.monitor, test=cfg.test is not False)]
     plugins = [*(instantiate(cfg.trainer.plugins, _convert_="all") or []), WholeCheckpointIO()]
     trainer: Trainer = build_group(
         "trainer", nodes["trainer"], {"logger": loggers, "callbacks": callbacks, "plugins": plugins}
@@ -129,7 +129,7 @@ def check_reader(strategy: Strategy) -> None:
     if type(strategy).load_checkpoint is not Strategy.load_checkpoint:
         raise UserError(
             f"trainer.strategy: {type(strategy).__name__} has a reader of checkpoints that can run code in them; "
-            "give trainer.strategy=ddp"
+            "give trainer=ddp, or trainer=fsdp"
         )
 
 

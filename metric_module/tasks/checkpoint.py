@@ -18,6 +18,7 @@ from metric_module.config.plain import check_size, plain
 from metric_module.config.renamed import rename_targets
 from metric_module.config.schema import KEPT
 from metric_module.config.trust import leaves
+from metric_module.distributed import shard_like
 from metric_module.errors import UserError
 from metric_module.module import TripletModule
 from metric_module.preprocessing import from_json
@@ -196,7 +197,8 @@ def load_state(module: TripletModule, checkpoint: dict[str, Any], path: str) -> 
             f"ckpt_path: {path} does not fit {type(module.encoder).__name__}, first at {wrong[0]}; "
             f"give the options it was trained with: {_trained_with(Path(path))}"
         )
-    module.load_state_dict({names[name]: value for name, value in fitting.items()}, strict=False)
+    state = {names[name]: shard_like(value, own[name]) for name, value in fitting.items()}
+    module.load_state_dict(state, strict=False)
     module.threshold = checkpoint.get("threshold")
     if "preprocessing" in checkpoint:
         module.preprocessing = from_json(checkpoint["preprocessing"])

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig
 
+from metric_module.callbacks import FreezeBackbone
 from metric_module.config.checks import check
 from metric_module.config.plain import plain
 from metric_module.datamodule_facts import DataModuleFacts
@@ -21,6 +22,8 @@ from metric_module.tasks.resume_options import resume_options
 from metric_module.tasks.run_report import read_trained_figures
 from metric_module.tasks.run_start import RunStart
 from metric_module.training.monitor import check_has_monitor
+from metric_module.training.sharded_strategy import check_sharded
+from metric_module.training.sharding import gather_weights
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -46,7 +49,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     path = find_checkpoint(cfg)
     start = RunStart(cfg, [] if path is None else resume_options(cfg, path))
     parts = build(cfg, encoder_weights=path is None)
-    _check_batches(parts)
+    _check_parts(parts)
     parts.trainer.callbacks.append(start)  # type: ignore[attr-defined]
     check_has_monitor(cfg)
     if path is None and cfg.ckpt_path is not None:
@@ -58,16 +61,21 @@ def train(cfg: DictConfig) -> dict[str, float]:
     figures = read_trained_figures(cfg, parts, step)
     if parts.module.threshold is None:  # ddp_spawn: the module that was measured is gone
         parts.module.threshold = figures.get("val/best_threshold")
+    gather_weights(parts.module.encoder)
     if parts.trainer.is_global_zero and parts.trainer.checkpoint_callbacks and not cfg.trainer.fast_dev_run:
         _write_results(parts, Path(cfg.output_dir) / NAME, best)
     return figures
 
 
-def _check_batches(parts: Parts) -> None:
+def _check_parts(parts: Parts) -> None:
     """Reject batches without positives, unless a memory may have them, and those that processes cannot share evenly.
 
-    The second is found here, before there are other processes, so that it is said once.
+    The second is found here, before there are other processes, so that it is said once. So is what cannot be sharded.
     """
+    for callback in parts.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, FreezeBackbone):
+            callback.check_strategy(parts.trainer)
+    check_sharded(parts.module, parts.trainer)
     facts = DataModuleFacts(parts.datamodule)
     if facts.classes_per_batch is not None:
         check_shares("datamodule.classes_per_batch", facts.classes_per_batch, parts.trainer.world_size)

@@ -21,7 +21,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             ["encoder=mpl"],
             "encoder=mpl: unknown option; did you mean 'mlp'? allowed: char_conv_net, conv_net, custom, ",
         ),
-        (["trainer=foo"], "trainer=foo: unknown option; allowed: ddp, ddp_cpu, default"),
+        (["trainer=foo"], "trainer=foo: unknown option; allowed: ddp, ddp_cpu, default, fsdp"),
         (
             ["callbacks=[default,foo]"],
             "callbacks=foo: unknown option; allowed: before_training, checkpoint, class_neighbours, ",

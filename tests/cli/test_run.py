@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from metric_module.config import conf_folder
+from metric_module.storage.checkpoints import load_checkpoint
+from metric_module.storage.weights import read_tensors
 from tests.helpers.command_line import MY_ENCODERS, Command, command_in
 from tests.helpers.forked import run_program
 
@@ -193,7 +196,7 @@ def test_help_explains_the_groups(command: Command, capsys: pytest.CaptureFixtur
     for line in (
         "encoder: " + ", ".join(sorted(path.stem for path in (conf_folder() / "encoder").glob("*.yaml"))),
         "criterion: soft_triplet, triplet",
-        "trainer: ddp, ddp_cpu, default",
+        "trainer: ddp, ddp_cpu, default, fsdp",
     ):
         assert line in out
     for example in (
@@ -225,3 +228,21 @@ def test_two_processes_from_the_command_line(tmp_path: Path) -> None:
     assert len(found[0]) == 4
     assert found[1] == pytest.approx(found[0], rel=1e-4)
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} <= {"on_1", "on_2", "__pycache__"}
+
+
+@pytest.mark.integration
+def test_sharded_weights_from_the_command_line(tmp_path: Path) -> None:
+    """The best checkpoint is measured and written as safetensors, and one process continues from the last."""
+    (tmp_path / "my_encoders.py").write_text(MY_ENCODERS)
+    own = ("encoder=custom", "encoder._target_=my_encoders.Tiny", *QUICK)
+    words = ("trainer=fsdp", "trainer.devices=2", "trainer.max_steps=4", "test=false", "hydra.run.dir=mine")
+    done = shell(tmp_path, *own, *words)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    run = tmp_path / "mine"
+    best = load_checkpoint(run / "checkpoints/best.ckpt")["state_dict"]
+    tensors, _ = read_tensors(run / "encoder.safetensors", "test")
+    assert tensors and all(torch.equal(best[f"encoder.{name}"], value) for name, value in tensors.items())
+    done = shell(tmp_path, *own, "resume=mine", "trainer=default", "trainer.devices=1", "trainer.max_steps=5")
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(run / "checkpoints/last.ckpt")["global_step"] == 5

@@ -44,6 +44,7 @@ NEEDS = {
     "arrays": ["datamodule.path=arrays.npz"],
     "custom": ["encoder._target_=tests.helpers.small.Tiny"],
     "ddp": ["trainer.accelerator=cpu"],
+    "fsdp": ["trainer.accelerator=cpu"],
     "emoji_pretrained": ["encoder.weights=null"],
     "finetune": ["encoder.weights=null"],
     "evaluate": ["ckpt_path=some.ckpt"],

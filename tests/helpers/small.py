@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,27 @@ class FailOnRank(Callback):
     ) -> None:
         if trainer.global_rank == self.rank and trainer.global_step == 2:
             raise RuntimeError(f"injected on rank {self.rank}")
+
+
+class KillRank(Callback):
+    """Kills one rank after a step, as the system would, and with ``parent`` what started it; writes down when.
+
+    Another rank writes its process id to ``others``.
+    """
+
+    def __init__(self, rank: int, step: int, parent: bool) -> None:
+        self.rank, self.step, self.parent = rank, step, parent
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        folder = Path(str(trainer.default_root_dir))
+        if trainer.global_step == 0 and trainer.global_rank != self.rank:
+            (folder / "others").write_text(str(os.getpid()))
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
+            (folder / "killed").write_text(str(time.time()))
+            if self.parent:
+                os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Tiny(Encoder):

@@ -34,7 +34,9 @@ def test_words(monkeypatch: pytest.MonkeyPatch, word: str, read: str) -> None:
 
 
 def test_a_group_that_a_run_needs_is_not_switched_off() -> None:
-    with pytest.raises(UserError, match=r"trainer: a run needs one of ddp, ddp_cpu, default, got null; scheduler, "):
+    with pytest.raises(
+        UserError, match=r"trainer: a run needs one of ddp, ddp_cpu, default, fsdp, got null; scheduler, "
+    ):
         readable(["trainer=null"])
 
 

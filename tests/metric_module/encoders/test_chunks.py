@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
+from lightning.pytorch import Callback
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from metric_module import Batch, Encoder, TripletCriterion, UserError
@@ -20,7 +24,7 @@ from metric_module.encoders.chunks import encode_in_chunks
 from metric_module.miners import Semihard
 from tests.helpers.batches import embed
 from tests.helpers.live_memory import Live
-from tests.helpers.processes import CONTEXT
+from tests.helpers.processes import CONTEXT, on_trainers
 from tests.helpers.training import Triples, loader, module, trainer
 
 
@@ -218,6 +222,42 @@ def test_two_processes_average_the_gradients_of_whole_batches(tmp_path: Path) ->
             torch.testing.assert_close(loss, alone[rank][0].detach(), rtol=1e-12, atol=0)
             for one, other_one in zip(gradient, expected, strict=True):
                 assert (one - other_one).norm() <= 1e-10 * other_one.norm() and other_one.norm() > 1e-6
+
+
+class CountReductions(Callback):
+    """Numbers of the buckets that DDP reduces in each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[int]] = []
+
+    def on_train_start(self, trainer: Trainer, *arguments: Any) -> None:
+        wrapped: Any = trainer.strategy.model
+        wrapped.register_comm_hook(None, lambda state, bucket: self._reduce(bucket))  # torch compares annotations
+
+    def on_train_batch_start(self, *arguments: Any) -> None:
+        self.steps.append([])
+
+    def _reduce(self, bucket: Any) -> torch.futures.Future[Tensor]:
+        self.steps[-1].append(bucket.index())
+        return allreduce_hook(None, bucket)  # type: ignore[arg-type]  # the default group
+
+
+def reductions(folder: Path, size: int | None) -> list[list[int]]:
+    count = CountReductions()
+    strategy = DDPStrategy(bucket_cap_mb=0.001)  # several buckets, as large encoders have
+    fit = trainer(folder, devices=2, strategy=strategy, max_epochs=1, callbacks=[count], use_distributed_sampler=False)
+    fit.fit(module(Net(), encode_chunk_size=size), loader())
+    return count.steps
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("size", [None, 5])
+def test_a_step_reduces_every_bucket_once_however_many_chunks(size: int | None, tmp_path: Path) -> None:
+    for steps in on_trainers(reductions, 2, tmp_path / "ranks", tmp_path, size):
+        assert len(steps) == 4
+        assert steps[0] == [0], "DDP finds its buckets in the first step"
+        for buckets in steps[1:]:
+            assert buckets == [*range(len(buckets))] and len(buckets) > 1
 
 
 def test_without_the_refusal_batch_norm_would_change_the_gradient() -> None:
