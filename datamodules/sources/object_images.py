@@ -27,8 +27,11 @@ from datamodules.sources.duplicates import UNKNOWN, Hashes
 from datamodules.sources.images import ImageFiles
 from datamodules.sources.object_cache import GIGABYTE, ObjectCache
 from datamodules.sources.object_listing import list_objects
-from datamodules.sources.object_store import ObjectError, read
+from datamodules.sources.object_store import ObjectError, read, read_together
 from datamodules.sources.paths import ManyPaths
+
+TOGETHER = 32
+"""Objects that one thread requests side by side."""
 
 _HASHES: dict[int, Callable[[bytes], Any]] = {32: partial(hashlib.md5, usedforsecurity=False), 64: hashlib.sha256}
 
@@ -76,14 +79,19 @@ class ObjectImages(ImageFiles):
             ids: Samples, int64 ``(B,)``.
         """
         before, rows = self._begun.pop(os.getpid(), {}), dict.fromkeys(ids.tolist())
-        for row in before.keys() - rows.keys():
-            if (future := before[row]) is not None:
+        kept = {row: before.get(row) for row in rows}
+        for future in {*before.values()} - {*kept.values()}:
+            if future is not None:
                 future.cancel()
-        self._begun = {os.getpid(): {row: before.get(row) or self._begin(row) for row in rows}}
+        new = [row for row, future in kept.items() if future is None and self._is_missing(row)]
+        for first in range(0, len(new), TOGETHER):
+            part = new[first : first + TOGETHER]
+            kept |= dict.fromkeys(part, start(self._warm, part))
+        self._begun = {os.getpid(): kept}
 
-    def _begin(self, row: int) -> Future[None] | None:
+    def _is_missing(self, row: int) -> bool:
         address = self.paths[row]
-        return start(self._warm, row) if is_cached(address) and not self.cache.touch(address) else None
+        return is_cached(address) and not self.cache.touch(address)
 
     @override
     def __call__(self, ids: Tensor) -> Tensor:
@@ -130,8 +138,12 @@ class ObjectImages(ImageFiles):
             self.cache.put(address, content)
         return content
 
-    def _warm(self, row: int) -> None:
-        self._content(row)
+    def _warm(self, rows: Sequence[int]) -> None:
+        """Put what one try can read into the cache; :meth:`_content` reads the others."""
+        addresses = [self.paths[row] for row in rows]
+        for row, address, content in zip(rows, addresses, read_together(addresses), strict=True):
+            if content is not None and not self._mismatch(row, content):
+                self.cache.put(address, content)
 
     def _mismatch(self, row: int, content: bytes) -> str:
         """Compare a content with its checksum; empty if they agree, or there is none."""

@@ -141,3 +141,20 @@ def test_objects_of_a_batch_are_fetched_together(pictures: Path, server: ObjectS
     images.prefetch(torch.tensor([0, 1]))
     assert len(images(torch.tensor([0, 1]))) == 2 and len(server.requests) == before
     assert re.fullmatch(r"\d+", (tmp_path / "objects/.total").read_text())
+
+
+def test_what_the_common_request_did_not_get_is_requested_alone(
+    pictures: Path, server: ObjectServer, tmp_path: Path
+) -> None:
+    files = [f"{server.address}/pictures/c/{number}%20x.png" for number in range(4)]
+    expected = ObjectImages(Paths(files), 8, str(tmp_path / "one"))(torch.arange(4))
+    asked: set[str] = set()
+
+    def once(path: str) -> int:
+        first = path not in asked
+        asked.add(path)
+        return 503 if first and "2%20x" not in path else 0
+
+    server.fail, server.requests[:] = once, []
+    assert torch.equal(ObjectImages(Paths(files), 8, str(tmp_path / "two"))(torch.arange(4)), expected)
+    assert len(server.requests) == 4 + 3 and len(asked) == 4
