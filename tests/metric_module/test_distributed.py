@@ -244,8 +244,8 @@ def test_gathering_can_be_switched_off(tmp_path: Path) -> None:
 
 
 def test_no_deprecated_collective_and_one_place_for_all_of_them() -> None:
-    """Gathering lives in one module."""
+    """Gathering lives in one module, and two others shard weights."""
     package = Path(distributed.__file__).parent
     users = {path.name for path in package.rglob("*.py") if "torch.distributed" in path.read_text()}
-    assert users == {"distributed.py"}
+    assert users == {"distributed.py", "sharding.py", "sharded_strategy.py"}
     assert not any("distributed.nn" in path.read_text() for path in package.rglob("*.py"))
