@@ -33,6 +33,9 @@ from datamodules.sources.paths import ManyPaths
 TOGETHER = 32
 """Objects that one thread requests side by side."""
 
+SMALL = 2**18
+"""Most bytes of an object that waits in memory for its batch; a larger one is read from the cache."""
+
 _HASHES: dict[int, Callable[[bytes], Any]] = {32: partial(hashlib.md5, usedforsecurity=False), 64: hashlib.sha256}
 
 
@@ -65,7 +68,7 @@ class ObjectImages(ImageFiles):
         self.cache = ObjectCache(self.cache_dir / "objects", cache_gb * GIGABYTE)
         self.checksums = checksums
         # What a process has begun to fetch, by row; None: nothing to wait for.
-        self._begun: dict[int, dict[int, Future[None] | None]] = {}
+        self._begun: dict[int, dict[int, Future[dict[int, bytes]] | None]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what this process fetches."""
@@ -115,7 +118,7 @@ class ObjectImages(ImageFiles):
         if future is not None and (error := future.exception()) is not None:
             self._begun = {}  # another try is another request
             raise error
-        content = self._content(row)
+        content = (future and future.result().pop(row, None)) or self._content(row)
         try:
             return self.preprocessing.pixels(content)
         except Exception:  # Pillow raises many kinds
@@ -138,12 +141,16 @@ class ObjectImages(ImageFiles):
             self.cache.put(address, content)
         return content
 
-    def _warm(self, rows: Sequence[int]) -> None:
-        """Put what one try can read into the cache; :meth:`_content` reads the others."""
+    def _warm(self, rows: Sequence[int]) -> dict[int, bytes]:
+        """Put what one try can read into the cache, and return the small ones; :meth:`_content` reads the others."""
+        small: dict[int, bytes] = {}
         addresses = [self.paths[row] for row in rows]
         for row, address, content in zip(rows, addresses, read_together(addresses), strict=True):
             if content is not None and not self._mismatch(row, content):
                 self.cache.put(address, content)
+                if len(content) <= SMALL:
+                    small[row] = content
+        return small
 
     def _mismatch(self, row: int, content: bytes) -> str:
         """Compare a content with its checksum; empty if they agree, or there is none."""

@@ -135,6 +135,7 @@ def test_a_run_stopped_and_resumed_keeps_its_weights_and_no_secret(
 
     with monkeypatch.context() as outage:
         outage.setattr("datamodules.sources.object_images.read", fails_after_three_steps)
+        outage.setattr("datamodules.sources.object_images.read_together", lambda addresses: [None] * len(addresses))
         remote = ["datamodule.root=s3://data/pictures", "datamodule.num_workers=0", "+datamodule.cache_gb=1e-9"]
         assert command(*options, *remote, "hydra.run.dir=two") == 2
     assert torch.load(last, weights_only=True)["global_step"] == 3  # of six, in epochs of two
