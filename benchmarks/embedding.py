@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from benchmarks.common import markdown
-from benchmarks.mining_memory import give_back_free_memory, kilobytes
+from benchmarks.mining_memory import restart_peak
 from metric_module import Batch, TripletCriterion, TripletModule
 from metric_module.distances import Euclidean
 from metric_module.encoders import MLP
@@ -67,11 +67,9 @@ def measure(side: str, samples: int) -> tuple[float, float]:
     """Megabytes beyond what was there before, and seconds. Runs in a fresh process."""
     with tempfile.TemporaryDirectory(prefix="benchmark_", dir=Path.cwd()) as folder:
         run(side, 4 * B, Path(folder))
-        give_back_free_memory()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak restarts from what is in use now
-        before, start = kilobytes("VmRSS"), time.perf_counter()
+        megabytes, start = restart_peak(), time.perf_counter()
         run(side, samples, Path(folder))
-        return (kilobytes("VmHWM") - before) / 1024, time.perf_counter() - start
+        return megabytes(), time.perf_counter() - start
 
 
 def run(side: str, samples: int, folder: Path) -> None:

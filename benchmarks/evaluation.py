@@ -13,20 +13,18 @@ Shapes: N = samples, Q = queries, M = gallery items, D = embedding size.
 from __future__ import annotations
 
 import argparse
-import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmarks.common import markdown
-from benchmarks.mining_memory import give_back_free_memory, kilobytes
+from benchmarks.mining_memory import restart_peak
 from metric_module.evaluation import retrieval_metrics, verification_metrics
 
 Figures = Mapping[str, float]
@@ -181,13 +179,10 @@ def measure(name: str, side: str, threads: int) -> Measured:
     tiny = case._replace(samples=400, classes=50, queries=min(case.queries, 100))
     SIDES[side](tiny, *inputs(tiny))
     rows, labels = inputs(case)
-    gc.collect()
-    give_back_free_memory()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak restarts from what is in use now
-    before, start = kilobytes("VmRSS"), time.perf_counter()
+    megabytes, start = restart_peak(), time.perf_counter()
     figures = SIDES[side](case, rows, labels)
     seconds = time.perf_counter() - start
-    return Measured(seconds, (kilobytes("VmHWM") - before) / 1024, figures)
+    return Measured(seconds, megabytes(), figures)
 
 
 def run(name: str, repeats: int, threads: int) -> dict[str, list[Measured]]:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.common import markdown, recipe
 from benchmarks.mining_cases import MARGIN, Work, inputs
-from benchmarks.mining_memory import give_back_free_memory, kilobytes
+from benchmarks.mining_memory import restart_peak
 from metric_module import TripletCriterion
 from metric_module.distances import SNR, Cosine, Distance, Euclidean
 from metric_module.evaluation import retrieval_metrics, verification_metrics
@@ -97,11 +96,9 @@ def measure(case: str, size: Size) -> Measured:
     if case != "training":
         run(*inputs(Work("semihard", 64, size.dimension)), 64)
     data = inputs(Work("semihard", size.batch, size.dimension))
-    give_back_free_memory()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak restarts from what is in use now
-    before, start = kilobytes("VmRSS"), time.perf_counter()
+    megabytes, start = restart_peak(), time.perf_counter()
     run(*data, size.anchors)
-    return Measured((kilobytes("VmHWM") - before) / 1024, time.perf_counter() - start)
+    return Measured(megabytes(), time.perf_counter() - start)
 
 
 def fresh(case: str, size: Size) -> Measured:

@@ -13,6 +13,7 @@ import gc
 import math
 import resource
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -79,19 +80,25 @@ def _footprint(work: Work, side: str, settings: Settings) -> Footprint:
         call(build(side, tiny), inputs(tiny))
         square @ square
     data, run = inputs(work), build(side, work)
-    give_back_free_memory()
+    megabytes = restart_peak()
     used = kilobytes("VmSize")
     limit = int(used * 1024 + settings.memory_limit * 1e9)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak restarts from what is in use now
-    before = kilobytes("VmRSS")
     try:
         found = call(run, data)
     except RuntimeError as error:
         if "memory" in str(error):
             raise MemoryError(str(error)) from None
         raise
-    return found._replace(megabytes=(kilobytes("VmHWM") - before) / 1024)
+    return found._replace(megabytes=megabytes())
+
+
+def restart_peak() -> Callable[[], float]:
+    """Give back free memory, and return what reads the peak from now on, in megabytes beyond what is in use now."""
+    give_back_free_memory()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = kilobytes("VmRSS")
+    return lambda: (kilobytes("VmHWM") - before) / 1024
 
 
 def give_back_free_memory() -> None:

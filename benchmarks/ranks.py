@@ -16,7 +16,6 @@ import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.common import markdown
-from benchmarks.mining_memory import give_back_free_memory, kilobytes
+from benchmarks.mining_memory import restart_peak
 from metric_module import TripletCriterion, TripletModule
 from metric_module.distances import Euclidean
 from metric_module.encoders import ConvNet
@@ -68,9 +67,7 @@ def measure(rank: int, ranks: int, port: int, batch: int, repeats: int) -> Measu
     inputs = torch.randn(batch, 3, 64, 64, generator=torch.Generator().manual_seed(0))[rows].clone()
     labels = (torch.arange(batch) // 4)[rows]
     torch.autograd.backward(step(inputs[:8], labels[:8]))
-    give_back_free_memory()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak restarts from what is in use now
-    before = kilobytes("VmRSS")
+    megabytes = restart_peak()
     seconds, loss = [], torch.zeros(())
     for _ in range(repeats):
         dist.barrier()
@@ -78,7 +75,7 @@ def measure(rank: int, ranks: int, port: int, batch: int, repeats: int) -> Measu
         loss = step(inputs, labels)
         torch.autograd.backward(loss)
         seconds.append(time.perf_counter() - start)
-    peak = (kilobytes("VmHWM") - before) / 1024
+    peak = megabytes()
     dist.destroy_process_group()
     return Measured(statistics.median(seconds), peak, loss.item())
 

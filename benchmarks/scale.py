@@ -1,4 +1,4 @@
-"""What each stage costs with millions of samples and classes, each in a fresh process of one thread.
+"""Measure what each stage costs with millions of samples and classes, each in a fresh process of one thread.
 
     python -m benchmarks.scale                                         # ten million samples of a million classes
     python -m benchmarks.scale --samples 1_000_000 --classes 100_000 --cases sampler epoch
@@ -17,13 +17,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from benchmarks.common import markdown
-from benchmarks.mining_memory import give_back_free_memory, kilobytes
+from benchmarks.mining_memory import restart_peak
 from datamodules import PKSampler
 from datamodules.sampling.neighbourhoods import grouped
 from metric_module.evaluation import retrieval_metrics
@@ -58,19 +57,14 @@ class Measured(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What is measured, and which share of the whole it is."""
+    """Function to measure, and its share of the whole stage."""
 
     run: Callable[[], object]
     share: float = 1.0
 
 
-def sampler(size: Size) -> PKSampler:
-    """Batches of all samples, with labels in random order."""
-    return PKSampler(labels(size), CLASSES_PER_BATCH, SAMPLES_PER_CLASS)
-
-
 def labels(size: Size) -> torch.Tensor:
-    """Class of each sample, dense int32 ``(N,)``."""
+    """Class of each sample in random order, dense int32 ``(N,)``."""
     return torch.randperm(size.samples, generator=torch.Generator().manual_seed(0)).remainder_(size.classes).int()
 
 
@@ -82,7 +76,7 @@ def sampler_set_up(size: Size) -> Stage:
 
 def epoch(size: Size) -> Stage:
     """Draw the ids of every batch of an epoch, one after another, as a training does."""
-    prepared = sampler(size)
+    prepared = PKSampler(labels(size), CLASSES_PER_BATCH, SAMPLES_PER_CLASS)
     return Stage(lambda: sum(1 for _ in prepared))
 
 
@@ -160,11 +154,9 @@ def measure(case: str, size: Size) -> Measured:
     """Run a stage in this process."""
     torch.set_num_threads(1)
     stage = CASES[case](size)
-    give_back_free_memory()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak restarts from what is in use now
-    before, start = kilobytes("VmRSS"), time.process_time()
+    megabytes, start = restart_peak(), time.process_time()
     stage.run()
-    return Measured(time.process_time() - start, (kilobytes("VmHWM") - before) / 1024, stage.share)
+    return Measured(time.process_time() - start, megabytes(), stage.share)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import markdown
-from benchmarks.mining_memory import give_back_free_memory, kilobytes
+from benchmarks.mining_memory import give_back_free_memory, kilobytes, restart_peak
 from metric_module import EmbeddingIndex
 from metric_module.distances import Euclidean
 from metric_module.evaluation.exact.nearest import nearest
@@ -121,13 +121,12 @@ def mapped(path: str, queries: int, size: int, threads: int) -> tuple[float, flo
         while not done.wait(0.001):
             peak = max(peak, kilobytes("RssAnon"))
 
-    Path("/proc/self/clear_refs").write_text("5")  # the peak restarts from what is in use now
-    before, watcher = kilobytes("VmRSS"), threading.Thread(target=watch)
+    megabytes, watcher = restart_peak(), threading.Thread(target=watch)
     watcher.start()
     index.search(query, K)
     done.set()
     watcher.join()
-    return (peak - own) / 1024, (kilobytes("VmHWM") - before) / 1024
+    return (peak - own) / 1024, megabytes()
 
 
 def memory(items: int, queries: int, size: int, threads: int) -> str:

@@ -13,7 +13,7 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 THREADS = 32
-"""Requests at a time in each process."""
+"""Calls at a time in each process."""
 
 _queues: dict[int, SimpleQueue[Any]] = {}
 """Calls that wait for a thread, by process, because no thread survives a fork."""

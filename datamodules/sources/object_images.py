@@ -127,7 +127,8 @@ class ObjectImages(ImageFiles):
 
     def _content(self, row: int) -> bytes:
         """Return the bytes of one object, from the cache if it has them."""
-        address, kept = self.paths[row], is_cached(self.paths[row])
+        address = self.paths[row]
+        kept = is_cached(address)
         content = self.cache.get(address) if kept else None
         if content is not None and not self._mismatch(row, content):
             return content
